@@ -1,0 +1,116 @@
+"""
+The tree of exceptions: each answers "whose fault?".
+
+``RequestError`` the caller can fix it; ``UpstreamError`` a provider let us down; ``StoreError`` a backend let us down;
+``ConfigurationError`` while building, never while serving. No message carries a key, a prompt or a provider's body.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+__all__ = ["ConfigurationError", "GatewayError", "RequestError", "StoreError", "UpstreamError"]
+
+
+class GatewayError(Exception):
+    """
+    Anything this package raises on purpose.
+
+    Attributes:
+        status: The HTTP status that fits, a hint for the shell.
+        code: A stable word for programs.
+        type: OpenAI's error ``type``.
+        param: The field at fault, or None.
+        retryable: Whether the same request may succeed later.
+        headers: What the response says besides (``Retry-After``, ``WWW-Authenticate``).
+    """
+
+    status: int = 500
+    code: str = "internal_error"
+    type: str = "server_error"
+    retryable: bool = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        param: str | None = None,
+        retryable: bool | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.headers = dict(headers or {})
+        if status is not None:
+            self.status = status
+        if code is not None:
+            self.code = code
+        if retryable is not None:
+            self.retryable = retryable
+
+
+class RequestError(GatewayError):
+    """The caller can fix it: 400, 401, 403, 404, 405, 408, 413, 415, 429."""
+
+    status = 400
+    code = "invalid_request"
+
+    TYPES: ClassVar[dict[int, str]] = {
+        401: "authentication_error",
+        403: "permission_error",
+        404: "not_found_error",
+        429: "rate_limit_error",
+    }
+
+    @property
+    def type(self) -> str:  # type: ignore[override]  # follows the status here, fixed elsewhere
+        """OpenAI's error ``type`` for this status."""
+        if self.code == "insufficient_quota":
+            return "insufficient_quota"  # OpenAI gives type and code the same word; clients match it
+        return self.TYPES.get(self.status, "invalid_request_error")
+
+
+class UpstreamError(GatewayError):
+    """
+    A provider let us down: 502, 503, 504, or a client error of its own that is passed on.
+
+    Attributes:
+        provider: The configured provider's name.
+        upstream_status: The status it answered with, or None where it gave none.
+    """
+
+    status = 502
+    code = "provider_unavailable"
+    type = "upstream_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str,
+        upstream_status: int | None = None,
+        status: int | None = None,
+        code: str | None = None,
+        retryable: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, status=status, code=code, retryable=retryable, headers=headers)
+        self.provider = provider
+        self.upstream_status = upstream_status
+
+
+class StoreError(GatewayError):
+    """A backend let us down: 503, and nothing was forwarded that was not held for."""
+
+    status = 503
+    code = "quota_unavailable"
+    type = "server_error"
+    retryable = True
+
+
+class ConfigurationError(GatewayError):
+    """A setting is wrong; raised while building, never while serving."""
+
+    code = "configuration_error"

@@ -1,0 +1,1 @@
+"""Frozen nouns: what the stages hand to each other. Nothing here decides or acts."""

@@ -1,0 +1,89 @@
+"""One exchange with a model: what was asked, and where it goes."""
+
+from dataclasses import dataclass
+
+from msgspec import Raw
+
+from hpp_middleware.types.price import Price, Usage
+from hpp_middleware.types.provider import Model, Provider
+
+__all__ = ["Images", "Request", "Seen", "Target"]
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The images of a prompt: how many, and how many bytes of the body are inline image data."""
+
+    count: int = 0
+    inline_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """
+    A chat completion as the client asked for it, validated where the router acts on it.
+
+    Attributes:
+        fields: The top-level members, each value raw and each key once.
+        model: The ``model`` as given.
+        stream: Whether SSE is asked for.
+        include_usage: Whether the client asked for the usage event itself.
+        n: The number of choices.
+        cap: The client's output cap, the larger where it gave both; None where it gave none.
+        images: See :class:`Images`.
+        audio_input: Whether a content part is audio.
+        output_modalities: What is asked for besides text.
+        hidden_reasoning: Whether the request asks for reasoning.
+    """
+
+    fields: dict[str, Raw]
+    model: str
+    stream: bool = False
+    include_usage: bool = False
+    n: int = 1
+    cap: int | None = None
+    images: Images = Images()
+    audio_input: bool = False
+    output_modalities: frozenset[str] = frozenset()
+    hidden_reasoning: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """
+    Where a request goes, and at what price.
+
+    Attributes:
+        id: The resolved ``provider/model``.
+        provider_name: Its first part.
+        model_name: The rest, as the upstream knows it.
+    """
+
+    id: str
+    provider_name: str
+    model_name: str
+    provider: Provider
+    model: Model
+    price: Price
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """
+    What an upstream's answer showed, right at any moment of it.
+
+    Attributes:
+        usage: The last usage reported, normalised; None where there was none.
+        usage_raw: The same as it came.
+        usage_doubtful: Whether it contradicts itself.
+        relayed_bytes: UTF-8 bytes of generated text so far.
+        finished: Whether every choice has its finish reason.
+        upstream_id: The completion's id at the upstream.
+    """
+
+    usage: Usage | None = None
+    usage_raw: Raw | None = None
+    usage_doubtful: bool = False
+    relayed_bytes: int = 0
+    finished: bool = False
+    upstream_id: str | None = None

@@ -1,0 +1,54 @@
+"""Who is charged, and what names them."""
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr
+
+__all__ = ["Consumer", "Credential"]
+
+
+class Consumer(Struct, frozen=True, kw_only=True):
+    """
+    Who is charged.
+
+    Attributes:
+        id: The consumer's name in usage reports and the ledger.
+        account: The account that pays; the consumer's own id unless a host says otherwise.
+        key_id: The public id of the credential that was shown, or None for a host's own identity.
+        username: A display name, passed through to ``/api/usage``.
+        custom_id: A host's own id, passed through to ``/api/usage``.
+        models: Model ids or globs this credential may use; None allows every model.
+    """
+
+    id: str
+    account: str = ""
+    key_id: str | None = None
+    username: str | None = None
+    custom_id: str | None = None
+    models: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.account:
+            force_setattr(self, "account", self.id)
+
+
+class Credential(Struct, frozen=True, kw_only=True):
+    """
+    A digest naming a consumer. A store sees digests, never secrets.
+
+    Attributes:
+        digest: HMAC-SHA-256 of the secret under the pepper, 32 bytes.
+        id: The public part, safe to print and to log.
+        consumer: Who is charged.
+        created: Seconds since the epoch.
+        expires: Seconds since the epoch from which the key is refused, or None.
+        revoked: Seconds since the epoch at which it was revoked, or None.
+    """
+
+    digest: bytes
+    id: str
+    consumer: Consumer
+    created: float = 0.0
+    expires: float | None = None
+    revoked: float | None = None

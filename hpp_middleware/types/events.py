@@ -1,0 +1,43 @@
+"""What observers are told. No event carries a key, a prompt or an answer."""
+
+from msgspec import Struct
+
+from hpp_middleware.types.quota import Entry
+
+__all__ = ["Alarm", "Event", "Refused", "Settled"]
+
+
+class Settled(Struct, frozen=True, kw_only=True):
+    """A request ended, and these ledger lines were written."""
+
+    entries: tuple[Entry, ...]
+    held: int
+    duration_s: float
+    first_byte_s: float | None
+
+
+class Refused(Struct, frozen=True, kw_only=True):
+    """A request was refused before anything was held."""
+
+    request_id: str
+    status: int
+    code: str
+    consumer: str | None = None
+
+
+class Alarm(Struct, frozen=True, kw_only=True):
+    """
+    Something an operator should look at.
+
+    Attributes:
+        kind: ``overage``, ``conflict``, ``missing_usage``, ``doubtful_usage``, ``settle_failed`` or ``internal``.
+        request_id: The request it concerns.
+        detail: Names and figures only.
+    """
+
+    kind: str
+    request_id: str
+    detail: str
+
+
+Event = Settled | Refused | Alarm

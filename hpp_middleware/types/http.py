@@ -1,0 +1,44 @@
+"""HTTP as values: what is sent to an upstream, and what the client is told."""
+
+from msgspec import Struct
+
+__all__ = ["HTTPCall", "Headers", "Reply"]
+
+Headers = list[tuple[str, str]]
+
+
+class HTTPCall(Struct, frozen=True, kw_only=True):
+    """
+    A request to an upstream, built from nothing.
+
+    Attributes:
+        url: The whole URL; its host comes from the operator's configuration only.
+        headers: Exactly what is sent, besides ``Host`` and ``Content-Length``.
+        body: The JSON body.
+        timeouts: See :class:`hpp_middleware.types.provider.Timeouts`; here only what the transport itself enforces.
+    """
+
+    url: str
+    headers: Headers
+    body: bytes
+    connect_s: float
+    method: str = "POST"
+
+
+class Reply(Struct, frozen=True, kw_only=True):
+    """
+    What a completion came to, where no HTTP response carries it.
+
+    Attributes:
+        status: 200; errors are raised.
+        headers: The contract's response headers, ``X-HPP-Router-*`` among them.
+        body: The JSON body, or the whole SSE stream.
+        cost: Nano-dollars charged.
+        id: The ledger entry's id.
+    """
+
+    status: int
+    headers: Headers
+    body: bytes
+    cost: int
+    id: str

@@ -1,0 +1,75 @@
+"""
+What tokens are, and what they cost.
+
+Money is an ``int`` of nano-dollars (10^-9 USD); a rate is an ``int`` of atto-dollars (10^-18 USD) a token, so that
+"0.0375 dollars a million tokens" is exactly 37,500,000,000 and no float ever touches a price.
+"""
+
+from msgspec import Struct
+
+__all__ = ["Price", "Rates", "Usage"]
+
+
+class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    Tokens in disjoint buckets: each token of an exchange stands in exactly one of them.
+
+    OpenAI reports cached tokens inside ``prompt_tokens`` and reasoning inside ``completion_tokens``; here ``input`` is
+    what is left of the prompt, and ``output`` what is left of the completion, after those have been taken out.
+    """
+
+    input: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    input_audio: int = 0
+    output: int = 0
+    reasoning: int = 0
+    output_audio: int = 0
+
+    @property
+    def prompt(self) -> int:
+        """All tokens that went in."""
+        return self.input + self.cache_read + self.cache_write + self.input_audio
+
+    @property
+    def completion(self) -> int:
+        """All tokens that came out."""
+        return self.output + self.reasoning + self.output_audio
+
+    @property
+    def total(self) -> int:
+        """All tokens."""
+        return self.prompt + self.completion
+
+
+class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    Atto-dollars a token, one rate a bucket.
+
+    A bucket without a rate of its own costs what its base costs: cached reads and writes as ``input``, reasoning as
+    ``output``. Audio has no such fallback, since it is never as cheap as text: ``None`` means that it cannot be priced.
+    """
+
+    input: int
+    output: int
+    cache_read: int | None = None
+    cache_write: int | None = None
+    reasoning: int | None = None
+    input_audio: int | None = None
+    output_audio: int | None = None
+
+
+class Price(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    What one model costs.
+
+    Attributes:
+        base: The rates of an ordinary prompt.
+        tiers: ``(from, rates)`` pairs, ascending: a prompt of more than ``from`` tokens is billed wholly at ``rates``
+            (a cliff, as Google and Anthropic bill long contexts).
+        source: Where the price comes from: ``configuration``, or the price list's name and version.
+    """
+
+    base: Rates
+    tiers: tuple[tuple[int, Rates], ...] = ()
+    source: str = "configuration"

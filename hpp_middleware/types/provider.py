@@ -1,0 +1,164 @@
+"""What an operator configures: plain frozen dataclasses; wrong values are refused when built."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.types.price import Price
+
+__all__ = ["Declared", "Limits", "MissingUsage", "Model", "OrphanPolicy", "Provider", "Timeouts"]
+
+MissingUsage = Literal["estimate", "hold", "free"]
+OrphanPolicy = Literal["estimate", "hold", "free"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """
+    Deadlines of one exchange with an upstream, in seconds.
+
+    Attributes:
+        connect: To an open connection.
+        first_byte: From the request to the response's head, and to a stream's first event.
+        idle: Between two pieces of a response.
+        total: The whole exchange.
+    """
+
+    connect: float = 5.0
+    first_byte: float = 300.0
+    idle: float = 120.0
+    total: float = 600.0
+
+    def __post_init__(self) -> None:
+        for name in ("connect", "first_byte", "idle", "total"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"timeouts.{name} must be above 0 seconds", param=f"timeouts.{name}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """
+    A configured upstream; its name is the first part of a model id.
+
+    Attributes:
+        base_url: Up to what precedes ``/chat/completions``: ``https://api.openai.com/v1``.
+        api_key: The operator's key, sent as a Bearer token; None where the upstream needs none.
+        dialect: The API it speaks.
+        models: Globs over the provider's own model names: which of the priced models are let in. ``[models]`` entries
+            always are.
+        headers: Extra request headers, sent as they are.
+        timeouts: Deadlines.
+        cap_fields: The output caps it knows, the one that ours is sent in first.
+        include_usage: Whether it knows ``stream_options.include_usage``.
+        bytes_per_token: The prompt's upper bound is its bytes over this; 1 is strict, 2 the default.
+        cost_fields: Request fields that change the cost here, and are refused.
+        reasoning: Globs of model names whose reasoning is hidden: their relayed text says little of their cost.
+        prices: The provider's id in the price list, where it is not its name.
+    """
+
+    base_url: str
+    api_key: str | None = field(default=None, repr=False)
+    dialect: str = "openai"
+    models: tuple[str, ...] = ("*",)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    cap_fields: tuple[str, ...] = ("max_tokens", "max_completion_tokens")
+    include_usage: bool = True
+    bytes_per_token: int = 2
+    cost_fields: frozenset[str] = frozenset()
+    reasoning: tuple[str, ...] = ()
+    prices: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.base_url.startswith(("http://", "https://")):
+            raise ConfigurationError("base_url must begin with http:// or https://", param="base_url")
+        if self.bytes_per_token < 1:
+            raise ConfigurationError("bytes_per_token must be at least 1", param="bytes_per_token")
+        if not self.cap_fields:
+            raise ConfigurationError("cap_fields must name at least one field", param="cap_fields")
+        if self.api_key is not None and not (self.api_key and self.api_key.isascii() and self.api_key.isprintable()):
+            raise ConfigurationError("api_key must be printable ASCII and not empty", param="api_key")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """
+    What is known of one model; None where it is not.
+
+    Attributes:
+        price: What it costs; None leaves it to the price list.
+        default_cap: The output cap sent where the client gave none, in tokens.
+        image_tokens: The most tokens one image can cost.
+        reasoning: Whether its reasoning is hidden from the stream.
+        created: Seconds since the epoch, for the models list.
+    """
+
+    price: Price | None = None
+    name: str | None = None
+    description: str | None = None
+    context: int | None = None
+    max_output: int | None = None
+    default_cap: int | None = None
+    image_tokens: int | None = None
+    tool: bool | None = None
+    structured: bool | None = None
+    reasoning: bool | None = None
+    knowledge_cutoff: str | None = None
+    input_modalities: tuple[str, ...] | None = None
+    output_modalities: tuple[str, ...] | None = None
+    created: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """
+    Bounds on what one request may ask of us.
+
+    Attributes:
+        body_bytes: The largest request body (413).
+        body_s: How long it may take to arrive (408).
+        depth: The deepest JSON nesting (400).
+        n: The most choices.
+        messages: The most messages.
+        tools: The most tools.
+        max_tokens: The largest output cap a client may name.
+        default_cap: The output cap sent where neither client nor model names one, in tokens.
+        cap_floor: The least output, in tokens, that a lowered grant of a cap of ours still has.
+        response_bytes: The largest JSON response of an upstream.
+        event_bytes: The largest SSE event of an upstream.
+        usage_wait_s: After the finish reason, how long to read on to the usage for a client that has left.
+        json_wait_s: How long a JSON response is awaited for a client that has left.
+        read_wait_s: How long a read of usage or quota waits for the consumer's settlements in flight.
+    """
+
+    body_bytes: int = 10 * 1024 * 1024
+    body_s: float = 30.0
+    depth: int = 64
+    n: int = 16
+    messages: int = 2048
+    tools: int = 256
+    max_tokens: int = 10_000_000
+    default_cap: int = 16_384
+    cap_floor: int = 256
+    response_bytes: int = 32 * 1024 * 1024
+    event_bytes: int = 1024 * 1024
+    usage_wait_s: float = 5.0
+    json_wait_s: float = 60.0
+    read_wait_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """
+    A consumer that the configuration declares.
+
+    Attributes:
+        quota: Nano-dollars; None leaves the account as it is. A changed figure moves the quota by the change.
+        keys: The secrets it may show.
+        models: Model ids or globs its keys may use; None allows every model.
+    """
+
+    quota: int | None = None
+    keys: tuple[str, ...] = field(default=(), repr=False)
+    models: tuple[str, ...] | None = None
