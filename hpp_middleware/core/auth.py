@@ -1,0 +1,169 @@
+"""
+Who is asking: keys, digests, and what a key allows.
+
+A key is ``hpp_<id>_<secret>_<checksum>`` with 160 random bits; the checksum lets a mistyped key be refused without
+asking a store. What is kept is HMAC-SHA-256 under a pepper. Keys of any other form (an operator's own) are looked up
+all the same, if they have at least 20 characters.
+"""
+
+import hmac
+import zlib
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from hpp_middleware.errors import ConfigurationError, RequestError
+from hpp_middleware.types.consumer import Consumer, Credential
+
+__all__ = [
+    "MOST_CHARACTERS",
+    "admit",
+    "allows",
+    "check_pepper",
+    "check_secret",
+    "digest",
+    "is_well_formed",
+    "make_key",
+    "secret_from",
+    "unauthorized",
+]
+
+PREFIX = "hpp_"
+LEAST_CHARACTERS = 20
+MOST_CHARACTERS = 256
+LEAST_PEPPER_BYTES = 16
+
+_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_BASE = len(_ALPHABET)
+
+
+def unauthorized() -> RequestError:
+    """The one refusal for every cause: a client cannot tell a wrong key from a revoked one."""
+    return RequestError("Invalid API key", status=401, code="unauthorized", headers={"WWW-Authenticate": "Bearer"})
+
+
+def secret_from(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """
+    The key a request shows, in ``apikey`` or as a Bearer token.
+
+    Args:
+        headers: Raw ASGI headers, names in lower case.
+    Raises:
+        RequestError: 401: there is none, a header is repeated, the two differ, or it cannot be a key.
+    """
+    shown: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name not in {b"apikey", b"authorization"}:
+            continue
+        if name in shown:
+            raise unauthorized()
+        shown[name] = value.strip() if name == b"apikey" else _bearer(value)
+    secrets = set(shown.values())
+    if len(secrets) != 1:
+        raise unauthorized()
+    (secret,) = secrets
+    if not LEAST_CHARACTERS <= len(secret) <= MOST_CHARACTERS or not secret.isascii():
+        raise unauthorized()
+    text = secret.decode("ascii")
+    if not text.isprintable() or not is_well_formed(text):
+        raise unauthorized()
+    return text
+
+
+def is_well_formed(secret: str) -> bool:
+    """False only for a key of our own form whose checksum is wrong: it was mistyped, and no store need be asked."""
+    if not secret.startswith(PREFIX) or secret.count("_") != 3:
+        return True
+    body, _, checksum = secret.rpartition("_")
+    return hmac.compare_digest(checksum.encode(), _checksum(body).encode())
+
+
+def make_key(public: bytes, secret: bytes) -> tuple[str, str]:
+    """
+    A key and its public id.
+
+    Args:
+        public: 8 random bytes.
+        secret: At least 16 random bytes.
+    """
+    key_id = _base62(public)
+    body = f"{PREFIX}{key_id}_{_base62(secret)}"
+    return f"{body}_{_checksum(body)}", key_id
+
+
+def digest(secret: str, pepper: bytes) -> bytes:
+    """What a store keeps of a key: 32 bytes."""
+    return hmac.digest(pepper, secret.encode(), "sha256")
+
+
+def check_pepper(pepper: bytes) -> bytes:
+    """
+    The pepper, if it is one.
+
+    Raises:
+        ConfigurationError: It is empty or too short to protect anything.
+    """
+    if len(pepper) < LEAST_PEPPER_BYTES:
+        raise ConfigurationError(f"keys.pepper must have at least {LEAST_PEPPER_BYTES} bytes", param="keys.pepper")
+    return pepper
+
+
+def check_secret(secret: str, where: str) -> str:
+    """
+    An operator's own key, if it can be one.
+
+    Raises:
+        ConfigurationError: It is too short, too long, not printable ASCII, or a mistyped key of our own form.
+    """
+    if not LEAST_CHARACTERS <= len(secret) <= MOST_CHARACTERS:
+        raise ConfigurationError(f"{where} must have {LEAST_CHARACTERS} to {MOST_CHARACTERS} characters", param=where)
+    if not secret.isascii() or not secret.isprintable() or " " in secret:
+        raise ConfigurationError(f"{where} must be printable ASCII without spaces", param=where)
+    if not is_well_formed(secret):
+        raise ConfigurationError(f"{where} begins with hpp_ but its checksum is wrong", param=where)
+    return secret
+
+
+def admit(credential: Credential | None, shown: bytes, *, now: float) -> Consumer:
+    """
+    The consumer that a credential names.
+
+    Args:
+        credential: What the store found, or None.
+        shown: The digest that was looked up.
+        now: Seconds since the epoch.
+    Raises:
+        RequestError: 401, the same for every cause.
+    """
+    known = credential is not None and hmac.compare_digest(credential.digest, shown)
+    if credential is None or not known or credential.revoked is not None:
+        raise unauthorized()
+    if credential.expires is not None and credential.expires <= now:
+        raise unauthorized()
+    return credential.consumer
+
+
+def allows(consumer: Consumer, model_id: str) -> bool:
+    """Whether a consumer's allow-list lets a resolved model through."""
+    return consumer.models is None or any(fnmatchcase(model_id, pattern) for pattern in consumer.models)
+
+
+def _bearer(value: bytes) -> bytes:
+    scheme, _, token = value.strip().partition(b" ")
+    if scheme.lower() != b"bearer":
+        raise unauthorized()
+    return token.strip()
+
+
+def _checksum(body: str) -> str:
+    return _base62(zlib.crc32(body.encode()).to_bytes(4, "big"))
+
+
+def _base62(data: bytes) -> str:
+    """Fixed width for a width of bytes, so that a key's length tells nothing."""
+    number = int.from_bytes(data, "big")
+    width = -(-len(data) * 8 * 1000 // 5954)  # 62 is 2^5.954
+    digits = []
+    for _ in range(width):
+        number, digit = divmod(number, _BASE)
+        digits.append(_ALPHABET[digit])
+    return "".join(reversed(digits))

@@ -1,0 +1,121 @@
+"""
+How much a request can cost at most: the size of its hold.
+
+The hold covers the prompt at the dearest rate that can apply, and ``n`` times the output cap. The prompt's bound is the
+bytes of the JSON sent over 2 (a setting of the provider; 1 is strict), with inline images counted by the model's
+maximum an image instead of their bytes.
+"""
+
+from dataclasses import dataclass
+
+from hpp_middleware.core import price as pricing
+from hpp_middleware.core.settlement import tokens_of
+from hpp_middleware.types.completion import Request, Target
+from hpp_middleware.types.price import Usage
+from hpp_middleware.types.provider import Limits
+
+__all__ = ["ESTIMATOR_VERSION", "IMAGE_TOKENS", "Bound", "bound", "cap_within", "default_cap"]
+
+ESTIMATOR_VERSION = 1
+
+IMAGE_TOKENS = 5_000
+"""
+The most tokens an image costs where the model's own figure is not configured: above Claude's 4,784 for its largest
+size and GPT-4o's 1,445. GPT-4o mini counts up to 48,169 (2,833 + 8 tiles of 5,667): its ``image_tokens`` are set below.
+"""
+
+_IMAGE_TOKENS = {"gpt-4o-mini": 48_169}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """
+    What to hold.
+
+    Attributes:
+        want: Nano-dollars that cover the request.
+        floor: The least that a lowered cap of ours could do with; equal to ``want`` where the cap is the client's.
+        prompt: Atto-dollars of it that the prompt takes.
+        out_rate: Atto-dollars an output token.
+        cap: Output tokens a choice.
+        ours: Whether the cap is ours.
+        prompt_estimate: Tokens of the prompt, estimated, for a settlement without usage.
+        orphan_amount: What the request is charged if its worker dies: the estimated prompt.
+    """
+
+    want: int
+    floor: int
+    prompt: int
+    out_rate: int
+    cap: int
+    n: int
+    ours: bool
+    prompt_estimate: int
+    orphan_amount: int
+
+
+def default_cap(target: Target, limits: Limits) -> int:
+    """The output cap for a request that names none: the smaller of the model's maximum and the setting."""
+    wanted = target.model.default_cap or limits.default_cap
+    return min(wanted, target.model.max_output or wanted)
+
+
+def bound(request: Request, target: Target, *, sent_bytes: int, limits: Limits, orphan: str = "estimate") -> Bound:
+    """
+    The hold for a request.
+
+    Args:
+        request: What is asked.
+        target: The resolved model.
+        sent_bytes: The length of the JSON body for the upstream.
+        limits: For the default cap and its floor.
+        orphan: The policy for a worker that dies: ``estimate``, ``hold`` or ``free``.
+    """
+    image_tokens = request.images.count * _image_tokens(target)
+    text_bytes = max(0, sent_bytes - request.images.inline_bytes)
+    prompt_tokens = -(-text_bytes // target.provider.bytes_per_token) + image_tokens
+    in_rate, out_rate = pricing.dearest(
+        target.price,
+        prompt_tokens,
+        audio_input=request.audio_input,
+        audio_output="audio" in request.output_modalities,
+    )
+    cap = request.cap if request.cap is not None else default_cap(target, limits)
+    if request.cap is not None and target.model.max_output is not None:
+        cap = min(cap, target.model.max_output)  # the model stops there, whatever cap it is given
+    prompt = prompt_tokens * in_rate
+    want = _nano(prompt + request.n * cap * out_rate)
+    ours = request.cap is None
+    floor = _nano(prompt + request.n * min(cap, limits.cap_floor) * out_rate) if ours else want
+    estimate = tokens_of(text_bytes) + image_tokens
+    orphaned = {"estimate": pricing.cost(Usage(input=estimate), target.price), "hold": want, "free": 0}[orphan]
+    return Bound(
+        want=want,
+        floor=floor,
+        prompt=prompt,
+        out_rate=out_rate,
+        cap=cap,
+        n=request.n,
+        ours=ours,
+        prompt_estimate=estimate,
+        orphan_amount=min(orphaned, want),
+    )
+
+
+def cap_within(found: Bound, amount: int) -> int:
+    """The output cap, in tokens a choice, that a grant of this amount covers."""
+    if amount >= found.want or found.out_rate == 0:
+        return found.cap
+    spare = amount * pricing.ATTO_PER_NANO - found.prompt
+    return max(1, min(found.cap, spare // (found.out_rate * found.n)))
+
+
+def _image_tokens(target: Target) -> int:
+    if target.model.image_tokens is not None:
+        return target.model.image_tokens
+    maker_less = target.model_name.rpartition("/")[2]  # openai/gpt-4o-mini, as a provider of many makers' models says
+    return max((tokens for name, tokens in _IMAGE_TOKENS.items() if maker_less.startswith(name)), default=IMAGE_TOKENS)
+
+
+def _nano(atto: int) -> int:
+    return -(-atto // pricing.ATTO_PER_NANO)

@@ -1,0 +1,178 @@
+"""
+What tokens cost: exact, summed first and rounded once, up to a nano-dollar.
+
+Amount = a pure function of usage and price snapshot; it can be computed again from the ledger row alone.
+"""
+
+from decimal import Decimal, InvalidOperation
+
+from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.types.price import Price, Rates, Usage
+
+__all__ = [
+    "ATTO_PER_NANO",
+    "cost",
+    "dearest",
+    "dollars",
+    "nano_from_usd",
+    "per_million",
+    "per_token",
+    "rates_for",
+    "rates_from_usd",
+    "token_dollars",
+]
+
+ATTO_PER_NANO = 10**9
+NANO_PER_USD = 10**9
+ATTO_PER_TOKEN = 10**12
+"""One dollar a million tokens, in atto-dollars a token."""
+
+_RATES = ("input", "output", "cache_read", "cache_write", "reasoning", "input_audio", "output_audio")
+
+
+def rates_for(price: Price, prompt_tokens: int) -> Rates:
+    """The rates of a prompt of this size: the last tier that it is longer than."""
+    rates = price.base
+    for start, tier in price.tiers:
+        if prompt_tokens > start:
+            rates = tier
+    return rates
+
+
+def cost(usage: Usage, price: Price) -> int:
+    """
+    What this usage costs, in nano-dollars.
+
+    Each bucket is priced once; the sum is rounded once, up.
+    """
+    rates = rates_for(price, usage.prompt)
+    atto = (
+        usage.input * rates.input
+        + usage.cache_read * _or(rates.cache_read, rates.input)
+        + usage.cache_write * _or(rates.cache_write, rates.input)
+        + usage.input_audio * _or(rates.input_audio, rates.input)
+        + usage.output * rates.output
+        + usage.reasoning * _or(rates.reasoning, rates.output)
+        + usage.output_audio * _or(rates.output_audio, rates.output)
+    )
+    return -(-atto // ATTO_PER_NANO)
+
+
+def dearest(price: Price, prompt_tokens: int, *, audio_input: bool, audio_output: bool) -> tuple[int, int]:
+    """
+    The dearest input and output rates, atto-dollars a token, that a prompt of at most this size can be billed at.
+
+    Audio counts only where it takes part. A tier that the prompt cannot reach does not count.
+    """
+    reachable = [price.base, *(rates for start, rates in price.tiers if prompt_tokens > start)]
+    into = max(
+        _or(rate, 0)
+        for rates in reachable
+        for rate in (rates.input, rates.cache_read, rates.cache_write, rates.input_audio if audio_input else None)
+    )
+    out = max(
+        _or(rate, 0)
+        for rates in reachable
+        for rate in (rates.output, rates.reasoning, rates.output_audio if audio_output else None)
+    )
+    return into, out
+
+
+def rates_from_usd(rates: dict[str, Decimal | str | int | None], where: str) -> Rates:
+    """
+    Rates from dollars a million tokens.
+
+    Args:
+        rates: ``input`` and ``output``, and any of ``cache_read``, ``cache_write``, ``reasoning``, ``input_audio``,
+            ``output_audio``: USD per million tokens.
+        where: What to call them in an error.
+    Raises:
+        ConfigurationError: A rate is missing, negative, no number, or finer than 10^-12 dollars a million.
+    """
+    unknown = sorted(set(rates) - set(_RATES))
+    if unknown:
+        raise ConfigurationError(f"{where}.{unknown[0]} is not a rate", param=f"{where}.{unknown[0]}")
+    found = {name: per_token(value, f"{where}.{name}") for name, value in rates.items() if value is not None}
+    for name in ("input", "output"):
+        if name not in found:
+            raise ConfigurationError(f'{where}.{name} is missing (free is written as "0")', param=f"{where}.{name}")
+    return Rates(**found)
+
+
+def per_token(usd_per_million: Decimal | str | int, where: str) -> int:
+    """
+    Atto-dollars a token from dollars a million tokens, exactly.
+
+    Raises:
+        ConfigurationError: It is negative, no number, or has more than 12 decimal places.
+    """
+    rate = _shifted(_decimal(usd_per_million, where), 12)
+    if rate is None:
+        raise ConfigurationError(f"{where} has more than 12 decimal places", param=where)
+    return rate
+
+
+def per_million(rate: int) -> str:
+    """Dollars a million tokens, as an exact decimal string, from atto-dollars a token."""
+    return _plain(rate, 12)
+
+
+def nano_from_usd(usd: Decimal | str | int, where: str = "amount") -> int:
+    """
+    Nano-dollars from dollars, exactly.
+
+    Raises:
+        ConfigurationError: It is negative, no number, finer than a nano-dollar, or above the largest quota.
+    """
+    nano = _shifted(_decimal(usd, where), 9)
+    if nano is None:
+        raise ConfigurationError(f"{where} is finer than a nano-dollar (9 decimal places)", param=where)
+    return nano
+
+
+def dollars(nano: int) -> str:
+    """Dollars as an exact decimal number, which is JSON as it stands."""
+    return _plain(nano, 9)
+
+
+def token_dollars(rate: int) -> str:
+    """Dollars a token as an exact decimal number, from atto-dollars a token."""
+    return _plain(rate, 18)
+
+
+def _decimal(value: Decimal | str | int, where: str) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, (Decimal, str, int)):
+        raise ConfigurationError(f'{where} must be written as a string, such as "2.50"', param=where)
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        raise ConfigurationError(f"{where} is not a decimal number", param=where) from None
+    if not number.is_finite() or number < 0:
+        raise ConfigurationError(f"{where} must be a number of at least 0", param=where)
+    if number > 9_000_000:
+        raise ConfigurationError(f"{where} must not be above 9000000", param=where)
+    return number
+
+
+def _or(rate: int | None, base: int) -> int:
+    return base if rate is None else rate
+
+
+def _shifted(number: Decimal, places: int) -> int | None:
+    """
+    The number times 10^places if that is whole, else None.
+
+    By integers alone: Decimal's own arithmetic rounds to whatever precision the host program has set.
+    """
+    if number and number.adjusted() < -places:
+        return None
+    numerator, denominator = number.as_integer_ratio()
+    whole, rest = divmod(numerator * 10**places, denominator)
+    return None if rest else whole
+
+
+def _plain(number: int, places: int) -> str:
+    """The number over 10^places as a decimal, exactly."""
+    whole, fraction = divmod(abs(number), 10**places)
+    text = f"{whole}.{fraction:0{places}d}".rstrip("0").rstrip(".")
+    return f"-{text}" if number < 0 else text

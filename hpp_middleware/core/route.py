@@ -1,0 +1,156 @@
+"""
+Which provider and model a request goes to, and at what price.
+
+``provider/model`` is split at the first ``/`` only. An operator's own entry wins over the price list; a model without a
+price is refused, never free by accident.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatchcase
+from typing import Any, Protocol
+
+from hpp_middleware.core import auth
+from hpp_middleware.core.parse import is_model_id
+from hpp_middleware.errors import ConfigurationError, RequestError
+from hpp_middleware.types.completion import Request, Target
+from hpp_middleware.types.consumer import Consumer
+from hpp_middleware.types.price import Price
+from hpp_middleware.types.provider import Model, Provider
+
+__all__ = ["AUTO", "Catalog", "resolve"]
+
+AUTO = "hpprouter/auto"
+
+
+class Prices(Protocol):
+    """The part of a price list that routing needs."""
+
+    def find(self, provider: str, model: str) -> tuple[Price, Model] | None:
+        """A model's price and what else is known of it."""
+        ...
+
+    def models(self, provider: str) -> Sequence[str]:
+        """The provider's priced models."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """
+    What can be asked for: providers, the operator's models, aliases, and a price list for the rest.
+
+    Raises:
+        ConfigurationError: A model or alias names what is not configured.
+    """
+
+    providers: Mapping[str, Provider]
+    models: Mapping[str, Model]
+    aliases: Mapping[str, str]
+    prices: Prices | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.providers:
+            if not name or "/" in name or name == "hpprouter":
+                raise ConfigurationError(f"providers.{name} is not a usable name", param=f"providers.{name}")
+        for model_id in self.models:
+            provider, slash, name = model_id.partition("/")
+            if not slash or not name or not is_model_id(model_id):
+                raise ConfigurationError(f'models."{model_id}" must be "provider/model"', param=f"models.{model_id}")
+            if provider not in self.providers:
+                raise ConfigurationError(
+                    f'models."{model_id}": there is no provider {provider!r}', param=f"models.{model_id}"
+                )
+        for alias, model_id in self.aliases.items():
+            if not is_model_id(model_id) or self.find(model_id) is None:
+                raise ConfigurationError(
+                    f"aliases.{alias}: {model_id!r} is unknown or has no price", param=f"aliases.{alias}"
+                )
+
+    def find(self, model_id: str) -> Target | None:
+        """A model by its ``provider/model``; None where it is unknown, not let in, or has no price."""
+        provider_name, slash, model_name = model_id.partition("/")
+        provider = self.providers.get(provider_name)
+        if provider is None or not slash or not model_name:
+            return None
+        own = self.models.get(model_id)
+        if own is None and not any(fnmatchcase(model_name, pattern) for pattern in provider.models):
+            return None
+        listed = None
+        if self.prices is not None and (own is None or own.price is None):
+            listed = self.prices.find(provider.prices or provider_name, model_name)
+        model = _merged(own, listed[1] if listed else None)
+        if model.reasoning is None and any(fnmatchcase(model_name, pattern) for pattern in provider.reasoning):
+            model = replace(model, reasoning=True)
+        price = own.price if own is not None and own.price is not None else listed[0] if listed else None
+        if price is None:
+            return None
+        return Target(
+            id=model_id,
+            provider_name=provider_name,
+            model_name=model_name,
+            provider=provider,
+            model=model,
+            price=price,
+        )
+
+    def targets(self) -> list[Target]:
+        """Every model that can be listed: the operator's own, then the price list's."""
+        ids = dict.fromkeys(self.models)
+        for name, provider in self.providers.items():
+            if self.prices is not None:
+                ids.update(dict.fromkeys(f"{name}/{model}" for model in self.prices.models(provider.prices or name)))
+        return [target for target in map(self.find, ids) if target is not None]
+
+
+def resolve(request: Request, consumer: Consumer, catalog: Catalog) -> Target:
+    """
+    Where a request goes.
+
+    Raises:
+        RequestError: 400 ``unsupported_model`` or ``smart_routing_failed``; 403 ``model_not_allowed``.
+    """
+    asked = request.model
+    if asked == AUTO:
+        raise RequestError(
+            "hpprouter/auto has no usable rule: this router has no smart routing configured.",
+            code="smart_routing_failed",
+            param="model",
+        )
+    target = catalog.find(catalog.aliases.get(asked, asked))
+    if target is None:
+        raise RequestError(
+            f"The model {asked!r} is unknown here, or has no registered price.",
+            code="unsupported_model",
+            param="model",
+        )
+    if not auth.allows(consumer, target.id):
+        raise RequestError(
+            f"This key may not use the model {asked!r}.", status=403, code="model_not_allowed", param="model"
+        )
+    _check_priced(request, target)
+    return target
+
+
+def _check_priced(request: Request, target: Target) -> None:
+    """Audio and images that come out have rates of their own: without one they are refused, never billed as text."""
+    rates = (target.price.base, *(tier for _, tier in target.price.tiers))
+    if request.audio_input and any(tier.input_audio is None for tier in rates):
+        raise RequestError(f"{target.id} has no price for audio input.", code="unsupported_model", param="messages")
+    if "audio" in request.output_modalities and any(tier.output_audio is None for tier in rates):
+        raise RequestError(f"{target.id} has no price for audio output.", code="unsupported_model", param="modalities")
+    other = sorted(request.output_modalities - {"audio"})
+    if other:
+        raise RequestError(
+            f"{target.id} has no price for {other[0]} output.", code="unsupported_model", param="modalities"
+        )
+
+
+def _merged(own: Model | None, listed: Model | None) -> Model:
+    """What configuration says wins; what it leaves open comes from the list."""
+    if own is None or listed is None:
+        return own or listed or Model()
+    blanks: dict[str, Any] = {
+        each.name: getattr(listed, each.name) for each in fields(Model) if getattr(own, each.name) is None
+    }
+    return replace(own, **blanks, created=own.created or listed.created)

@@ -1,0 +1,132 @@
+"""
+What a request is charged: the settlement table, as one pure function.
+
+Every way a request can end is an :class:`End`; each has one row. Usage that was reported always wins; the row says what
+stands in for it where it was not.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from hpp_middleware.core import price as pricing
+from hpp_middleware.types.completion import Seen
+from hpp_middleware.types.price import Price, Usage
+from hpp_middleware.types.provider import MissingUsage
+from hpp_middleware.types.quota import Outcome
+
+__all__ = ["TABLE", "End", "Missing", "Row", "Settlement", "settle"]
+
+
+class End(Enum):
+    """How a request ended, once its hold was placed."""
+
+    UNSENT = auto()
+    """The client left, or we refused, between hold and upstream."""
+    REFUSED = auto()
+    """The upstream refused or failed before any byte of an answer."""
+    COMPLETED = auto()
+    """The answer is whole."""
+    LEFT = auto()
+    """The client left in mid-stream and the upstream was closed; or, for JSON, left and the answer was awaited."""
+    UNAWAITED = auto()
+    """The client left, and the bound on awaiting the answer for it was exceeded."""
+    DEADLINE = auto()
+    """Our deadline, or the caller's, ran out after sending."""
+    BROKEN = auto()
+    """The upstream broke off in the middle of its answer."""
+    CUT = auto()
+    """The stream ran past what was held, and was cut."""
+
+
+class Missing(Enum):
+    """What is charged where no usage was reported."""
+
+    NOTHING = auto()
+    POLICY = auto()
+    ESTIMATE = auto()
+    HOLD = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the table: the outcome, or None for a release without an entry; and what stands in for usage."""
+
+    outcome: Outcome | None
+    missing: Missing
+
+
+TABLE: dict[End, Row] = {
+    End.UNSENT: Row(None, Missing.NOTHING),
+    End.REFUSED: Row("failed", Missing.NOTHING),
+    End.COMPLETED: Row("completed", Missing.POLICY),
+    End.LEFT: Row("abandoned", Missing.ESTIMATE),
+    End.UNAWAITED: Row("abandoned", Missing.HOLD),
+    End.DEADLINE: Row("failed", Missing.ESTIMATE),
+    End.BROKEN: Row("failed", Missing.ESTIMATE),
+    End.CUT: Row("completed", Missing.HOLD),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """
+    What to do with a hold.
+
+    Attributes:
+        amount: Nano-dollars.
+        outcome: The ledger's word for it; None means: release it, there is no entry.
+        estimated: Whether the amount does not come from a clean report.
+        usage: The tokens it stands for.
+    """
+
+    amount: int
+    outcome: Outcome | None
+    estimated: bool
+    usage: Usage
+
+
+def settle(
+    end: End,
+    seen: Seen,
+    *,
+    price: Price,
+    hold: int,
+    prompt_estimate: int,
+    hidden_reasoning: bool = False,
+    missing_usage: MissingUsage = "estimate",
+) -> Settlement:
+    """
+    What a request is charged.
+
+    Args:
+        end: How it ended.
+        seen: What the answer showed until then.
+        price: The snapshot taken at the reserve.
+        hold: What was held, in nano-dollars; no estimate is above it.
+        prompt_estimate: Tokens of the prompt, estimated.
+        hidden_reasoning: The model thinks where the stream does not show it: an estimate from the relayed text would
+            be far too low, so an abandoned one is charged the hold.
+        missing_usage: The policy for a complete answer without usage.
+    """
+    row = TABLE[end]
+    if row.outcome is None:
+        return Settlement(0, None, estimated=False, usage=Usage())
+    if seen.usage is not None:
+        amount = pricing.cost(seen.usage, price)
+        if seen.usage_doubtful:
+            amount = min(hold, amount)  # a report that contradicts itself is an estimate, and none is above the hold
+        return Settlement(amount, row.outcome, estimated=seen.usage_doubtful, usage=seen.usage)
+    missing = row.missing
+    if missing is Missing.POLICY:
+        missing = {"estimate": Missing.ESTIMATE, "hold": Missing.HOLD, "free": Missing.NOTHING}[missing_usage]
+    if missing is Missing.NOTHING:
+        return Settlement(0, row.outcome, estimated=end is End.COMPLETED, usage=Usage())
+    estimate = Usage(input=prompt_estimate, output=tokens_of(seen.relayed_bytes))
+    if missing is Missing.HOLD or (hidden_reasoning and end is End.LEFT):
+        return Settlement(hold, row.outcome, estimated=True, usage=estimate)
+    return Settlement(min(hold, pricing.cost(estimate, price)), row.outcome, estimated=True, usage=estimate)
+
+
+def tokens_of(text_bytes: int) -> int:
+    """Tokens that this many UTF-8 bytes of text come to, estimated: a quarter, rounded up."""
+    return -(-text_bytes // 4)

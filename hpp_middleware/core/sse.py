@@ -1,0 +1,125 @@
+"""
+Server-sent events, on bytes.
+
+Lines end in CR, LF or CRLF and in nothing else: never ``str.splitlines``, which also splits on U+2028 and its like, and
+so loses usage. The framer is correct when cut at every byte, and never holds more than one event of bounded size.
+"""
+
+from typing import NamedTuple
+
+__all__ = ["DONE", "Event", "EventTooLarge", "Framer", "data_event"]
+
+DONE = b"data: [DONE]\n\n"
+
+
+class EventTooLarge(ValueError):
+    """An event exceeds the bound: the stream is broken. ``events`` are those before it in the same bytes."""
+
+    def __init__(self, events: list["Event"]) -> None:
+        super().__init__("an event is too large")
+        self.events = events
+
+
+class Event(NamedTuple):
+    """
+    One event, or a comment.
+
+    Attributes:
+        data: Its data lines, joined by LF; None where it has none (a comment, a lone ``event:``).
+        other: Its other lines (``event:``, ``id:``, ``retry:``, comments), each ending in LF.
+    """
+
+    data: bytes | None
+    other: bytes = b""
+
+    def encode(self) -> bytes:
+        """The event as bytes, its data in one ``data:`` line each."""
+        if self.data is None:
+            return self.other + b"\n"
+        return self.other + data_event(self.data)
+
+
+def data_event(data: bytes) -> bytes:
+    """An event that is only data."""
+    if b"\n" in data:
+        return b"".join(b"data: " + line + b"\n" for line in data.split(b"\n")) + b"\n"
+    return b"data: " + data + b"\n\n"
+
+
+class Framer:
+    """
+    Bytes in, events out.
+
+    Args:
+        most: The largest event, in bytes.
+    """
+
+    __slots__ = ("_buffer", "_data", "_first", "_most", "_other", "_size", "_skip_lf")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._buffer = b""
+        self._data: list[bytes] = []
+        self._other: list[bytes] = []
+        self._size = 0
+        self._skip_lf = False
+        self._first = True
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """
+        The events that these bytes complete.
+
+        Raises:
+            EventTooLarge: An event exceeds the bound.
+        """
+        if self._skip_lf and chunk:
+            # The CR of a CRLF ended the last chunk; its LF is no line of its own.
+            self._skip_lf = False
+            if chunk.startswith(b"\n"):
+                chunk = chunk[1:]
+        text = self._buffer + chunk
+        if text.endswith(b"\r"):
+            self._skip_lf = True
+        if b"\r" in text:
+            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        *lines, self._buffer = text.split(b"\n")
+        events: list[Event] = []
+        for line in lines:
+            event = self._line(line)
+            if event is not None:
+                events.append(event)
+            if self._size > self._most:
+                raise EventTooLarge(events)
+        if self._size + len(self._buffer) > self._most:
+            raise EventTooLarge(events)
+        return events
+
+    @property
+    def pending(self) -> bool:
+        """Whether bytes wait that are no whole event."""
+        return bool(self._buffer or self._data or self._other)
+
+    def _line(self, line: bytes) -> Event | None:
+        if self._first:
+            self._first = False
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        if not line:
+            return self._dispatch()
+        self._size += len(line)
+        if line.startswith(b"data:"):
+            self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+        elif line == b"data":
+            self._data.append(b"")
+        else:
+            self._other.append(line + b"\n")
+        return None
+
+    def _dispatch(self) -> Event | None:
+        if not self._data and not self._other:
+            return None
+        data = b"\n".join(self._data) if self._data else None
+        event = Event(data, b"".join(self._other))
+        self._data.clear()
+        self._other.clear()
+        self._size = 0
+        return event

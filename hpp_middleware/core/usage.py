@@ -1,0 +1,108 @@
+"""
+Usage as upstreams report it, into disjoint buckets.
+
+Zero is a report. What is no whole number of tokens, or no number that any request could have used, is no report: the
+caller then settles by its policy for missing usage. What contradicts itself is taken, and called doubtful.
+"""
+
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Raw, Struct
+
+from hpp_middleware.types.price import Usage
+
+__all__ = ["Reading", "read_openai"]
+
+MOST_TOKENS = 10**9
+"""More tokens than any request can use; a larger count is a fault of the upstream, not a bill."""
+
+_Count = int | None
+
+
+class _PromptDetails(Struct):
+    cached_tokens: _Count = None
+    cache_write_tokens: _Count = None
+    audio_tokens: _Count = None
+
+
+class _CompletionDetails(Struct):
+    reasoning_tokens: _Count = None
+    audio_tokens: _Count = None
+
+
+class _OpenAIUsage(Struct):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: _Count = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+    prompt_cache_hit_tokens: _Count = None  # DeepSeek's name for what OpenAI calls cached_tokens
+    cached_tokens: _Count = None  # Moonshot's place for it
+    reasoning_tokens: _Count = None  # some servers' place for it
+
+
+class Reading(NamedTuple):
+    """A normalised usage, and whether it contradicts itself."""
+
+    usage: Usage
+    doubtful: bool
+
+
+_decoder = msgspec.json.Decoder(_OpenAIUsage)
+
+
+def read_openai(raw: Raw | bytes) -> Reading | None:
+    """
+    OpenAI's ``usage`` object, whose cached and audio tokens are part of the prompt, and whose reasoning is part of the
+    completion, except where the total shows that it stands beside it (xAI).
+
+    Returns:
+        None where it is no usable report.
+    """
+    try:
+        found = _decoder.decode(raw)
+    except (msgspec.DecodeError, RecursionError):  # ValidationError is one
+        return None
+    into = found.prompt_tokens_details or _PromptDetails()
+    out = found.completion_tokens_details or _CompletionDetails()
+    cached = _first(into.cached_tokens, found.prompt_cache_hit_tokens, found.cached_tokens)
+    written, heard = into.cache_write_tokens or 0, into.audio_tokens or 0
+    reasoning = _first(out.reasoning_tokens, found.reasoning_tokens)
+    spoken = out.audio_tokens or 0
+    prompt, completion, total = found.prompt_tokens, found.completion_tokens, found.total_tokens
+    counts = (prompt, completion, cached, written, heard, reasoning, spoken, total or 0)
+    if min(counts) < 0 or max(counts) > MOST_TOKENS:
+        return None
+
+    # Reasoning beside the completion, not inside it: only then does the total come out.
+    if reasoning and total == prompt + completion + reasoning:
+        completion += reasoning
+    # A part cannot exceed its whole: what does is cut, in a fixed order, and the report is doubtful.
+    doubtful = total is not None and total != prompt + completion
+    parts = []
+    left = prompt
+    for part in (cached, written, heard):
+        parts.append(min(part, left))
+        doubtful |= part > left
+        left -= parts[-1]
+    out_parts = []
+    right = completion
+    for part in (reasoning, spoken):
+        out_parts.append(min(part, right))
+        doubtful |= part > right
+        right -= out_parts[-1]
+    usage = Usage(
+        input=left,
+        cache_read=parts[0],
+        cache_write=parts[1],
+        input_audio=parts[2],
+        output=right,
+        reasoning=out_parts[0],
+        output_audio=out_parts[1],
+    )
+    return Reading(usage, doubtful)
+
+
+def _first(*counts: int | None) -> int:
+    return next((count for count in counts if count is not None), 0)

@@ -1,0 +1,205 @@
+"""
+OpenAI's chat completions, which most providers and local servers speak.
+
+The body is the client's, rebuilt from its raw members: changed are ``model``, ``stream_options.include_usage``, and the
+output cap where the client gave none or gave it under a name that this provider does not know.
+"""
+
+import msgspec
+from msgspec import Raw, Struct
+
+from hpp_middleware.core import relay, sse
+from hpp_middleware.errors import RequestError
+from hpp_middleware.types.completion import Request, Seen, Target
+from hpp_middleware.types.http import HTTPCall
+
+__all__ = ["OpenAI", "Stream"]
+
+_NULL = Raw(b"null")
+_CAPS = ("max_tokens", "max_completion_tokens")
+
+COST_FIELDS = {
+    "prediction": "rejected predictions are billed beyond the output cap",
+    "web_search_options": "searches are billed by the call",
+    "search_parameters": "searches are billed by the source",
+    "conversation": "the prompt would be longer than what is sent",
+    "previous_response_id": "the prompt would be longer than what is sent",
+    "best_of": "it multiplies the output",
+    "n_cmpl": "use n",
+    "n_predict": "use max_tokens",
+    "num_predict": "use max_tokens",
+    "max_new_tokens": "use max_tokens",
+    "max_output_tokens": "use max_tokens",
+    "max_length": "use max_tokens",
+}
+"""Fields known to change the cost in a way that is not priced: refused, each with the reason."""
+
+_SERVICE_TIERS = frozenset({"auto", "default", "standard", "standard_only", "flex", "on_demand"})
+_TOOL_TYPES = (Raw(b'"function"'), Raw(b'"custom"'))
+
+
+class _Tool(Struct):
+    type: Raw = _TOOL_TYPES[0]
+
+
+_encode = msgspec.json.Encoder().encode
+_members = msgspec.json.Decoder(dict[str, Raw])
+_raws = msgspec.json.Decoder(list[Raw])
+_tool = msgspec.json.Decoder(_Tool)
+
+
+class OpenAI:
+    """The dialect. It has no state."""
+
+    def call(self, request: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
+        """See :class:`hpp_middleware.ports.Dialect`."""
+        _refuse_unpriced(request, target)
+        fields = dict(request.fields)
+        fields["model"] = Raw(_encode(target.model_name))
+        _place_cap(fields, target, cap)
+        if request.stream and target.provider.include_usage:
+            fields["stream_options"] = _with_usage(fields.get("stream_options"))
+        provider = target.provider
+        headers = [
+            ("Content-Type", "application/json"),
+            ("Accept", "text/event-stream" if request.stream else "application/json"),
+            ("Accept-Encoding", "identity"),
+            ("User-Agent", "hpp-router"),
+            ("X-Request-Id", request_id),
+            *provider.headers.items(),
+        ]
+        if provider.api_key is not None:
+            headers.append(("Authorization", f"Bearer {provider.api_key}"))
+        return HTTPCall(
+            url=f"{provider.base_url.rstrip('/')}/chat/completions",
+            headers=headers,
+            body=_encode(fields),
+            connect_s=provider.timeouts.connect,
+        )
+
+    def stream(self, request: Request, target: Target, *, event_bytes: int, cap: int) -> "Stream":
+        """See :class:`hpp_middleware.ports.Dialect`."""
+        return Stream(request, target, event_bytes=event_bytes, cap=cap)
+
+    def answer(self, body: bytes, request: Request, target: Target) -> tuple[bytes, Seen]:
+        """See :class:`hpp_middleware.ports.Dialect`."""
+        return relay.answer(body, request, target)
+
+
+class Stream:
+    """
+    One streamed response: bytes in, bytes for the client out.
+
+    Attributes:
+        relay: What reads the events.
+    """
+
+    def __init__(self, request: Request, target: Target, *, event_bytes: int, cap: int) -> None:
+        self._framer = sse.Framer(event_bytes)
+        self.relay = relay.Relay(request, target, cap=cap)
+
+    @property
+    def done(self) -> bool:
+        """Whether the end mark has been passed on."""
+        return self.relay.done
+
+    @property
+    def cut(self) -> bool:
+        """Whether the stream ran past its cap."""
+        return self.relay.cut
+
+    @property
+    def seen(self) -> Seen:
+        """What the stream has shown so far."""
+        return self.relay.seen
+
+    def stub(self) -> dict[str, Raw]:
+        """The head of an event of our own in this stream."""
+        return self.relay.stub()
+
+    def feed(self, chunk: bytes) -> bytes:
+        """
+        What the client gets for these bytes.
+
+        Raises:
+            ProtocolError: They are no stream of completion events; ``before`` is what the client gets all the same.
+            StreamedError: They report an error; likewise.
+        """
+        too_large = False
+        try:
+            events = self._framer.feed(chunk)
+        except sse.EventTooLarge as error:
+            events, too_large = error.events, True
+        out: list[bytes] = []
+        try:
+            out.extend(self.relay.feed(event) for event in events)
+            if too_large and not self.done:
+                raise relay.ProtocolError("an event is too large")
+        except (relay.ProtocolError, relay.StreamedError) as error:
+            error.before = b"".join(out)
+            raise
+        return b"".join(out)
+
+    def close(self) -> bytes:
+        """
+        What the client gets when the upstream has ended.
+
+        Raises:
+            ProtocolError: It broke off.
+            StreamedError: Its last words were an error.
+        """
+        last = self.feed(b"\n\n") if self._framer.pending and not self.done else b""
+        try:
+            return last + self.relay.close()
+        except relay.ProtocolError as error:
+            error.before = last
+            raise
+
+
+def _refuse_unpriced(request: Request, target: Target) -> None:
+    for field in request.fields:
+        plain = field.casefold()  # some servers match keys without case
+        reason = COST_FIELDS.get(plain)
+        if reason is None and plain in target.provider.cost_fields:
+            reason = "it changes what this provider charges"
+        if plain == "service_tier" and field != plain:
+            reason = "it must be written service_tier"
+        if reason is not None and request.fields[field] != _NULL:
+            raise RequestError(f"{field} is not accepted: {reason}.", param=field)
+    tier = request.fields.get("service_tier", _NULL)
+    if tier != _NULL and bytes(tier).strip(b'"').decode("ascii", "replace") not in _SERVICE_TIERS:
+        raise RequestError("service_tier is not accepted: this tier has another price.", param="service_tier")
+    tools = request.fields.get("tools", _NULL)
+    if tools != _NULL:
+        _refuse_server_tools(_raws.decode(tools))
+
+
+def _refuse_server_tools(tools: list[Raw]) -> None:
+    for index, tool in enumerate(tools):
+        if not bytes(tool).startswith(b"{"):
+            continue  # no tool at all: the upstream's to judge
+        if _tool.decode(tool).type not in _TOOL_TYPES:
+            raise RequestError(
+                f"tools[{index}].type is not accepted: only function and custom tools run at the client; others are "
+                "billed by the provider.",
+                param=f"tools[{index}].type",
+            )
+
+
+def _place_cap(fields: dict[str, Raw], target: Target, cap: int | None) -> None:
+    """Our cap under the provider's first name for it; the client's under a name that the provider knows."""
+    known = target.provider.cap_fields
+    for name in _CAPS:
+        value = fields.get(name)
+        if value == _NULL:
+            del fields[name]
+        elif value is not None and name not in known:
+            del fields[name]
+            fields.setdefault(known[0], value)
+    if cap is not None:
+        fields[known[0]] = Raw(str(cap).encode())
+
+
+def _with_usage(options: Raw | None) -> Raw:
+    given = {} if options is None or options == _NULL else _members.decode(options)
+    return Raw(_encode({**given, "include_usage": True}))

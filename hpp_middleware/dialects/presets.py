@@ -1,0 +1,136 @@
+"""
+The well-known OpenAI-compatible providers: where they are, and what they know. Data.
+
+Sources: each provider's own API reference, as of 2026-11; where a reference is silent, the field that every version of
+the provider has known.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.types.provider import Provider
+
+__all__ = ["PRESETS", "Preset", "provider"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """
+    What a provider's name alone tells.
+
+    Attributes:
+        base_url: Where it is.
+        key_variable: The environment variable its key is usually kept in; None for local servers, which need none.
+        cap_fields: The output caps it knows, ours first.
+        include_usage: Whether it knows ``stream_options``.
+        cost_fields: Fields that change what it charges.
+        reasoning: Globs of models whose reasoning the stream does not show.
+        prices: Its id in genai-prices.
+    """
+
+    base_url: str
+    key_variable: str | None = None
+    cap_fields: tuple[str, ...] = ("max_tokens", "max_completion_tokens")
+    include_usage: bool = True
+    cost_fields: frozenset[str] = frozenset()
+    reasoning: tuple[str, ...] = ()
+    prices: str | None = None
+
+    @property
+    def local(self) -> bool:
+        """Whether it runs on the operator's own machine."""
+        return self.key_variable is None
+
+
+_ONLY_MAX_TOKENS = ("max_tokens",)
+
+PRESETS: dict[str, Preset] = {
+    "openai": Preset(
+        base_url="https://api.openai.com/v1",
+        key_variable="OPENAI_API_KEY",
+        cap_fields=("max_completion_tokens", "max_tokens"),
+        reasoning=("o1*", "o3*", "o4*", "gpt-5*"),
+        prices="openai",
+    ),
+    "moonshot": Preset(
+        base_url="https://api.moonshot.ai/v1",
+        key_variable="MOONSHOT_API_KEY",
+        cap_fields=_ONLY_MAX_TOKENS,
+        prices="moonshotai",
+    ),
+    "mistral": Preset(
+        base_url="https://api.mistral.ai/v1",
+        key_variable="MISTRAL_API_KEY",
+        cap_fields=_ONLY_MAX_TOKENS,
+        include_usage=False,  # refuses stream_options, and always reports usage in its last chunk
+        prices="mistral",
+    ),
+    "groq": Preset(
+        base_url="https://api.groq.com/openai/v1",
+        key_variable="GROQ_API_KEY",
+        cap_fields=("max_completion_tokens", "max_tokens"),
+        prices="groq",
+    ),
+    "deepseek": Preset(
+        base_url="https://api.deepseek.com",
+        key_variable="DEEPSEEK_API_KEY",
+        cap_fields=_ONLY_MAX_TOKENS,
+        prices="deepseek",
+    ),
+    "xai": Preset(
+        base_url="https://api.x.ai/v1",
+        key_variable="XAI_API_KEY",
+        cap_fields=("max_completion_tokens", "max_tokens"),
+        reasoning=("grok-4*", "grok-3-mini*"),
+        prices="x-ai",
+    ),
+    "openrouter": Preset(
+        base_url="https://openrouter.ai/api/v1",
+        key_variable="OPENROUTER_API_KEY",
+        cost_fields=frozenset({"models", "plugins", "provider", "route", "preset", "transforms"}),
+        prices="openrouter",
+    ),
+    "together": Preset(
+        base_url="https://api.together.xyz/v1",
+        key_variable="TOGETHER_API_KEY",
+        cap_fields=_ONLY_MAX_TOKENS,
+        prices="together",
+    ),
+    "fireworks": Preset(
+        base_url="https://api.fireworks.ai/inference/v1",
+        key_variable="FIREWORKS_API_KEY",
+        prices="fireworks",
+    ),
+    "ollama": Preset(base_url="http://127.0.0.1:11434/v1", cap_fields=_ONLY_MAX_TOKENS),
+    "vllm": Preset(base_url="http://127.0.0.1:8001/v1"),
+    "llamacpp": Preset(base_url="http://127.0.0.1:8080/v1"),
+    "lmstudio": Preset(base_url="http://127.0.0.1:1234/v1", cap_fields=_ONLY_MAX_TOKENS),
+}
+
+
+def provider(name: str, *, api_key: str | None = None, **settings: Any) -> Provider:
+    """
+    A well-known provider, ready to use.
+
+    Args:
+        name: One of :data:`PRESETS`.
+        api_key: The operator's key; local servers need none.
+        settings: Fields of :class:`~hpp_middleware.types.provider.Provider` that differ, ``base_url`` among them.
+    Raises:
+        ConfigurationError: There is no preset of that name, or it needs a key.
+    """
+    preset = PRESETS.get(name)
+    if preset is None:
+        raise ConfigurationError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}", param="preset")
+    if api_key is None and not preset.local and "base_url" not in settings:
+        raise ConfigurationError(f"providers.{name}.api_key is missing", param=f"providers.{name}.api_key")
+    known = {
+        "base_url": preset.base_url,
+        "cap_fields": preset.cap_fields,
+        "include_usage": preset.include_usage,
+        "cost_fields": preset.cost_fields,
+        "reasoning": preset.reasoning,
+        "prices": preset.prices,
+    }
+    return Provider(api_key=api_key, **{**known, **settings})
