@@ -1,0 +1,1 @@
+"""Who is told what happened: logging here; others come as extras."""

@@ -1,0 +1,51 @@
+"""One line a request to the standard library's logging: names and figures, never a key, a prompt or an answer."""
+
+import logging
+
+from hpp_middleware.types.events import Alarm, Event, Refused, Settled
+
+__all__ = ["LoggingObserver"]
+
+
+class LoggingObserver:
+    """
+    Writes events to a logger, each with its fields in ``extra``.
+
+    Args:
+        name: The logger's name.
+    """
+
+    def __init__(self, name: str = "hpp_middleware") -> None:
+        self._logger = logging.getLogger(name)
+
+    def observe(self, event: Event) -> None:
+        """See :class:`hpp_middleware.ports.Observer`."""
+        match event:
+            case Settled():
+                self._settled(event)
+            case Refused():
+                fields = {"request_id": event.request_id, "status": event.status, "code": event.code}
+                self._logger.info("refused %(request_id)s %(status)s %(code)s", fields, extra={"hpp": fields})
+            case Alarm():
+                fields = {"kind": event.kind, "request_id": event.request_id, "detail": event.detail}
+                self._logger.warning("%(kind)s %(request_id)s %(detail)s", fields, extra={"hpp": fields})
+
+    def _settled(self, event: Settled) -> None:
+        if not event.entries:
+            return
+        first = event.entries[0]
+        fields = {
+            "request_id": first.hold,
+            "consumer": first.draft.consumer,
+            "model": first.draft.model,
+            "outcome": first.report.outcome,
+            "tokens": first.report.usage.total,
+            "nano": sum(entry.amount for entry in event.entries),
+            "held": event.held,
+            "seconds": round(event.duration_s, 4),
+        }
+        self._logger.info(
+            "%(outcome)s %(request_id)s %(consumer)s %(model)s %(tokens)d tokens %(nano)d nano-dollars %(seconds)ss",
+            fields,
+            extra={"hpp": fields},
+        )

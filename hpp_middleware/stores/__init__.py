@@ -1,0 +1,1 @@
+"""Backends: memory and SQLite. Each knows its one library."""

@@ -1,0 +1,67 @@
+-- Money is nano-dollars; times are seconds since the epoch by this host's clock; JSON columns hold the frozen nouns.
+
+CREATE TABLE account (
+    id        TEXT    NOT NULL PRIMARY KEY,
+    quota     INTEGER NOT NULL CHECK (quota >= 0),
+    settled   INTEGER NOT NULL,
+    held      INTEGER NOT NULL CHECK (held >= 0),
+    declared  INTEGER NOT NULL,
+    seq       INTEGER NOT NULL,
+    requests  INTEGER NOT NULL,
+    tokens    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE hold (
+    id            TEXT    NOT NULL PRIMARY KEY,
+    accounts      TEXT    NOT NULL,
+    amount        INTEGER NOT NULL,
+    want          INTEGER NOT NULL,
+    state         TEXT    NOT NULL CHECK (state IN ('held', 'settled', 'released', 'expired', 'corrected')),
+    owner         TEXT    NOT NULL,
+    deadline      REAL    NOT NULL,
+    orphan_amount INTEGER NOT NULL,
+    charged       INTEGER NOT NULL,
+    draft         TEXT
+) STRICT, WITHOUT ROWID;
+
+-- The sweeper looks at live holds only; there are never many.
+CREATE INDEX hold_live ON hold (owner, deadline) WHERE state = 'held';
+
+CREATE TABLE lease (
+    owner TEXT NOT NULL PRIMARY KEY,
+    until REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE "grant" (
+    id      TEXT    NOT NULL PRIMARY KEY,
+    account TEXT    NOT NULL,
+    amount  INTEGER NOT NULL,
+    created REAL    NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE ledger (
+    account TEXT    NOT NULL,
+    seq     INTEGER NOT NULL,
+    hold    TEXT    NOT NULL,
+    line    TEXT    NOT NULL CHECK (line IN ('resolution', 'overage', 'correction')),
+    amount  INTEGER NOT NULL CHECK (amount >= 0 OR line = 'correction'),
+    created REAL    NOT NULL,
+    model   TEXT    NOT NULL,
+    outcome TEXT    NOT NULL,
+    entry   TEXT    NOT NULL,
+    PRIMARY KEY (account, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX ledger_hold ON ledger (hold, line);
+
+CREATE TRIGGER ledger_is_append_only_update BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER ledger_is_append_only_delete BEFORE DELETE ON ledger BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+
+CREATE TABLE credential (
+    digest   BLOB NOT NULL PRIMARY KEY,
+    id       TEXT NOT NULL UNIQUE,
+    consumer TEXT NOT NULL,
+    created  REAL NOT NULL,
+    expires  REAL,
+    revoked  REAL
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,72 @@
+"""A SQLite connection as this package needs it, and the numbered migrations that bring its tables up to date."""
+
+import sqlite3
+from importlib import resources
+from pathlib import Path
+
+from hpp_middleware.errors import StoreError
+
+__all__ = ["connect", "migrations"]
+
+
+def migrations() -> list[tuple[int, str]]:
+    """Number and text of each migration, in order."""
+    folder = resources.files("hpp_middleware.stores") / "migrations"
+    names = sorted(item.name for item in folder.iterdir() if item.name.endswith(".sql"))
+    return [(int(name.partition("_")[0]), (folder / name).read_text("utf-8")) for name in names]
+
+
+def connect(path: Path, *, busy_s: float) -> sqlite3.Connection:
+    """
+    An open connection whose tables are up to date.
+
+    Raises:
+        StoreError: The file belongs to a newer version of this package.
+        sqlite3.Error: It cannot be opened.
+    """
+    connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        _migrate(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Each migration runs once, in a transaction of its own; ``user_version`` is the number of the last one."""
+    known = migrations()
+    for number, text in known:
+        if _version(connection) >= number:
+            continue
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if _version(connection) < number:  # another process may have been quicker
+                for statement in _statements(text):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number:d}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+    if _version(connection) > known[-1][0]:
+        raise StoreError("The database belongs to a newer version of hpp_middleware.")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _statements(text: str) -> list[str]:
+    """A script's statements; ``executescript`` would commit our transaction."""
+    statements, pending = [], ""
+    for line in text.split("\n"):
+        pending += line + "\n"
+        if sqlite3.complete_statement(pending):
+            statements.append(pending)
+            pending = ""
+    return statements

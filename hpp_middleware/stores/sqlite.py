@@ -1,0 +1,127 @@
+"""
+SQLite, the embedded default: durable, on one host, without a server.
+
+One writer thread a process owns the connection; callers on any event loop hand it their operations and wait. What waits
+together is committed together. WAL, ``synchronous=FULL`` (a commit that was acknowledged survives a power cut), and
+``BEGIN IMMEDIATE``, so that several processes may share the file.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hpp_middleware.core import quota
+from hpp_middleware.stores import pepper, schema
+from hpp_middleware.stores.books import carry_out
+from hpp_middleware.stores.rows import SQLiteBooks, credential_from, credential_row, entry_from
+from hpp_middleware.stores.writer import Writer
+from hpp_middleware.types.consumer import Credential
+from hpp_middleware.types.quota import Account, Balance, Entry, Operation, Result
+
+__all__ = ["SQLiteStore"]
+
+
+class SQLiteStore:
+    """
+    Accounts, holds, ledger and credentials in one file.
+
+    Args:
+        path: The database file; its folder must exist.
+        clock: Seconds since the epoch, the clock of leases and ledger.
+        busy_s: How long to wait for another process's transaction.
+    """
+
+    def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.time, busy_s: float = 10.0) -> None:
+        self.path = Path(path)
+        self._clock = clock
+        self._writer = Writer(lambda: schema.connect(self.path, busy_s=busy_s))
+
+    async def open(self) -> None:
+        """
+        Open the file, and bring its tables up to date.
+
+        Raises:
+            StoreError: It cannot be opened, or belongs to a newer version.
+        """
+        await self._writer.open()
+
+    async def aclose(self) -> None:
+        """Finish what waits, and close the file."""
+        await self._writer.aclose()
+
+    def pepper(self) -> bytes:
+        """The pepper kept beside the file, made at first use, mode 0600."""
+        return pepper.beside(self.path)
+
+    async def apply(self, operations: Sequence[Operation]) -> list[Result]:
+        """See :class:`hpp_middleware.ports.QuotaStore`."""
+        wanted = tuple(operations)
+
+        def work(connection: sqlite3.Connection) -> list[Result]:
+            books = SQLiteBooks(connection)
+            now = self._clock()
+            return [carry_out(books, operation, now=now) for operation in wanted]
+
+        return await self._writer.run(work)
+
+    async def balance(self, account: str) -> Balance:
+        """See :class:`hpp_middleware.ports.QuotaStore`."""
+
+        def work(connection: sqlite3.Connection) -> Balance:
+            return quota.balance(SQLiteBooks(connection).account(account) or Account(id=account))
+
+        return await self._writer.run(work)
+
+    async def entries(self, account: str, hold: str) -> list[Entry]:
+        """See :class:`hpp_middleware.ports.Ledger`."""
+        sql = "SELECT entry FROM ledger WHERE hold = ? AND account = ? ORDER BY seq"
+        return await self._entries(sql, (hold, account))
+
+    async def lines(self, account: str, after: int = 0, most: int = 1000) -> list[Entry]:
+        """See :class:`hpp_middleware.ports.Ledger`."""
+        sql = "SELECT entry FROM ledger WHERE account = ? AND seq > ? ORDER BY seq LIMIT ?"
+        return await self._entries(sql, (account, after, most))
+
+    async def _entries(self, sql: str, values: tuple[str | int, ...]) -> list[Entry]:
+        def work(connection: sqlite3.Connection) -> list[Entry]:
+            return [entry_from(row[0]) for row in connection.execute(sql, values)]
+
+        return await self._writer.run(work)
+
+    async def find(self, digest: bytes) -> Credential | None:
+        """See :class:`hpp_middleware.ports.CredentialStore`."""
+        sql = "SELECT digest, id, consumer, created, expires, revoked FROM credential WHERE digest = ?"
+
+        def work(connection: sqlite3.Connection) -> Credential | None:
+            row = connection.execute(sql, (digest,)).fetchone()
+            return credential_from(row) if row else None
+
+        return await self._writer.run(work)
+
+    async def add(self, credential: Credential) -> None:
+        """See :class:`hpp_middleware.ports.CredentialStore`."""
+        sql = "INSERT OR REPLACE INTO credential (digest, id, consumer, created, expires, revoked) VALUES (?,?,?,?,?,?)"
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(sql, credential_row(credential))
+
+        await self._writer.run(work)
+
+    async def revoke(self, key_id: str, at: float) -> bool:
+        """See :class:`hpp_middleware.ports.CredentialStore`."""
+        sql = "UPDATE credential SET revoked = ? WHERE id = ?"
+
+        def work(connection: sqlite3.Connection) -> bool:
+            return connection.execute(sql, (at, key_id)).rowcount > 0
+
+        return await self._writer.run(work)
+
+    async def credentials(self) -> list[Credential]:
+        """See :class:`hpp_middleware.ports.CredentialStore`."""
+        sql = "SELECT digest, id, consumer, created, expires, revoked FROM credential ORDER BY created, id"
+
+        def work(connection: sqlite3.Connection) -> list[Credential]:
+            return [credential_from(row) for row in connection.execute(sql)]
+
+        return await self._writer.run(work)

@@ -1,0 +1,158 @@
+"""
+One thread that owns a SQLite connection, and the door through which any event loop reaches it.
+
+What waits is taken together and committed together: one ``fdatasync`` for all. Each piece of work is a savepoint of its
+own; a failed commit fails them all, since nothing is then known of any of them.
+"""
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import anyio
+from anyio.lowlevel import EventLoopToken, current_token
+
+from hpp_middleware.errors import StoreError
+
+__all__ = ["Writer"]
+
+_T = TypeVar("_T")
+MOST_TOGETHER = 256
+
+
+@dataclass(slots=True, eq=False)
+class _Job(Generic[_T]):
+    """One piece of work, and where its result is awaited."""
+
+    work: Callable[[sqlite3.Connection], _T] | None
+    token: EventLoopToken = field(default_factory=current_token)
+    done: anyio.Event = field(default_factory=anyio.Event)
+    result: _T | None = None
+    error: BaseException | None = None
+
+
+class Writer:
+    """
+    Runs work on one connection, in one thread, in commits of many.
+
+    Args:
+        connect: Opens the connection; called in the thread.
+    """
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._connect = connect
+        self._jobs: queue.SimpleQueue[_Job[Any]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    async def open(self) -> None:
+        """
+        Start the thread, unless it runs, and wait for the connection.
+
+        Raises:
+            StoreError: It cannot be opened.
+        """
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="hpp-sqlite", daemon=True)
+                self._thread.start()
+        await self.run(lambda _: None)
+
+    async def aclose(self) -> None:
+        """Finish what waits, close the connection and end the thread."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            with anyio.CancelScope(shield=True):
+                await self._submit(_Job(None))
+            thread.join()
+
+    async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """
+        The result of ``work``, once it is committed.
+
+        Cancelling the wait does not take the work back: it is carried out all the same.
+
+        Raises:
+            StoreError: It is not known whether it was committed.
+        """
+        if self._thread is None:
+            raise StoreError("The database is not open.")
+        job = _Job(work)
+        await self._submit(job)
+        if job.error is not None:
+            raise StoreError("The database cannot be used at the moment.") from job.error
+        return job.result  # type: ignore[return-value]  # set by the thread, of the work's own type
+
+    async def _submit(self, job: _Job[Any]) -> None:
+        self._jobs.put(job)
+        await job.done.wait()
+
+    def _run(self) -> None:
+        connection: sqlite3.Connection | None = None
+        while True:
+            jobs = self._take()
+            works = [job for job in jobs if job.work is not None]
+            try:
+                connection = connection or self._connect()
+                if works:
+                    _commit(connection, works)
+            except BaseException as error:  # noqa: BLE001  # the thread must outlive any failure, and tell it
+                for job in works:
+                    job.error = error
+                _give_up(connection)
+                connection = None
+            closing = len(works) < len(jobs)
+            if closing and connection is not None:
+                connection.close()
+            _wake(jobs)
+            if closing:
+                return
+
+    def _take(self) -> list[_Job[Any]]:
+        jobs = [self._jobs.get()]
+        while jobs[-1].work is not None and len(jobs) < MOST_TOGETHER:
+            try:
+                jobs.append(self._jobs.get_nowait())
+            except queue.Empty:
+                break
+        return jobs
+
+
+def _commit(connection: sqlite3.Connection, jobs: list[_Job[Any]]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    for job in jobs:
+        if job.work is None:
+            continue
+        connection.execute("SAVEPOINT work")
+        try:
+            job.result = job.work(connection)
+        except sqlite3.IntegrityError as error:
+            # The books' own constraints refuse it: it alone is undone, its neighbours stand.
+            job.error = error
+            connection.execute("ROLLBACK TO work")
+        connection.execute("RELEASE work")
+    connection.execute("COMMIT")
+
+
+def _give_up(connection: sqlite3.Connection | None) -> None:
+    """After a failure the connection is not trusted again: closed here, opened anew by the next work."""
+    if connection is not None:
+        try:
+            connection.close()
+        except sqlite3.Error:
+            return
+
+
+def _wake(jobs: list[_Job[Any]]) -> None:
+    """Set each job's event in its own loop, without waiting for the loop; one that is closed has no one waiting."""
+    for job in jobs:
+        native: Any = job.token.native_token
+        call_soon = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
+        try:
+            call_soon(job.done.set)
+        except RuntimeError:
+            continue

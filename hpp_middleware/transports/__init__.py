@@ -1,0 +1,1 @@
+"""HTTP clients, each behind the one port."""

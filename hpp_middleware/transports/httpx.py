@@ -1,0 +1,140 @@
+"""
+httpx2, the portable default: both event loops, a host's own client, mocks.
+
+The pool is opened at first use and belongs to one event loop. Nothing is taken from the environment, redirects are not
+followed, cookies are not kept, and only identity encoding is accepted.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, Protocol
+
+import httpx2
+
+from hpp_middleware.errors import UpstreamError
+from hpp_middleware.types.http import HTTPCall
+
+__all__ = ["HTTPClient", "HttpxTransport"]
+
+MOST_CONNECTIONS = 1000
+MOST_IDLE = 100
+IDLE_S = 30.0
+
+
+class HTTPClient(Protocol):
+    """What is asked of a host's own client: httpx's names, whichever of its versions."""
+
+    def build_request(self, method: str, url: str, **settings: Any) -> Any:
+        """Make a request."""
+        ...
+
+    async def send(self, request: Any, **settings: Any) -> Any:
+        """Send it."""
+        ...
+
+
+class HttpxTransport:
+    """
+    A pooled client.
+
+    Args:
+        client: A host's own ``httpx.AsyncClient`` (httpx or httpx2), which it opens and closes itself; None for one of
+            our own.
+    """
+
+    def __init__(self, client: HTTPClient | None = None) -> None:
+        self._own = _own_client() if client is None else None
+        self._client: HTTPClient = client or self._own  # type: ignore[assignment]  # one of the two is there
+
+    async def send(self, call: HTTPCall, *, provider: str, sent: Callable[[], None]) -> "HttpxResponse":
+        """See :class:`hpp_middleware.ports.Transport`."""
+        extensions: dict[str, Any] = {}
+        if self._own is not None:
+            extensions["trace"] = _tracer(sent)
+        else:
+            sent()  # a host's client may have any transport: whether it has sent anything cannot be known
+        timeout = (call.connect_s, None, call.connect_s, call.connect_s)  # connect, read, write, pool
+        request = self._client.build_request(
+            call.method, call.url, headers=call.headers, content=call.body, timeout=timeout, extensions=extensions
+        )
+        try:
+            response = await self._client.send(request, stream=True, follow_redirects=False)
+        except Exception as error:
+            raise _translated(error, provider) from error
+        return HttpxResponse(response, provider)
+
+    async def aclose(self) -> None:
+        """Close the pool, unless it is the host's."""
+        if self._own is not None:
+            await self._own.aclose()
+
+
+class HttpxResponse:
+    """
+    The head of a response, and its body piece by piece.
+
+    Attributes:
+        status: The status code.
+        headers: Names in lower case.
+    """
+
+    def __init__(self, response: Any, provider: str) -> None:
+        self.status: int = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self._response = response
+        self._provider = provider
+        self._pieces: AsyncGenerator[bytes, None] = response.aiter_raw()
+
+    async def read(self) -> bytes:
+        """See :class:`hpp_middleware.ports.UpstreamResponse`."""
+        try:
+            return await anext(self._pieces, b"")
+        except Exception as error:
+            raise _translated(error, self._provider) from error
+
+    async def aclose(self) -> None:
+        """See :class:`hpp_middleware.ports.UpstreamResponse`."""
+        await self._pieces.aclose()
+        await self._response.aclose()
+
+
+def _own_client() -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(
+        trust_env=False,
+        follow_redirects=False,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        limits=httpx2.Limits(
+            max_connections=MOST_CONNECTIONS, max_keepalive_connections=MOST_IDLE, keepalive_expiry=IDLE_S
+        ),
+    )
+
+
+def _tracer(sent: Callable[[], None]) -> Callable[[str, Any], Any]:
+    """Told by the pool of each step of a request; the first byte goes out at ``send_request_headers.started``."""
+
+    async def trace(event: str, _info: Any) -> None:
+        if event.endswith("send_request_headers.started"):
+            sent()
+
+    return trace
+
+
+_REASONS = {
+    "ConnectTimeout": (504, "timeout", "The provider could not be reached in time."),
+    "PoolTimeout": (503, "upstream_unavailable", "There are too many requests to this provider."),
+    "ConnectError": (502, "provider_unavailable", "The provider could not be reached."),
+    "WriteTimeout": (504, "timeout", "The provider did not take the request in time."),
+    "ReadTimeout": (504, "timeout", "The provider did not answer in time."),
+    "DecodingError": (502, "provider_unavailable", "The provider's answer could not be read."),
+}
+
+
+def _translated(error: Exception, provider: str) -> UpstreamError:
+    """Whatever a client raises, of whichever library, told by its class's name; its text stays here."""
+    names = [kind.__name__ for kind in type(error).__mro__]
+    status, code, message = next(
+        (_REASONS[name] for name in names if name in _REASONS),
+        (502, "provider_unavailable", "The connection to the provider broke."),
+    )
+    headers = {"Retry-After": "1"} if status == 503 else None
+    return UpstreamError(message, provider=provider, status=status, code=code, retryable=True, headers=headers)
