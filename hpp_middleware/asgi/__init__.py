@@ -1,0 +1,1 @@
+"""The Starlette sub-app: the only place that knows a web framework."""

@@ -1,0 +1,218 @@
+"""
+The Starlette sub-app, and the gateway that has one.
+
+Mount it anywhere: ``app.mount("/ai", gateway.app)``. Pure ASGI throughout: nothing is buffered, and nothing that must
+finish is left to a background task.
+"""
+
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from contextlib import asynccontextmanager
+from functools import cached_property
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import HTTPConnection
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hpp_middleware import gateway
+from hpp_middleware.asgi.endpoints import Endpoints, respond
+from hpp_middleware.core import auth, reply
+from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError, StoreError
+from hpp_middleware.stages.worker import new_id
+from hpp_middleware.types.consumer import Consumer
+from hpp_middleware.types.events import Alarm, Refused
+
+__all__ = ["Authenticate", "Gateway"]
+
+Authenticate = Callable[[HTTPConnection], Awaitable[Consumer | None] | Consumer | None]
+
+_logger = logging.getLogger("hpp_middleware")
+
+
+class Gateway(gateway.Gateway):
+    """
+    The gateway with its HTTP face: what ``hpp_middleware.Gateway`` names.
+
+    Args:
+        authenticate: A host's own identity: given the connection, the consumer, or None to refuse it.
+        public_models: Whether the models list needs no key.
+        cors_origins: Exact origins that browsers may call from; none by default.
+        settings: See :class:`hpp_middleware.stages.setup.Setup`.
+
+    Raises:
+        ConfigurationError: A setting is wrong.
+    """
+
+    def __init__(
+        self,
+        *,
+        authenticate: Authenticate | None = None,
+        public_models: bool = True,
+        cors_origins: Sequence[str] = (),
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        self._authenticate = authenticate
+        self._public_models = public_models
+        self._cors_origins = tuple(cors_origins)
+        if "*" in self._cors_origins:
+            raise ConfigurationError("cors_origins must be exact origins, not *", param="cors_origins")
+
+    @cached_property
+    def app(self) -> Starlette:
+        """The sub-app to mount; run alone, its own lifespan opens and closes the gateway."""
+        endpoints = Endpoints(self, public_models=self._public_models)
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=self._cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["apikey", "authorization", "content-type", "x-request-id"],
+            expose_headers=reply.EXPOSED,
+        )
+        return _SubApp(
+            self,
+            routes=[
+                _route("/llm/v1/chat/completions", endpoints.completions, "POST"),
+                _route("/llm/v1/models", endpoints.models),
+                _route("/llm/v1/models/{id:path}", endpoints.model),
+                _route("/api/usage", endpoints.usage),
+                _route("/api/quota-check", endpoints.quota_check),
+                _route("/api/user/audit/{log_id}", endpoints.audit),
+                _route("/healthz", endpoints.healthz),
+                _route("/readyz", endpoints.readyz),
+                _route("/openapi.json", endpoints.openapi),
+            ],
+            lifespan=self.lifespan,
+            middleware=[cors] if self._cors_origins else [],
+        )
+
+    @asynccontextmanager
+    async def lifespan(self, _app: Any = None) -> AsyncIterator[None]:
+        """A host's lifespan: ``FastAPI(lifespan=gateway.lifespan)``, or a part of one."""
+        async with self.opened():
+            yield
+
+    async def identify(self, scope: Scope) -> Consumer:
+        """
+        Who a request comes from, by the host's own hook or by its key.
+
+        Raises:
+            RequestError: 401.
+            StoreError: 503: it cannot be known. Never anybody else by default.
+        """
+        if self._authenticate is None:
+            return await self.authenticate(scope["headers"])
+        try:
+            found = self._authenticate(HTTPConnection(scope))
+            consumer = await found if inspect.isawaitable(found) else found
+        except (GatewayError, HTTPException):
+            raise
+        except Exception as error:
+            raise StoreError("Identity cannot be checked at the moment.", headers={"Retry-After": "1"}) from error
+        if not isinstance(consumer, Consumer):
+            raise auth.unauthorized()
+        return consumer
+
+    async def refuse(self, error: GatewayError, scope: Scope, send: Send) -> None:
+        """Answer with an error, and tell the observers."""
+        body = reply.error_body(error, simple=self.setup.error_format == "simple")
+        self.notice.refused(Refused(request_id=scope["hpp.request_id"], status=error.status, code=error.code))
+        await respond(send, body, status=error.status, headers=reply.error_headers(error))
+
+
+class _Endpoint:
+    """An ASGI callable that Starlette's ``Route`` takes as it is, methods checked."""
+
+    def __init__(self, call: ASGIApp) -> None:
+        self._call = call
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._call(scope, receive, send)
+
+
+def _route(path: str, call: ASGIApp, method: str = "GET") -> Route:
+    return Route(path, _Endpoint(call), methods=[method])
+
+
+class _SubApp(Starlette):
+    """A Starlette whose errors are all JSON: its own error pages and tracebacks are replaced by the boundary."""
+
+    def __init__(self, owner: Gateway, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._owner = owner
+        self.router.redirect_slashes = False
+
+    def build_middleware_stack(self) -> ASGIApp:
+        app: ASGIApp = _Boundary(self.router, self._owner)
+        for cls, args, kwargs in reversed(self.user_middleware):
+            app = cls(app, *args, **kwargs)
+        return app
+
+
+class _Boundary:
+    """
+    Around every request: draws the request's id, puts it on every response, accepts a trailing slash, and lets nothing
+    out but JSON errors. What it catches is told by its type only, since a traceback may show a key.
+    """
+
+    def __init__(self, app: ASGIApp, owner: Gateway) -> None:
+        self._app = app
+        self._owner = owner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope = {**scope, "hpp.request_id": new_id()}
+        if scope["path"].endswith("/"):
+            scope["path"] = scope["path"].rstrip("/") or "/"
+        outgoing = _Outgoing(send, scope["hpp.request_id"])
+        try:
+            await self._app(scope, receive, outgoing)
+        except Exception as error:  # noqa: BLE001  # the boundary: nothing of it goes further but its type
+            await self._answer(error, scope, outgoing)
+
+    async def _answer(self, error: Exception, scope: Scope, outgoing: "_Outgoing") -> None:
+        if outgoing.started:
+            self._log(error, scope)
+            return
+        await self._owner.refuse(self._told(error, scope), scope, outgoing)
+
+    def _told(self, error: Exception, scope: Scope) -> GatewayError:
+        if isinstance(error, GatewayError):
+            return error
+        if isinstance(error, HTTPException):
+            codes = {404: "not_found", 405: "method_not_allowed", 401: "unauthorized"}
+            code = codes.get(error.status_code, "invalid_request")
+            messages = {404: "There is nothing at this path.", 405: "This method is not allowed here."}
+            message = messages.get(error.status_code, "The request was refused.")
+            return RequestError(message, status=error.status_code, code=code, headers=dict(error.headers or {}))
+        self._log(error, scope)
+        return GatewayError("The router failed.", retryable=True)
+
+    def _log(self, error: Exception, scope: Scope) -> None:
+        kind = type(error).__name__
+        _logger.error("internal error %s in %s", kind, scope["hpp.request_id"])
+        self._owner.notice.alarm(Alarm(kind="internal", request_id=scope["hpp.request_id"], detail=kind))
+
+
+class _Outgoing:
+    """``send`` with the request's id on the head of the response."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self.started = False
+        self._send = send
+        self._header = (b"x-request-id", request_id.encode())
+
+    async def __call__(self, message: Message) -> None:
+        if not self.started and message["type"] == "http.response.start":
+            self.started = True
+            head: MutableMapping[str, Any] = {**message, "headers": [*message.get("headers", []), self._header]}
+            message = head
+        await self._send(message)

@@ -1,0 +1,90 @@
+"""The HTTP peer of one request, over ASGI's two callables."""
+
+import anyio
+from starlette.types import Message, Receive, Send
+
+from hpp_middleware.errors import RequestError
+from hpp_middleware.types.http import Headers
+from hpp_middleware.types.provider import Limits
+
+__all__ = ["ASGIClient", "read_body"]
+
+
+class ASGIClient:
+    """
+    See :class:`hpp_middleware.ports.Client`.
+
+    The head goes out with the first piece of the body. A server's ``send`` says nothing after a disconnect, or raises:
+    the departure is heard by ``receive``, and errors of ``send`` count as one.
+    """
+
+    patient = True
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self.started = False
+        self._receive = receive
+        self._send = send
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Send the head."""
+        self.started = True
+        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        await self._out({"type": "http.response.start", "status": status, "headers": raw})
+
+    async def send(self, data: bytes, *, more: bool) -> None:
+        """Send a piece of the body."""
+        await self._out({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def gone(self) -> None:
+        """Return when the client has left."""
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                return
+
+    async def _out(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except OSError:
+            # Some servers raise where others are silent; what follows is up to gone().
+            return
+
+
+async def read_body(receive: Receive, headers: dict[bytes, bytes], limits: Limits) -> bytes:
+    """
+    A request's whole body, counted while it arrives.
+
+    Raises:
+        RequestError: 413 too large, 415 not JSON, 408 too slow, 400 cut off.
+    """
+    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if media_type != b"application/json":
+        raise _refused(415, "unsupported_media_type", "The Content-Type must be application/json.")
+    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+        raise _refused(415, "unsupported_media_type", "The body must not have a Content-Encoding.")
+    length = headers.get(b"content-length", b"0")
+    if length.isdigit() and (len(length) > 15 or int(length) > limits.body_bytes):
+        raise _too_large(limits)
+    pieces: list[bytes] = []
+    size = 0
+    with anyio.move_on_after(limits.body_s):
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise RequestError("The client left before its request was whole.")
+            piece = message.get("body", b"")
+            size += len(piece)
+            if size > limits.body_bytes:
+                raise _too_large(limits)
+            pieces.append(piece)
+            if not message.get("more_body", False):
+                return b"".join(pieces)
+    raise _refused(408, "request_timeout", "The body did not arrive in time.")
+
+
+def _too_large(limits: Limits) -> RequestError:
+    return _refused(413, "request_too_large", f"The body must not have more than {limits.body_bytes} bytes.")
+
+
+def _refused(status: int, code: str, message: str) -> RequestError:
+    return RequestError(message, status=status, code=code)

@@ -1,0 +1,215 @@
+"""
+The endpoints, each a plain ASGI callable that may raise a :class:`~hpp_middleware.errors.GatewayError`.
+
+The key is checked inside each endpoint, by the matched route and never by a rebuilt URL.
+"""
+
+import json
+import re
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Raw
+from starlette.types import Receive, Scope, Send
+
+from hpp_middleware.asgi.client import ASGIClient, read_body
+from hpp_middleware.core import auth, price
+from hpp_middleware.core.route import AUTO
+from hpp_middleware.errors import GatewayError, RequestError
+from hpp_middleware.types.completion import Target
+from hpp_middleware.types.consumer import Consumer
+from hpp_middleware.types.quota import Balance, Entry
+
+if TYPE_CHECKING:
+    from hpp_middleware.asgi.app import Gateway
+
+__all__ = ["Endpoints"]
+
+_ID = re.compile(rb"[A-Za-z0-9._:/@-]{1,200}")
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class Endpoints:
+    """
+    What the contract names, for one gateway.
+
+    Args:
+        gateway: Whose they are.
+        public_models: Whether the models list needs no key.
+    """
+
+    def __init__(self, gateway: "Gateway", *, public_models: bool) -> None:
+        self._gateway = gateway
+        self._public_models = public_models
+
+    async def completions(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """``POST /llm/v1/chat/completions``."""
+        consumer = await self._gateway.identify(scope)
+        headers = dict(scope["headers"])
+        body = await read_body(receive, headers, self._gateway.limits)
+        given = headers.get(b"x-request-id", b"")
+        await self._gateway.answer(
+            consumer,
+            body,
+            ASGIClient(receive, send),
+            request_id=scope["hpp.request_id"],
+            client_request_id=given.decode("ascii") if _ID.fullmatch(given) else None,
+        )
+
+    async def models(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """``GET /llm/v1/models``: what this key may use, or all that there is."""
+        consumer = await self._reader(scope)
+        targets = [target for target in self._gateway.catalog.targets() if _visible(consumer, target)]
+        await respond(send, _encode({"object": "list", "data": [_model(target) for target in targets]}))
+
+    async def model(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """``GET /llm/v1/models/{id}``; the id contains ``/``."""
+        consumer = await self._reader(scope)
+        model_id = scope["path_params"]["id"]
+        target = self._gateway.catalog.find(self._gateway.catalog.aliases.get(model_id, model_id))
+        if target is None or model_id == AUTO or not _visible(consumer, target):
+            raise RequestError("There is no such model.", status=404, code="not_found", param="model")
+        await respond(send, _encode(_model(target)))
+
+    async def usage(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """``GET /api/usage``."""
+        consumer = await self._gateway.identify(scope)
+        balance = await self._gateway.balance(consumer)
+        body = {
+            "consumer_id": consumer.id,
+            "username": consumer.username,
+            "custom_id": consumer.custom_id,
+            "quota": _usd(balance.quota),
+            "used": _usd(balance.used),
+            "remaining": _usd(balance.remaining),
+            "requests": balance.requests,
+            "total_tokens": balance.tokens,
+            "total_cost": _usd(balance.used),
+        }
+        await respond(send, _encode(body))
+
+    async def quota_check(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """``GET /api/quota-check``."""
+        consumer = await self._gateway.identify(scope)
+        await respond(send, _encode(_quota(await self._gateway.balance(consumer))))
+
+    async def audit(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """``GET /api/user/audit/{log_id}``; another consumer's is a 404."""
+        consumer = await self._gateway.identify(scope)
+        entries = await self._gateway.entries(consumer, scope["path_params"]["log_id"])
+        await respond(send, _encode(_entry(entries)))
+
+    async def healthz(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """``GET /healthz``: the process answers."""
+        await respond(send, _encode({"status": "ok"}))
+
+    async def readyz(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """``GET /readyz``: the stores can be reached, else 503."""
+        try:
+            await self._gateway.balance(Consumer(id="readyz"))
+        except GatewayError:
+            await respond(send, _encode({"status": "unavailable", "stores": "unreachable"}), status=503)
+            return
+        await respond(send, _encode({"status": "ok", "stores": "reachable"}))
+
+    async def openapi(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """``GET /openapi.json``, its server being where this app is mounted."""
+        document = json.loads((resources.files("hpp_middleware.asgi") / "openapi.json").read_text("utf-8"))
+        document["servers"] = [{"url": scope.get("root_path", "") or "/"}]
+        await respond(send, _encode(document))
+
+    async def _reader(self, scope: Scope) -> Consumer | None:
+        """Who reads the models: nobody in particular, where they are public and no key is shown."""
+        shows_key = any(name in {b"apikey", b"authorization"} for name, _ in scope["headers"])
+        if self._public_models and not shows_key:
+            return None
+        return await self._gateway.identify(scope)
+
+
+async def respond(send: Send, body: bytes, *, status: int = 200, headers: list[tuple[str, str]] | None = None) -> None:
+    """A JSON response."""
+    raw = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    raw += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers or []]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _visible(consumer: Consumer | None, target: Target) -> bool:
+    return consumer is None or auth.allows(consumer, target.id)
+
+
+def _usd(nano: int) -> Raw:
+    return Raw(price.dollars(nano).encode())
+
+
+def _rate(rate: int | None) -> Raw | None:
+    return Raw(price.token_dollars(rate).encode()) if rate is not None else None
+
+
+def _model(target: Target) -> dict[str, Any]:
+    model, rates = target.model, target.price.base
+    return {
+        "id": target.id,
+        "object": "model",
+        "created": model.created,
+        "owned_by": target.provider_name,
+        "name": model.name or target.model_name,
+        "description": model.description,
+        "pricing": {
+            "input": _rate(rates.input),
+            "output": _rate(rates.output),
+            "cache_write": _rate(rates.cache_write),
+            "cache_read": _rate(rates.cache_read),
+        },
+        "context": model.context,
+        "max_output": model.max_output,
+        "tool": model.tool,
+        "structured": model.structured,
+        "knowledge_cutoff": model.knowledge_cutoff,
+        "input_modalities": model.input_modalities,
+        "output_modalities": model.output_modalities,
+    }
+
+
+def _quota(balance: Balance) -> dict[str, Any]:
+    return {
+        "has_quota": balance.remaining > 0,
+        "quota": _usd(balance.quota),
+        "used": _usd(balance.used),
+        "remaining": _usd(balance.remaining),
+        "held": _usd(balance.held),
+        "available": _usd(balance.available),
+    }
+
+
+def _entry(entries: list[Entry]) -> dict[str, Any]:
+    """One request's ledger lines as one entry: a correction speaks last."""
+    first, last = entries[0], entries[-1]
+    usage, rates = last.report.usage, first.draft.price.base
+    return {
+        "id": first.hold,
+        "client_request_id": first.draft.client_request_id,
+        "created": first.created,
+        "model": first.draft.model,
+        "requested_model": first.draft.requested_model,
+        "outcome": last.report.outcome,
+        "estimated": last.report.estimated,
+        "usage": {
+            "prompt_tokens": usage.prompt,
+            "completion_tokens": usage.completion,
+            "total_tokens": usage.total,
+            "cached_tokens": usage.cache_read,
+            "cache_write_tokens": usage.cache_write,
+            "reasoning_tokens": usage.reasoning,
+            "input_audio_tokens": usage.input_audio,
+            "output_audio_tokens": usage.output_audio,
+        },
+        "prices": {name: _rate(getattr(rates, name)) for name in rates.__struct_fields__},
+        "cost": _usd(sum(entry.amount for entry in entries)),
+        "lines": [{"line": entry.line, "seq": entry.seq, "amount": _usd(entry.amount)} for entry in entries],
+        "attempts": [
+            {"provider": attempt.provider, "model": attempt.model, "status": attempt.status, "error": attempt.error}
+            for attempt in last.report.attempts
+        ],
+    }

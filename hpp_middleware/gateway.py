@@ -1,0 +1,247 @@
+"""
+The path: auth, parse, route, reserve, upstream, relay, settle. Read :meth:`Gateway.answer`.
+
+Nothing here knows a web framework; :mod:`hpp_middleware.asgi` gives it its HTTP face. A gateway is an object: no module
+state, no work at import, and two gateways in one process share nothing.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Self
+
+import anyio
+import msgspec
+
+from hpp_middleware.accounts import Accounts
+from hpp_middleware.core import parse, route
+from hpp_middleware.core.settlement import End, Settlement
+from hpp_middleware.errors import RequestError
+from hpp_middleware.ports import Client
+from hpp_middleware.stages import plan, reserve, settle
+from hpp_middleware.stages.exchange import Exchange
+from hpp_middleware.stages.notice import Notice
+from hpp_middleware.stages.setup import Setup
+from hpp_middleware.stages.worker import Worker, new_id
+from hpp_middleware.types.consumer import Consumer
+from hpp_middleware.types.http import Headers, Reply
+from hpp_middleware.types.quota import Balance, Entry
+
+__all__ = ["Gateway"]
+
+
+class Gateway:
+    """
+    A complete LLM gateway, without HTTP.
+
+    Open it with ``async with gateway:``, or by the host's lifespan; without either, the first request starts it.
+
+    Args:
+        settings: See :class:`hpp_middleware.stages.setup.Setup`.
+
+    Raises:
+        ConfigurationError: A setting is wrong.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self.setup = Setup(**settings)
+        self.catalog = self.setup.catalog
+        self.limits = self.setup.limits
+        self.notice = Notice(self.setup.observers)
+        self._stack = AsyncExitStack()
+
+    async def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Consumer:
+        """
+        Who a request's headers name.
+
+        Raises:
+            RequestError: 401.
+            StoreError: 503: it cannot be known.
+        """
+        worker = await self.worker()
+        return await worker.authenticator.consumer(headers)
+
+    async def answer(
+        self,
+        consumer: Consumer,
+        body: bytes,
+        client: Client,
+        *,
+        request_id: str,
+        client_request_id: str | None = None,
+        host_left: End = End.LEFT,
+    ) -> Settlement:
+        """
+        One completion, from parsed to settled, for a consumer that has been authenticated.
+
+        Args:
+            consumer: Who is charged.
+            body: The JSON body.
+            client: Where the answer goes; told everything but an error before the first byte, which is raised.
+            request_id: The ledger entry's id; see :func:`hpp_middleware.stages.worker.new_id`.
+            client_request_id: The client's own id, kept in the ledger.
+            host_left: What it counts as that the host cancels this call.
+        Raises:
+            RequestError: The caller can fix it; nothing was held.
+            UpstreamError: The provider failed; it is settled.
+            StoreError: The quota cannot be verified; nothing was forwarded.
+        """
+        worker = await self.worker()
+        request = parse.completion(body, self.limits)  # parse
+        target = route.resolve(request, consumer, self.catalog)  # route
+        planned = plan.Plan(
+            request,
+            target,
+            self.setup.dialects[target.provider.dialect],
+            request_id=request_id,
+            limits=self.limits,
+            orphan=self.setup.orphan,
+        )
+        operation = planned.reserve(consumer, worker.lease.owner, client_request_id=client_request_id)
+        with anyio.CancelScope(shield=True) as scope:
+            hold = await reserve.place(worker.lease, operation)  # reserve
+            exchange = Exchange(
+                planned.job(consumer.account, hold, missing_usage=self.setup.missing_usage),
+                self.setup.dialects[target.provider.dialect],
+                worker.transports[target.provider_name],
+                client,
+                worker.pending,
+            )
+            # The host may cancel what it waits for, but a JSON answer that is paid for is awaited.
+            scope.shield = client.patient and not request.stream
+            try:
+                await exchange.run(worker.lease, keep_lease=not worker.timed)  # upstream, relay
+            finally:
+                scope.shield = True
+                settlement = exchange.settlement(host_left=host_left)
+                report = plan.report(exchange, settlement)
+                result = await settle.settle(  # settle
+                    worker.lease, request_id, settlement, report, alarm=self.notice.alarm
+                )
+                if exchange.ending:
+                    worker.pending.end(consumer.account)
+                self.notice.settled(request_id, exchange, settlement, result)
+        if exchange.error is not None and not client.started:
+            raise exchange.error
+        return settlement
+
+    async def complete(
+        self,
+        consumer: Consumer,
+        body: bytes | Mapping[str, Any],
+        *,
+        send: Callable[[bytes], Awaitable[None]] | None = None,
+        client_request_id: str | None = None,
+    ) -> Reply:
+        """
+        One completion without HTTP, for a host's own code. Cancelling it closes the upstream and settles.
+
+        Args:
+            consumer: Who is charged; the host has authenticated it.
+            body: The request, as JSON bytes or as a mapping.
+            send: Called with each piece of the answer as it arrives: SSE where ``stream`` is true.
+            client_request_id: The host's own id, kept in the ledger.
+        Raises:
+            RequestError: The caller can fix it; nothing was held.
+            UpstreamError: The provider failed before the answer began; it is settled.
+            StoreError: The quota cannot be verified; nothing was forwarded.
+        """
+        client, request_id = _Caller(send), new_id()
+        settlement = await self.answer(
+            consumer,
+            body if isinstance(body, bytes) else msgspec.json.encode(body),
+            client,
+            request_id=request_id,
+            client_request_id=client_request_id,
+            host_left=End.DEADLINE,
+        )
+        headers = [*client.headers, ("X-Request-Id", request_id)]
+        return Reply(
+            status=client.status, headers=headers, body=b"".join(client.pieces), cost=settlement.amount, id=request_id
+        )
+
+    async def balance(self, consumer: Consumer) -> Balance:
+        """
+        A consumer's account, read fresh, with its requests that this worker has answered counted.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        worker = await self.worker()
+        await worker.pending.wait(consumer.account, self.limits.read_wait_s)
+        await worker.lease.apply([])  # sweeps, where that is due
+        return await reserve.verified(worker.backends.quota.balance(consumer.account))
+
+    async def entries(self, consumer: Consumer, request_id: str) -> list[Entry]:
+        """
+        The ledger lines of one of a consumer's own requests; none for anybody else's.
+
+        Raises:
+            RequestError: 404: there is none.
+            StoreError: It cannot be read.
+        """
+        worker = await self.worker()
+        await worker.pending.wait(consumer.account, self.limits.read_wait_s)
+        found = await reserve.verified(worker.backends.ledger.entries(consumer.account, request_id))
+        if not any(entry.draft.consumer == consumer.id for entry in found):
+            raise RequestError("There is no such entry.", status=404, code="not_found")
+        return found
+
+    @property
+    def accounts(self) -> Accounts:
+        """Keys and quotas; the gateway must be open."""
+        return self.setup.accounts
+
+    async def worker(self) -> Worker:
+        """This event loop's worker, started if it is not."""
+        worker = self.setup.worker(self.notice)
+        if not worker.ready:
+            await worker.start(self.setup.consumers)
+        return worker
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Self]:
+        """Open the gateway in this event loop, with a timer for lease and sweep; close it at the end."""
+        worker = await self.worker()
+        worker.opened += 1
+        try:
+            async with anyio.create_task_group() as timer:
+                worker.timed = True
+                timer.start_soon(worker.lease.keep)
+                yield self
+                timer.cancel_scope.cancel()
+        finally:
+            worker.opened -= 1
+            if not worker.opened:
+                worker.timed = False
+                with anyio.CancelScope(shield=True):
+                    await self.setup.close(worker)
+
+    async def __aenter__(self) -> Self:
+        return await self._stack.enter_async_context(self.opened())
+
+    async def __aexit__(self, *reason: object) -> None:
+        await self._stack.aclose()
+
+
+class _Caller:
+    """The peer where there is no HTTP: pieces are kept, and passed on as they come."""
+
+    patient = False
+
+    def __init__(self, send: Callable[[bytes], Awaitable[None]] | None) -> None:
+        self.started = False
+        self.status = 0
+        self.headers: Headers = []
+        self.pieces: list[bytes] = []
+        self._send = send
+
+    async def start(self, status: int, headers: Headers) -> None:
+        self.started, self.status, self.headers = True, status, headers
+
+    async def send(self, data: bytes, *, more: bool) -> None:  # noqa: ARG002  # the end shows by the return
+        self.pieces.append(data)
+        if self._send is not None and data:
+            await self._send(data)
+
+    async def gone(self) -> None:
+        await anyio.sleep_forever()

@@ -1,0 +1,116 @@
+"""What the path decides before it acts: the call, its bound, the reserve, and in the end the report. All of it pure."""
+
+import msgspec
+
+from hpp_middleware.core import bound, price
+from hpp_middleware.core.settlement import Settlement
+from hpp_middleware.ports import Dialect
+from hpp_middleware.stages.exchange import Exchange, Job
+from hpp_middleware.types.completion import Request, Target
+from hpp_middleware.types.consumer import Consumer
+from hpp_middleware.types.provider import Limits, MissingUsage, OrphanPolicy
+from hpp_middleware.types.quota import Attempt, Draft, Report, Reserve
+
+__all__ = ["Plan", "report"]
+
+HOLD_GRACE_S = 120.0
+"""A hold's own deadline lies this far behind the exchange's, for settling."""
+
+
+class Plan:
+    """
+    One request, ready to be held for.
+
+    Args:
+        request: What is asked.
+        target: Where it goes.
+        dialect: How it is said there.
+        request_id: Its id, and the hold's.
+    Raises:
+        RequestError: The dialect cannot express it, or cannot price it.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        target: Target,
+        dialect: Dialect,
+        *,
+        request_id: str,
+        limits: Limits,
+        orphan: OrphanPolicy,
+    ) -> None:
+        self.request_id = request_id
+        self._request = request
+        self._target = target
+        self._dialect = dialect
+        self._limits = limits
+        ours = bound.default_cap(target, limits) if request.cap is None else None
+        self._call = dialect.call(request, target, cap=ours, request_id=request_id)
+        self._bound = bound.bound(request, target, sent_bytes=len(self._call.body), limits=limits, orphan=orphan)
+
+    def reserve(self, consumer: Consumer, owner: str, *, client_request_id: str | None) -> Reserve:
+        """The operation that places the hold."""
+        return Reserve(
+            id=self.request_id,
+            accounts=(consumer.account,),
+            want=self._bound.want,
+            floor=self._bound.floor,
+            owner=owner,
+            ttl_s=self._target.provider.timeouts.total + HOLD_GRACE_S,
+            orphan_amount=self._bound.orphan_amount,
+            draft=Draft(
+                consumer=consumer.id,
+                model=self._target.id,
+                requested_model=self._request.model,
+                price=self._target.price,
+                key_id=consumer.key_id,
+                client_request_id=client_request_id,
+                stream=self._request.stream,
+                estimator_version=bound.ESTIMATOR_VERSION,
+            ),
+        )
+
+    def job(self, account: str, hold: int, *, missing_usage: MissingUsage) -> Job:
+        """What is sent under this hold: a lower grant lowers the cap, where it is ours."""
+        cap = bound.cap_within(self._bound, hold) if self._bound.ours else self._bound.cap
+        call = self._call
+        if cap < self._bound.cap:
+            call = self._dialect.call(self._request, self._target, cap=cap, request_id=self.request_id)
+        return Job(
+            account=account,
+            request=self._request,
+            target=self._target,
+            call=call,
+            bound=self._bound,
+            hold=hold,
+            cap=cap,
+            limits=self._limits,
+            missing_usage=missing_usage,
+        )
+
+
+def report(exchange: Exchange, settlement: Settlement) -> Report:
+    """The other half of the ledger entry."""
+    seen, target = exchange.seen, exchange.job.target
+    attempt = Attempt(
+        provider=target.provider_name,
+        model=target.model_name,
+        status=exchange.status,
+        upstream_id=seen.upstream_id,
+        error=exchange.error.code if exchange.error is not None else None,
+        usage=seen.usage,
+        cost=price.cost(seen.usage, target.price) if seen.usage is not None else settlement.amount,
+    )
+    raw = seen.usage_raw
+    return Report(
+        outcome=settlement.outcome or "failed",
+        estimated=settlement.estimated,
+        usage=settlement.usage,
+        usage_raw=msgspec.Raw(raw) if raw is not None and len(bytes(raw)) <= MOST_RAW_BYTES else None,
+        attempts=(attempt,),
+    )
+
+
+MOST_RAW_BYTES = 4096
+"""A usage object larger than this is no usage object; the ledger keeps the normalised tokens alone."""

@@ -1,0 +1,89 @@
+"""Take room before spending: the last act before the upstream. What cannot be verified is refused, 503."""
+
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import anyio
+
+from hpp_middleware.errors import RequestError, StoreError
+from hpp_middleware.stages.lease import Lease
+from hpp_middleware.types.quota import Release, Reserve, Result
+
+__all__ = ["give_back", "place", "verified"]
+
+_T = TypeVar("_T")
+RESERVE_S = 10.0
+
+
+def _unavailable() -> StoreError:
+    """The one message for every fault of a store; its own text stays here."""
+    return StoreError("Quota cannot be verified at the moment; nothing was forwarded.", headers={"Retry-After": "1"})
+
+
+async def place(lease: Lease, operation: Reserve) -> int:
+    """
+    Place a hold.
+
+    Returns:
+        What was granted, in nano-dollars.
+    Raises:
+        RequestError: 429 ``insufficient_quota``: it does not fit.
+        StoreError: 503: it is not known whether it was placed; it has been given back as far as possible.
+    """
+    result = None
+    try:
+        with anyio.move_on_after(RESERVE_S):
+            result = await _apply(lease, operation)
+            if result.status == "fenced":
+                # We slept past our lease: renewed, we are as good as new, for this hold is not placed yet.
+                result = await _apply(lease, operation, renew=True)
+    except StoreError as error:
+        await give_back(lease, operation.id)
+        raise _unavailable() from error
+    except BaseException:  # cancelled by force: whether it was placed is not known
+        await give_back(lease, operation.id)
+        raise
+    if result is None:
+        await give_back(lease, operation.id)
+        raise _unavailable()
+    if result.status == "refused":
+        raise RequestError(
+            "You exceeded your current quota: this request may cost more than what is available.",
+            status=429,
+            code="insufficient_quota",
+        )
+    if result.status != "done":
+        raise _unavailable()
+    if not lease.holds:
+        await give_back(lease, operation.id)
+        raise _unavailable()
+    return result.amount
+
+
+async def give_back(lease: Lease, hold_id: str) -> None:
+    """Release a hold that was not forwarded; one that cannot be reached is left to the sweeper."""
+    with anyio.move_on_after(2, shield=True):
+        try:
+            await lease.apply([Release(id=hold_id)])
+        except StoreError:
+            return
+
+
+async def _apply(lease: Lease, operation: Reserve, *, renew: bool = False) -> Result:
+    (result,) = await lease.apply([operation], renew=renew)
+    if result.id != operation.id:
+        raise StoreError("The quota store answered another question.")
+    return result
+
+
+async def verified(answer: Awaitable[_T]) -> _T:
+    """
+    What a backend answers to a read.
+
+    Raises:
+        StoreError: It failed, in whatever way.
+    """
+    try:
+        return await answer
+    except Exception as error:
+        raise _unavailable() from error

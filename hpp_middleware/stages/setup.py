@@ -1,0 +1,182 @@
+"""
+A gateway's settings, checked and turned into what the path uses.
+
+Nothing is opened here; each event loop gets its :class:`~hpp_middleware.stages.worker.Worker` when it first asks.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+from anyio.lowlevel import current_token
+
+from hpp_middleware.accounts import Accounts
+from hpp_middleware.catalog import genai
+from hpp_middleware.core import auth, price, route
+from hpp_middleware.dialects.openai import OpenAI
+from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.ports import CredentialStore, Dialect, Ledger, Observer, PriceList, QuotaStore, Store, Transport
+from hpp_middleware.stages.notice import Notice
+from hpp_middleware.stages.worker import Backends, Worker, declared_credentials
+from hpp_middleware.stores.memory import MemoryStore
+from hpp_middleware.transports.httpx import HTTPClient, HttpxTransport
+from hpp_middleware.types.consumer import Credential
+from hpp_middleware.types.price import Price
+from hpp_middleware.types.provider import Declared, Limits, MissingUsage, Model, OrphanPolicy, Provider
+
+__all__ = ["Setup"]
+
+_RATES = ("input", "output", "cache_read", "cache_write", "input_audio", "output_audio")
+
+
+class Setup:
+    """
+    What a gateway is made of.
+
+    Args:
+        providers: Upstreams by name; the name is the first part of a model id.
+        models: What is known of single models, by ``provider/model``: a :class:`Model`, or a mapping of its fields
+            whose prices are dollars a million tokens as strings: ``{"input": "1.25", "output": "10"}``.
+        aliases: Names that stand for a model id.
+        store: Keeps credentials, accounts and ledger; in memory by default.
+        credentials: Keeps credentials instead.
+        quota: Keeps accounts and holds instead; where it is a ``Ledger`` too, it also is the ledger.
+        ledger: Reads the ledger instead.
+        consumers: Consumers, quotas and keys that the configuration declares.
+        prices: A price list for models without a price of their own; by default genai-prices, where it is installed.
+        pepper: At least 16 bytes; by default the credential store's own.
+        error_format: ``simple`` for the flat form of the router's own errors.
+        missing_usage: What a complete answer without usage is charged.
+        orphan: What a hold is charged whose worker died.
+        limits: Bounds on one request.
+        transports: HTTP clients by provider, instead of a pool of our own.
+        client: A host's own ``httpx.AsyncClient`` for all providers.
+        observers: Who is told what happened.
+    """
+
+    def __init__(
+        self,
+        *,
+        providers: Mapping[str, Provider],
+        models: Mapping[str, Model | Mapping[str, Any]] | None = None,
+        aliases: Mapping[str, str] | None = None,
+        store: Store | None = None,
+        credentials: CredentialStore | None = None,
+        quota: QuotaStore | None = None,
+        ledger: Ledger | None = None,
+        consumers: Mapping[str, Declared] | None = None,
+        prices: PriceList | Literal["auto"] | None = "auto",
+        pepper: bytes | None = None,
+        error_format: Literal["object", "simple"] = "object",
+        missing_usage: MissingUsage = "estimate",
+        orphan: OrphanPolicy = "estimate",
+        limits: Limits | None = None,
+        transports: Mapping[str, Transport] | None = None,
+        client: HTTPClient | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        _one_of("error_format", error_format, ("object", "simple"))
+        _one_of("missing_usage", missing_usage, ("estimate", "hold", "free"))
+        _one_of("orphan", orphan, ("estimate", "hold", "free"))
+        self.dialects: dict[str, Dialect] = {"openai": OpenAI()}
+        for name, provider in providers.items():
+            _one_of(f"providers.{name}.dialect", provider.dialect, tuple(self.dialects))
+        self.catalog = route.Catalog(
+            providers=dict(providers),
+            models={name: model_from(name, model) for name, model in (models or {}).items()},
+            aliases=dict(aliases or {}),
+            prices=_price_list(prices),
+        )
+        self.store = store or MemoryStore()
+        self.backends = _backends(self.store, credentials, quota, ledger)
+        self.consumers = dict(consumers or {})
+        self.error_format = error_format
+        self.missing_usage = missing_usage
+        self.orphan = orphan
+        self.limits = limits or Limits()
+        self.observers = tuple(observers)
+        self._pepper = auth.check_pepper(pepper) if pepper is not None else None
+        self._declared: dict[bytes, Credential] | None = None
+        self._transports = dict(transports or {})
+        self._client = client
+        self._lock = threading.Lock()
+        self._workers: WeakKeyDictionary[Any, Worker] = WeakKeyDictionary()
+
+    @property
+    def pepper(self) -> bytes:
+        """What digests are made with; the store's own is read at first use."""
+        if self._pepper is None:
+            self._pepper = self.backends.pepper()
+        return self._pepper
+
+    @property
+    def accounts(self) -> Accounts:
+        """Keys and quotas."""
+        return Accounts(self.backends.quota, self.backends.credentials, self.pepper)
+
+    def worker(self, notice: Notice) -> Worker:
+        """The worker of the event loop that asks; made at the first asking, and not started here."""
+        loop = current_token().native_token
+        worker = self._workers.get(loop)
+        if worker is None:
+            with self._lock:
+                if self._declared is None:
+                    self._declared = declared_credentials(self.consumers, self.pepper)
+                worker = self._workers[loop] = Worker.make(
+                    self.backends, self._pools(), self._declared, pepper=self.pepper, swept=notice.swept
+                )
+        return worker
+
+    async def close(self, worker: Worker) -> None:
+        """Close a worker, and the backends with the last one."""
+        with self._lock:
+            self._workers.pop(current_token().native_token, None)
+            last = not self._workers
+        await worker.aclose()
+        if last:
+            await self.backends.aclose()
+
+    def _pools(self) -> dict[str, Transport]:
+        return {name: self._transports.get(name) or HttpxTransport(self._client) for name in self.catalog.providers}
+
+
+def model_from(model_id: str, model: Model | Mapping[str, Any]) -> Model:
+    """
+    A model from a mapping of its fields.
+
+    Raises:
+        ConfigurationError: A field is unknown or a price is wrong; the message names it.
+    """
+    if isinstance(model, Model):
+        return model
+    where = f'models."{model_id}"'
+    fields = dict(model)
+    rates = {name: fields.pop(name) for name in _RATES if name in fields}
+    found = Price(base=price.rates_from_usd(rates, where)) if rates else None
+    try:
+        return Model(price=found, **fields)
+    except TypeError:
+        known = ", ".join((*_RATES, *Model.__dataclass_fields__))
+        raise ConfigurationError(f"{where} has an unknown field; there are {known}", param=where) from None
+
+
+def _price_list(prices: PriceList | Literal["auto"] | None) -> PriceList | None:
+    if prices == "auto":
+        return genai.GenaiPrices() if genai.available() else None
+    return prices
+
+
+def _backends(
+    store: Store, credentials: CredentialStore | None, quota: QuotaStore | None, ledger: Ledger | None
+) -> Backends:
+    if ledger is None and quota is not None:
+        if not isinstance(quota, Ledger):
+            raise ConfigurationError("a quota store that is no ledger needs one: ledger=", param="ledger")
+        ledger = quota
+    return Backends(credentials=credentials or store, quota=quota or store, ledger=ledger or store)
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigurationError(f"{name} must be one of {', '.join(allowed)}", param=name)

@@ -1,0 +1,164 @@
+"""
+What a gateway has in one event loop: its pools, its lease, its credential cache, and its settlements in flight.
+
+A worker is made by the first request of a loop, or by the host's lifespan, once and race-free. It dies with its loop.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import anyio
+
+from hpp_middleware.core import auth
+from hpp_middleware.errors import ConfigurationError, StoreError
+from hpp_middleware.ports import CredentialStore, Ledger, QuotaStore, Transport
+from hpp_middleware.stages.auth import Authenticator
+from hpp_middleware.stages.lease import Lease
+from hpp_middleware.stages.settle import Pending
+from hpp_middleware.types.consumer import Consumer, Credential
+from hpp_middleware.types.provider import Declared
+from hpp_middleware.types.quota import Declare, Entry
+
+__all__ = ["Backends", "Worker", "declared_credentials", "new_id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """Who keeps what; often one store for all."""
+
+    credentials: CredentialStore
+    quota: QuotaStore
+    ledger: Ledger
+
+    def each(self) -> list[object]:
+        """Every backend once."""
+        return list({id(backend): backend for backend in (self.credentials, self.quota, self.ledger)}.values())
+
+    async def open(self) -> None:
+        """Open those that can be opened."""
+        for backend in self.each():
+            if hasattr(backend, "open"):
+                await backend.open()
+
+    async def aclose(self) -> None:
+        """Close those that can be closed."""
+        for backend in self.each():
+            if hasattr(backend, "aclose"):
+                await backend.aclose()
+
+    def pepper(self) -> bytes:
+        """
+        The credential store's own pepper.
+
+        Raises:
+            ConfigurationError: It has none: digests that outlive the process need a pepper that does.
+        """
+        own = getattr(self.credentials, "pepper", None)
+        pepper = own() if own is not None else None
+        if pepper is None:
+            raise ConfigurationError("keys.pepper must be set for this store", param="keys.pepper")
+        return auth.check_pepper(pepper)
+
+
+@dataclass(slots=True)
+class Worker:
+    """
+    One event loop's share of a gateway.
+
+    Attributes:
+        timed: Whether a timer renews the lease and sweeps.
+        opened: How often it has been opened by a lifespan.
+    """
+
+    backends: Backends
+    authenticator: Authenticator
+    lease: Lease
+    transports: dict[str, Transport]
+    pending: Pending = field(default_factory=Pending)
+    ready: bool = False
+    timed: bool = False
+    opened: int = 0
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+
+    @classmethod
+    def make(
+        cls,
+        backends: Backends,
+        transports: Mapping[str, Transport],
+        declared: Mapping[bytes, Credential],
+        *,
+        pepper: bytes,
+        swept: Callable[[Sequence[Entry]], None],
+    ) -> "Worker":
+        """A worker that is not started yet; nothing here waits."""
+        owner = f"{os.getpid()}-{secrets.token_hex(8)}"
+        return cls(
+            backends=backends,
+            authenticator=Authenticator(backends.credentials, pepper, declared),
+            lease=Lease(backends.quota, owner, swept=swept),
+            transports=dict(transports),
+        )
+
+    async def start(self, consumers: Mapping[str, Declared]) -> None:
+        """
+        Open the backends and say what the configuration declares, once.
+
+        Raises:
+            StoreError: A backend cannot be reached; the next request tries again.
+            ConfigurationError: A declared quota cannot be.
+        """
+        async with self.lock:
+            if self.ready:
+                return
+            try:
+                await self.backends.open()
+                await self._declare(consumers)
+            except (StoreError, ConfigurationError):
+                raise
+            except Exception as error:
+                raise StoreError("A store cannot be opened.") from error
+            self.ready = True
+
+    async def _declare(self, consumers: Mapping[str, Declared]) -> None:
+        operations = [
+            Declare(account=name, quota=declared.quota)
+            for name, declared in consumers.items()
+            if declared.quota is not None
+        ]
+        for operation, result in zip(operations, await self.lease.apply(operations), strict=True):
+            if result.status != "done":
+                where = f"consumers.{operation.account}.quota"
+                raise ConfigurationError(f"{where} would leave the account below what it was granted", param=where)
+
+    async def aclose(self) -> None:
+        """Close the pools that are our own."""
+        for transport in self.transports.values():
+            await transport.aclose()
+
+
+def declared_credentials(consumers: Mapping[str, Declared], pepper: bytes) -> dict[bytes, Credential]:
+    """
+    The credentials that a configuration declares, by digest.
+
+    Raises:
+        ConfigurationError: A key is none, or two consumers declare the same one.
+    """
+    found: dict[bytes, Credential] = {}
+    for name, declared in consumers.items():
+        for number, secret in enumerate(declared.keys):
+            where = f"consumers.{name}.keys[{number}]"
+            digest = auth.digest(auth.check_secret(secret, where), pepper)
+            if digest in found and found[digest].consumer.id != name:
+                raise ConfigurationError(f"{where} is declared for another consumer too", param=where)
+            key_id = f"config-{digest.hex()[:12]}"
+            consumer = Consumer(id=name, key_id=key_id, models=declared.models)
+            found[digest] = Credential(digest=digest, id=key_id, consumer=consumer)
+    return found
+
+
+def new_id() -> str:
+    """A request's id: time-ordered, 48 bits of milliseconds and 80 random ones."""
+    return f"req_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
