@@ -1,0 +1,195 @@
+"""
+Prices from the ``genai-prices`` package: its bundled data only, never the network.
+
+A model whose bill could hold anything that our buckets do not price is unknown here, and so refused: better no price
+than one that is too low. Importing this module costs nothing; the data (2 MB) is read on the first use.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from decimal import ROUND_CEILING, Decimal
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from hpp_middleware.core.price import rates_from_usd
+from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.types.price import Price, Rates
+from hpp_middleware.types.provider import Model
+
+if TYPE_CHECKING:
+    from genai_prices.types import MatchLogic, ModelInfo, ModelPrice, Provider, TieredPrices
+
+__all__ = ["GenaiPrices", "available"]
+
+_BUCKETS = {
+    "input_mtok": "input",
+    "output_mtok": "output",
+    "cache_read_mtok": "cache_read",
+    "cache_write_mtok": "cache_write",
+    "output_reasoning_mtok": "reasoning",
+    "input_audio_mtok": "input_audio",
+    "output_audio_mtok": "output_audio",
+}
+"""The units that our buckets price; what both sides call tokens of one kind."""
+
+_ON_REQUEST = frozenset(
+    {
+        "web_searches_kcount",
+        "social_searches_kcount",
+        "storage_searches_kcount",
+        "code_executions_kcount",
+        "cache_write_1h_mtok",  # usage reports in OpenAI's shape do not tell it from an ordinary write
+    }
+)
+"""Units of what a request must ask for by name, in fields that are refused or that no usage report shows."""
+
+_CACHED_AUDIO = frozenset({"cache_audio_read_mtok", "cache_audio_write_mtok"})
+"""With these, audio that is both heard and cached has a rate that no bucket has: such models hear no audio here."""
+
+_SEARCHES_UNASKED = ("*search-preview*", "*search-api*", "*deep-research*", "*sonar*", "*online")
+"""Models that search the web at every call and bill it by the search, which the data does not always say."""
+
+_FINEST = Decimal(1).scaleb(-12)
+_NAMES = 8192
+
+
+def available() -> bool:
+    """Whether the package is installed."""
+    return find_spec("genai_prices") is not None
+
+
+class GenaiPrices:
+    """
+    A :class:`~hpp_middleware.ports.PriceList` of some 2,000 models; see the extra ``prices``.
+
+    Args:
+        clock: Seconds since the epoch, for prices that change by date or by the time of day.
+    Raises:
+        ConfigurationError: The package is not installed.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        if not available():
+            raise ConfigurationError(
+                "genai-prices is not installed: pip install 'hpp_middleware[prices]'", param="prices"
+            )
+        self._clock = clock
+        self._providers: dict[str, Provider] | None = None
+        self._source = ""
+        # Names come from clients: what was looked up for them is bounded.
+        self._lookup = lru_cache(_NAMES)(self._look_up)
+        # By id(): the bundled data lives as long as the process, and is as many entries at most.
+        self._converted: dict[int, Price | None] = {}
+
+    def load(self) -> None:
+        """Read the data now (0.2 to 0.7 s), so that no request waits for it; safe to repeat, in any thread."""
+        self._loaded()
+
+    def find(self, provider: str, model: str) -> tuple[Price, Model] | None:
+        """
+        The price of a model now, and what else the list knows of it.
+
+        Args:
+            provider: An id of genai-prices, exactly.
+            model: Any name that genai-prices knows it by.
+        Returns:
+            None where the model is unknown, or has no price that covers all of its bill.
+        """
+        info = self._lookup(provider, model)
+        if info is None:
+            return None
+        price = self._price(info)
+        if price is None:
+            return None
+        return price, Model(name=info.name, description=info.description, context=info.context_window)
+
+    def models(self, provider: str) -> Sequence[str]:
+        """The names of the provider's models that have a price now and are not deprecated."""
+        known = self._loaded().get(provider)
+        if known is None:
+            return []
+        live = (info for info in known.models if not info.deprecated and self._price(info) is not None)
+        names = (self._name(provider, info) for info in live)
+        return list(dict.fromkeys(name for name in names if name is not None))
+
+    def _loaded(self) -> "dict[str, Provider]":
+        if self._providers is None:
+            from genai_prices.data import providers
+
+            self._source = f"genai-prices {version('genai-prices')}"
+            self._providers = {provider.id: provider for provider in providers}
+        return self._providers
+
+    def _look_up(self, provider: str, model: str) -> "ModelInfo | None":
+        providers = self._loaded()
+        if provider not in providers:
+            return None
+        info = providers[provider].find_model(model, all_providers=list(providers.values()))
+        return None if info is None or _searches(model) or _searches(info.id) else info
+
+    def _name(self, provider: str, info: "ModelInfo") -> str | None:
+        """What to call a model upstream: its id, or else a name that the list knows it by, if that leads back to it."""
+        return next((name for name in (info.id, *_names(info.match)) if self._lookup(provider, name) is info), None)
+
+    def _price(self, info: "ModelInfo") -> Price | None:
+        if not info.prices:
+            return None
+        prices = info.get_prices(datetime.fromtimestamp(self._clock(), tz=UTC))
+        if id(prices) not in self._converted:
+            self._converted[id(prices)] = _price(prices, self._source)
+        return self._converted[id(prices)]
+
+
+def _searches(name: str) -> bool:
+    return any(fnmatchcase(name.lower(), pattern) for pattern in _SEARCHES_UNASKED)
+
+
+def _names(match: "MatchLogic") -> Iterator[str]:
+    """The names that a match clause spells out."""
+    from genai_prices.types import ClauseEquals, ClauseOr
+
+    if isinstance(match, ClauseEquals):
+        yield match.equals
+    elif isinstance(match, ClauseOr):
+        for clause in match.or_:
+            yield from _names(clause)
+
+
+def _price(prices: "ModelPrice", source: str) -> Price | None:
+    """Our form of a price, or None where it has none."""
+    units = {unit: usd for unit, usd in vars(prices).items() if usd is not None and unit not in _ON_REQUEST}
+    if _CACHED_AUDIO & units.keys():
+        units = {unit: usd for unit, usd in units.items() if unit not in {*_CACHED_AUDIO, "input_audio_mtok"}}
+    if not units.keys() <= _BUCKETS.keys() or not {"input_mtok", "output_mtok"} <= units.keys():
+        return None
+    starts = sorted({tier.start for usd in units.values() for tier in getattr(usd, "tiers", ())})
+    try:
+        return Price(
+            base=_rates(units, None),
+            tiers=tuple((start, _rates(units, start)) for start in starts),
+            source=source,
+        )
+    except ConfigurationError:
+        return None
+
+
+def _rates(units: "dict[str, Decimal | TieredPrices]", start: int | None) -> Rates:
+    """
+    The rates of a prompt longer than ``start`` tokens, or of the shortest one.
+
+    A figure finer than an atto-dollar a token (the data has some, such as 0.08333333333333334) is rounded up to one.
+    """
+    usd = {bucket: _at(units[unit], start) for unit, bucket in _BUCKETS.items() if unit in units}
+    return rates_from_usd({name: each.quantize(_FINEST, ROUND_CEILING) for name, each in usd.items()}, "prices")
+
+
+def _at(usd: "Decimal | TieredPrices", start: int | None) -> Decimal:
+    """Both sides take a tier for a prompt of *more* than its start, so that starts carry over as they are."""
+    if isinstance(usd, Decimal):
+        return usd
+    reached = [tier.price for tier in usd.tiers if start is not None and tier.start <= start]
+    return reached[-1] if reached else usd.base

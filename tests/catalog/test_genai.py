@@ -1,0 +1,405 @@
+"""Prices of genai-prices in our form, held against genai-prices' own calculation."""
+
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time
+from decimal import ROUND_CEILING, Decimal
+from time import tzset
+
+import pytest
+from genai_prices.data import providers
+from genai_prices.types import (
+    ClauseEquals,
+    ClauseOr,
+    ClauseStartsWith,
+    ConditionalPrice,
+    ModelInfo,
+    ModelPrice,
+    Provider,
+    StartDateConstraint,
+    Tier,
+    TieredPrices,
+    TimeOfDateConstraint,
+)
+from genai_prices.types import Usage as TheirUsage
+
+from hpp_middleware.catalog import genai
+from hpp_middleware.catalog.genai import GenaiPrices
+from hpp_middleware.core.price import cost, rates_for
+from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.types.price import Price, Rates, Usage
+
+PROVIDERS = ("openai", "moonshotai", "mistral", "groq", "deepseek", "x-ai", "openrouter", "together", "fireworks")
+MOMENTS = (
+    datetime(2026, 1, 15, 3, 30, tzinfo=UTC),
+    datetime(2026, 11, 1, 0, 29, 59, tzinfo=UTC),
+    datetime(2026, 11, 1, 0, 30, tzinfo=UTC),
+    datetime(2026, 11, 1, 7, 0, tzinfo=UTC),
+    datetime(2026, 11, 1, 16, 30, tzinfo=UTC),
+    datetime(2027, 6, 1, 23, 0, tzinfo=UTC),
+)
+THEIRS = {provider.id: provider for provider in providers}
+
+
+def at(moment: datetime) -> GenaiPrices:
+    return GenaiPrices(clock=moment.timestamp)
+
+
+def listing(*models: ModelInfo, moment: datetime = MOMENTS[1], fallback: str | None = None) -> GenaiPrices:
+    """A price list of these models, under the provider ``own``."""
+    prices = at(moment)
+    own = Provider(
+        id="own",
+        name="Own",
+        api_pattern="",
+        models=list(models),
+        fallback_model_providers=[fallback] if fallback else None,
+    )
+    prices._providers = {**THEIRS, "own": own}
+    return prices
+
+
+def model(name: str = "m", /, **units: Decimal | TieredPrices | None) -> ModelInfo:
+    return ModelInfo(id=name, match=ClauseEquals(name), prices=ModelPrice(**units))
+
+
+def dollars(figure: str) -> Decimal:
+    return Decimal(figure)
+
+
+def found(prices: GenaiPrices, provider: str, name: str) -> Price:
+    listed = prices.find(provider, name)
+    assert listed is not None
+    return listed[0]
+
+
+def reported(usage: Usage) -> TheirUsage:
+    """The same usage as genai-prices counts it: parts inside their wholes, and no part that is two things at once."""
+    return TheirUsage(
+        input_tokens=usage.prompt,
+        cache_read_tokens=usage.cache_read,
+        cache_write_tokens=usage.cache_write,
+        input_audio_tokens=usage.input_audio,
+        cache_audio_read_tokens=0,
+        cache_audio_write_tokens=0,
+        output_tokens=usage.completion,
+        output_reasoning_tokens=usage.reasoning,
+        output_audio_tokens=usage.output_audio,
+        output_audio_reasoning_tokens=0,
+    )
+
+
+def theirs(info: ModelInfo, provider: Provider, usage: Usage, moment: datetime) -> tuple[int, bool]:
+    """Their total in nano-dollars, rounded up, and whether a figure of theirs is finer than an atto-dollar a token."""
+    bill = info.calc_price(reported(usage), provider, genai_request_timestamp=moment)
+    figures = [
+        figure
+        for each in vars(bill.model_price).values()
+        if each is not None
+        for figure in ([each] if isinstance(each, Decimal) else [each.base, *(tier.price for tier in each.tiers)])
+    ]
+    finer = any(int(figure.as_tuple().exponent) < -12 for figure in figures)
+    return int((bill.total_price * 10**9).to_integral_value(ROUND_CEILING)), finer
+
+
+def usages(price: Price, rng: random.Random) -> Iterator[Usage]:
+    """Random usages of each kind that the price can bill, and prompts at, below and above each tier's start."""
+    sizes = [rng.randrange(1, 10 ** rng.randrange(1, 7)) for _ in range(3)]
+    sizes += [start + step for start, _ in price.tiers for step in (-1, 0, 1)]
+    audio_in = all(rates.input_audio is not None for rates in (price.base, *(tier for _, tier in price.tiers)))
+    audio_out = all(rates.output_audio is not None for rates in (price.base, *(tier for _, tier in price.tiers)))
+    for prompt in sizes:
+        output = rng.randrange(100_000)
+        yield Usage(input=prompt, output=output)
+        read, written = rng.randint(0, prompt // 2), rng.randint(0, prompt // 4)
+        heard = rng.randint(0, prompt // 4) if audio_in else 0
+        thought = rng.randint(0, output // 2)
+        spoken = rng.randint(0, output // 2) if audio_out else 0
+        yield Usage(
+            input=prompt - read - written - heard,
+            cache_read=read,
+            cache_write=written,
+            input_audio=heard,
+            output=output - thought - spoken,
+            reasoning=thought,
+            output_audio=spoken,
+        )
+    yield Usage()
+
+
+@pytest.mark.parametrize("moment", MOMENTS, ids=str)
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_every_price_comes_to_what_genai_prices_itself_calculates(provider: str, moment: datetime) -> None:
+    rng = random.Random(f"{provider} {moment}")
+    prices = at(moment)
+    compared = 0
+    for info in THEIRS[provider].models:
+        for name in (info.id, *genai._names(info.match)):
+            listed = prices.find(provider, name)
+            if listed is None:
+                continue
+            matched = THEIRS[provider].find_model(name)
+            assert matched is not None
+            for usage in usages(listed[0], rng):
+                expected, finer = theirs(matched, THEIRS[provider], usage, moment)
+                excess = cost(usage, listed[0]) - expected
+                assert excess in ({0, 1} if finer else {0}), (name, usage)
+                compared += 1
+            break
+    assert compared >= 50
+
+
+def test_the_sample_has_tiers_cached_reads_and_writes_audio_and_hours_of_the_day() -> None:
+    prices = at(MOMENTS[1])
+    listed = [found(prices, provider, name) for provider in PROVIDERS for name in prices.models(provider)]
+    assert len(listed) > 900
+    assert sum(len(price.tiers) for price in listed) > 20
+    assert sum(len(price.tiers) > 1 for price in listed) >= 2
+    for bucket in ("cache_read", "cache_write", "input_audio", "output_audio"):
+        assert any(getattr(price.base, bucket) is not None for price in listed), bucket
+    assert any(isinstance(info.prices, list) for info in THEIRS["deepseek"].models)
+
+
+def test_tiers_of_different_fields_become_one_ascending_tuple_that_agrees_at_every_boundary() -> None:
+    info = model(
+        input_mtok=TieredPrices(dollars("1"), [Tier(200, dollars("3")), Tier(100, dollars("2"))]),
+        output_mtok=TieredPrices(dollars("4"), [Tier(150, dollars("8"))]),
+        cache_read_mtok=TieredPrices(dollars("0.1"), [Tier(100, dollars("0.2")), Tier(300, dollars("0.3"))]),
+        cache_write_mtok=dollars("5"),
+    )
+    prices = listing(info)
+    price = found(prices, "own", "m")
+    assert [start for start, _ in price.tiers] == [100, 150, 200, 300]
+    for prompt in range(1, 400):
+        usage = Usage(input=prompt - prompt // 3, cache_read=prompt // 3, output=7)
+        assert cost(usage, price) == theirs(info, THEIRS["openai"], usage, MOMENTS[0])[0], prompt
+    assert rates_for(price, 100).input == price.base.input
+    assert rates_for(price, 101).input == 2 * price.base.input
+
+
+def test_dollars_a_million_become_atto_dollars_a_token_exactly() -> None:
+    prices = listing(
+        model(input_mtok=dollars("0.0375"), output_mtok=dollars("2.5"), output_reasoning_mtok=dollars("3"))
+    )
+    assert found(prices, "own", "m").base == Rates(input=37_500_000_000, output=2_500_000_000_000, reasoning=3 * 10**12)
+
+
+def test_a_figure_finer_than_an_atto_dollar_a_token_is_rounded_up() -> None:
+    prices = listing(model(input_mtok=dollars("0.08333333333333334"), output_mtok=dollars("1")))
+    assert found(prices, "own", "m").base.input == 83_333_333_334
+
+
+@pytest.fixture
+def tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A host nine hours ahead of UTC."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        tzset()
+        yield
+    tzset()
+
+
+def test_a_price_follows_the_time_of_day_at_once_wherever_the_host_is(tokyo: None) -> None:
+    day = ModelPrice(input_mtok=dollars("2"), output_mtok=dollars("4"))
+    night = ModelPrice(input_mtok=dollars("1"), output_mtok=dollars("2"))
+    info = ModelInfo(
+        id="m",
+        match=ClauseEquals("m"),
+        prices=[
+            ConditionalPrice(prices=night),
+            ConditionalPrice(TimeOfDateConstraint(time(8, tzinfo=UTC), time(20, tzinfo=UTC)), prices=day),
+        ],
+    )
+    now = datetime(2026, 11, 1, 7, 59, 59, tzinfo=UTC).timestamp()
+    prices = listing(info)
+    prices._clock = lambda: now
+    assert found(prices, "own", "m").base.input == 10**12
+    now += 1
+    assert found(prices, "own", "m").base.input == 2 * 10**12
+    now += 12 * 3600
+    assert found(prices, "own", "m").base.input == 10**12
+
+
+def test_a_price_changes_on_its_date() -> None:
+    info = ModelInfo(
+        id="m",
+        match=ClauseEquals("m"),
+        prices=[
+            ConditionalPrice(prices=ModelPrice(input_mtok=dollars("1"), output_mtok=dollars("1"))),
+            ConditionalPrice(
+                StartDateConstraint(date(2026, 11, 2)),
+                prices=ModelPrice(input_mtok=dollars("9"), output_mtok=dollars("9")),
+            ),
+        ],
+    )
+    before, after = datetime(2026, 11, 1, 23, 59, 59, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC)
+    assert found(listing(info, moment=before), "own", "m").base.input == 10**12
+    assert found(listing(info, moment=after), "own", "m").base.input == 9 * 10**12
+
+
+@pytest.mark.parametrize(
+    "units",
+    [
+        {},
+        {"input_mtok": dollars("1")},
+        {"output_mtok": dollars("1")},
+        {"input_mtok": dollars("1"), "output_mtok": None},
+        {"input_mtok": dollars("1"), "output_mtok": dollars("1"), "requests_kcount": dollars("12")},
+        {"input_mtok": dollars("1"), "output_mtok": dollars("1"), "output_image_mtok": dollars("30")},
+        {"input_mtok": dollars("1"), "output_mtok": dollars("1"), "input_image_mtok": dollars("2")},
+        {"input_mtok": dollars("1"), "output_mtok": dollars("1"), "audio_hours": dollars("2")},
+        {"input_mtok": dollars("1"), "output_mtok": dollars("1"), "a_unit_of_a_later_version": dollars("1")},
+        {"input_mtok": dollars("-1"), "output_mtok": dollars("1")},
+        {"input_mtok": dollars("10000000"), "output_mtok": dollars("1")},
+    ],
+    ids=str,
+)
+def test_a_bill_that_our_buckets_do_not_cover_is_no_price(units: dict[str, Decimal | None]) -> None:
+    prices = listing(model(**units))
+    assert prices.find("own", "m") is None
+    assert prices.models("own") == []
+
+
+def test_a_model_without_any_prices_is_unknown() -> None:
+    assert listing(ModelInfo(id="m", match=ClauseEquals("m"))).find("own", "m") is None
+
+
+def test_free_is_a_price_only_where_it_is_written() -> None:
+    prices = listing(model(input_mtok=dollars("0"), output_mtok=dollars("0")))
+    assert found(prices, "own", "m").base == Rates(input=0, output=0)
+    assert at(MOMENTS[1]).find("openrouter", "deepseek/deepseek-r1:free") is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "name"),
+    [
+        ("openai", "text-embedding-3-small"),
+        ("openai", "tts-1"),
+        ("openai", "whisper-1"),
+        ("openai", "gpt-image-1"),
+        ("openai", "gpt-4o-search-preview"),
+        ("openai", "gpt-5-search-api"),
+        ("openai", "o3-deep-research"),
+        ("openai", "gpt-nobody-has-heard-of"),
+        ("openai", ""),
+        ("perplexity", "sonar-pro"),
+        ("openrouter", "perplexity/sonar"),
+        ("openrouter", "openai/gpt-4o:online"),
+        ("mistral", "mistral-ocr-latest"),
+        ("nobody", "gpt-5"),
+        ("my-openai-proxy", "gpt-5"),
+    ],
+)
+def test_what_is_no_chat_model_or_bills_more_than_tokens_is_unknown(provider: str, name: str) -> None:
+    assert at(MOMENTS[1]).find(provider, name) is None
+
+
+def test_searches_that_a_request_must_ask_for_do_not_hide_a_price() -> None:
+    price = found(at(MOMENTS[1]), "openai", "gpt-5")
+    assert price.base == Rates(input=1_250_000_000_000, output=10_000_000_000_000, cache_read=125_000_000_000)
+
+
+def test_a_model_whose_cached_audio_has_its_own_rate_hears_no_audio() -> None:
+    units = {"input_mtok": dollars("1"), "output_mtok": dollars("2"), "input_audio_mtok": dollars("10")}
+    plain = listing(model(**units))
+    assert found(plain, "own", "m").base.input_audio == 10**13
+    cached = listing(model(**units, cache_read_mtok=dollars("0.1"), cache_audio_read_mtok=dollars("5")))
+    assert found(cached, "own", "m").base.input_audio is None
+
+
+def test_names_match_as_genai_prices_matches_them() -> None:
+    prices = at(MOMENTS[1])
+    assert prices.find("openai", "gpt-5-2025-08-07") == prices.find("openai", "gpt-5")
+    assert prices.find("together", "META-LLAMA/llama-3.3-70b-instruct-turbo") is not None
+    tuned = found(prices, "openai", "ft:gpt-4o-mini-2024-07-18:org::id")
+    assert tuned.base.input > found(prices, "openai", "gpt-4o-mini").base.input
+    assert prices.find("azure", "gpt-4.1") == prices.find("openai", "gpt-4.1")
+
+
+def test_what_else_is_known_comes_along() -> None:
+    listed = at(MOMENTS[1]).find("openai", "gpt-5")
+    assert listed is not None
+    price, known = listed
+    assert price.source.startswith("genai-prices 0.")
+    assert (known.name, known.context, known.price) == ("GPT-5", 400_000, None)
+    assert known.description
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_every_listed_name_can_be_found_and_none_is_deprecated(provider: str) -> None:
+    prices = at(MOMENTS[1])
+    names = prices.models(provider)
+    assert len(names) == len(set(names)) >= 5
+    for name in names:
+        assert prices.find(provider, name) is not None, name
+        info = THEIRS[provider].find_model(name)
+        assert info is not None
+        assert not info.deprecated
+
+
+def test_a_deprecated_model_is_priced_but_not_listed() -> None:
+    old = model("old", input_mtok=dollars("1"), output_mtok=dollars("1"))
+    old.deprecated = True
+    prices = listing(old)
+    assert prices.find("own", "old") is not None
+    assert prices.models("own") == []
+
+
+def test_a_model_is_listed_under_a_name_that_leads_back_to_it() -> None:
+    free = {"input_mtok": dollars("0"), "output_mtok": dollars("0")}
+    prices = listing(
+        ModelInfo(id="short", match=ClauseEquals("vendor/models/short"), prices=ModelPrice(**free)),
+        ModelInfo(id="family", match=ClauseStartsWith("family-"), prices=ModelPrice(**free)),
+        ModelInfo(id="x", match=ClauseOr([ClauseEquals("y"), ClauseEquals("z")]), prices=ModelPrice(**free)),
+        model("y", **free),
+    )
+    assert prices.models("own") == ["vendor/models/short", "y"]
+
+
+def test_an_unknown_provider_lists_nothing() -> None:
+    assert at(MOMENTS[1]).models("nobody") == []
+
+
+def test_what_is_remembered_of_clients_names_is_bounded() -> None:
+    prices = listing(model(input_mtok=dollars("1"), output_mtok=dollars("1")))
+    for number in range(genai._NAMES + 1000):
+        assert prices.find("own", f"made-up-{number}") is None
+    assert prices._lookup.cache_info().currsize == genai._NAMES
+
+
+def test_loading_ahead_is_what_the_first_use_would_do() -> None:
+    prices = at(MOMENTS[1])
+    prices.load()
+    loaded = prices._providers
+    assert loaded is not None
+    prices.load()
+    prices.find("openai", "gpt-5")
+    assert prices._providers is loaded
+
+
+def test_without_the_package_the_list_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert genai.available()
+    monkeypatch.setattr(genai, "find_spec", lambda name: None)
+    assert not genai.available()
+    with pytest.raises(ConfigurationError, match=r"hpp_middleware\[prices\]"):
+        GenaiPrices()
+
+
+def test_importing_the_module_reads_nothing_and_using_it_opens_no_socket_and_no_thread() -> None:
+    script = """
+import sys, threading
+opened = []
+sys.addaudithook(lambda event, args: opened.append(event) if event.startswith("socket.") else None)
+from hpp_middleware.catalog.genai import GenaiPrices, available
+assert available()
+prices = GenaiPrices()
+assert not {"genai_prices", "pydantic", "httpx2"} & set(sys.modules), "imported too early"
+assert prices.find("openai", "gpt-5") is not None
+assert "genai_prices.data" in sys.modules
+assert threading.active_count() == 1
+assert not [event for event in opened if event in {"socket.connect", "socket.getaddrinfo", "socket.bind"}], opened
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
