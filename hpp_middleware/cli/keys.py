@@ -1,0 +1,154 @@
+"""``hpp-router keys``: make, list and revoke keys, while the router runs or not."""
+
+import re
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from hpp_middleware.accounts import Accounts, NewKey
+from hpp_middleware.cli.common import AsJSON, Config, Fault, as_json, dollars, in_office, moment, table
+from hpp_middleware.config import Settings
+from hpp_middleware.core import price as pricing
+from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.types.consumer import Credential
+
+__all__ = ["app", "expiry"]
+
+app = typer.Typer(help="Make, list and revoke keys.", no_args_is_help=True)
+
+_SPAN = re.compile(r"(\d{1,6})([smhdw])")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+@app.command()
+def create(
+    *,
+    consumer: Annotated[str, typer.Option(help="Who is charged.")],
+    config: Config = None,
+    quota: Annotated[str | None, typer.Option(help="Dollars for a new account, such as 5.00.")] = None,
+    models: Annotated[
+        list[str] | None, typer.Option(help="Models or globs the key may use; repeat, or separate by commas.")
+    ] = None,
+    expires: Annotated[str | None, typer.Option(help="30d, 12h, or a date such as 2027-01-31 (UTC).")] = None,
+    json: AsJSON = False,
+) -> None:
+    """Make a key, and print it this once. A second key of a consumer shares its account."""
+    allowed = _models(models)
+    until = None if expires is None else expiry(expires, now=time.time())
+
+    async def work(accounts: Accounts, settings: Settings) -> NewKey:
+        declared = settings.consumers.get(consumer)
+        if quota is not None and declared is not None and declared.quota is not None:
+            raise ConfigurationError(f"--quota: the quota of {consumer} is declared in the file, under [consumers]")
+        return await accounts.create_key(consumer, quota=quota, models=allowed, expires=until)
+
+    made = in_office(config, work)
+    if json:
+        as_json(
+            {
+                "key": made.key,
+                "id": made.id,
+                "consumer": made.consumer,
+                "quota": dollars(made.quota),
+                "models": made.models,
+                "expires": moment(made.expires),
+            }
+        )
+        return
+    print(f"key       {made.key}")
+    print(f"id        {made.id}")
+    print(f"consumer  {made.consumer}")
+    print(f"quota     ${pricing.dollars(made.quota)}")
+    print(f"models    {', '.join(made.models) if made.models else 'all'}")
+    print(f"expires   {moment(made.expires) or 'never'}")
+    print("The key is shown this once; the router keeps only a digest of it.")
+
+
+@app.command("list")
+def show(config: Config = None, json: AsJSON = False) -> None:
+    """List the keys: their ids, never their text."""
+
+    async def work(accounts: Accounts, _: Settings) -> list[Credential]:
+        return await accounts.keys()
+
+    rows = [_row(credential, now=time.time()) for credential in in_office(config, work)]
+    if json:
+        as_json(rows)
+        return
+    table(
+        ("ID", "CONSUMER", "STATE", "CREATED", "EXPIRES", "MODELS"),
+        [
+            (
+                str(row["id"]),
+                str(row["consumer"]),
+                str(row["state"]),
+                str(row["created"]),
+                str(row["expires"] or "never"),
+                ", ".join(row["models"] or ["all"]),
+            )
+            for row in rows
+        ],
+    )
+
+
+@app.command()
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="The key's id, as `keys list` shows it.")],
+    config: Config = None,
+    json: AsJSON = False,
+) -> None:
+    """Revoke a key: a running router refuses it within 5 seconds."""
+
+    async def work(accounts: Accounts, _: Settings) -> bool:
+        return await accounts.revoke(key_id)
+
+    if not in_office(config, work):
+        raise Fault("there is no key of this id")  # not repeated: it may be the key itself
+    if json:
+        as_json({"id": key_id, "revoked": True})
+    else:
+        print(f"revoked   {key_id}")
+
+
+def expiry(text: str, *, now: float) -> float:
+    """
+    Seconds since the epoch, from a span such as ``30d`` or an ISO date, which is UTC unless it says otherwise.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    span = _SPAN.fullmatch(text)
+    if span:
+        return now + int(span[1]) * _UNITS[span[2]]
+    try:
+        date = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError("--expires: must be a span such as 30d or 12h, or a date such as 2027-01-31") from None
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+
+
+def _models(given: list[str] | None) -> tuple[str, ...] | None:
+    if not given:
+        return None
+    models = tuple(part.strip() for each in given for part in each.split(",") if part.strip())
+    if not models:
+        raise ConfigurationError("--models: names no model; leave it out to allow every model")
+    return models
+
+
+def _row(credential: Credential, *, now: float) -> dict[str, Any]:
+    state = "active"
+    if credential.revoked is not None:
+        state = "revoked"
+    elif credential.expires is not None and credential.expires <= now:
+        state = "expired"
+    return {
+        "id": credential.id,
+        "consumer": credential.consumer.id,
+        "state": state,
+        "created": moment(credential.created),
+        "expires": moment(credential.expires),
+        "models": credential.consumer.models,
+    }

@@ -1,0 +1,55 @@
+"""``hpp-router serve``: a configuration file, served."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from hpp_middleware.asgi.app import Gateway
+from hpp_middleware.cli import server
+from hpp_middleware.cli.common import Config, found
+from hpp_middleware.config import Settings, load
+
+__all__ = ["serve"]
+
+
+def serve(
+    config: Config = None,
+    host: Annotated[str | None, typer.Option(help="Overrides [server] host.")] = None,
+    port: Annotated[int | None, typer.Option(help="Overrides [server] port; 0 takes a free one.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Check the configuration, and exit.")] = False,
+    access_log: Annotated[bool, typer.Option("--access-log", help="Log each request, and what it came to.")] = False,
+) -> None:
+    """Serve a configuration file."""
+    path = found(config)
+    settings = load(path)
+    gateway = settings.gateway()
+    # Listing the models reads the price list, so that no request waits for it.
+    figures = ", ".join(
+        (
+            _counted(len(settings.providers), "provider"),
+            _counted(len(gateway.catalog.targets()), "model"),
+            _counted(len(settings.consumers), "declared consumer"),
+        )
+    )
+    _warn(settings, gateway)
+    if check:
+        print(f"{path}: good ({figures})")
+        return
+    given = settings.file.server
+    with server.listen(given.host if host is None else host, given.port if port is None else port) as listener:
+        words = f"hpp-router listens on {server.url(listener)} ({figures})"
+        server.run(gateway, listener, announce=lambda: print(words, flush=True), access_log=access_log)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _warn(settings: Settings, gateway: Gateway) -> None:
+    """Say which models of the file will be refused for want of a price."""
+    for model_id in settings.models:
+        if gateway.catalog.find(model_id) is None:
+            sys.stderr.write(
+                f'hpp-router: models."{model_id}": has no price here or in the price list: it is refused\n'
+            )

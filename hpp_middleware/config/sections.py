@@ -1,0 +1,168 @@
+"""
+The file's shape: a model a section, a field a key. Unknown keys are refused, and no value is bent into another type.
+
+What a section comes to stands in :mod:`hpp_middleware.config.settings`.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hpp_middleware.config.values import (
+    URL,
+    Count,
+    Dialect,
+    HeaderName,
+    Key,
+    Name,
+    Origin,
+    Quota,
+    Rate,
+    Seconds,
+    Secret,
+    Word,
+)
+from hpp_middleware.types.provider import MissingUsage, OrphanPolicy
+
+__all__ = ["RATES", "File", "ModelSection", "ProviderSection", "Section"]
+
+RATES = ("input", "output", "cache_read", "cache_write", "reasoning", "input_audio", "output_audio")
+
+
+class Section(BaseModel):
+    """A table of the file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """What the file says, of these keys or of all; what it leaves out keeps the default of whom it is for."""
+        return {
+            name: getattr(self, name)
+            for name in type(self).model_fields
+            if name in self.model_fields_set and (not names or name in names)
+        }
+
+
+class StoreSection(Section):
+    """``[store]``: where accounts, keys and the ledger are kept."""
+
+    url: str = "sqlite:///hpp.db"
+
+
+class TimeoutsSection(Section):
+    """``timeouts`` of a provider, in seconds."""
+
+    connect: Seconds | None = None
+    first_byte: Seconds | None = None
+    idle: Seconds | None = None
+    total: Seconds | None = None
+
+
+class ProviderSection(Section):
+    """``[providers.NAME]``: an upstream."""
+
+    dialect: Dialect = "openai"
+    preset: Word | None = None
+    base_url: URL | None = None
+    api_key: Secret | None = Field(default=None, repr=False)
+    models: list[Word] = Field(default=["*"])
+    headers: dict[HeaderName, Secret] = Field(default={}, repr=False)
+    timeouts: TimeoutsSection = TimeoutsSection()
+    bytes_per_token: Count | None = None
+    cap_fields: list[Literal["max_tokens", "max_completion_tokens"]] | None = Field(default=None, min_length=1)
+    include_usage: bool | None = None
+
+
+class ModelSection(Section):
+    """``[models."provider/model"]``: a price, or none for the price list's, and what is known of the model."""
+
+    input: Rate | None = None
+    output: Rate | None = None
+    cache_read: Rate | None = None
+    cache_write: Rate | None = None
+    reasoning: Rate | None = None
+    input_audio: Rate | None = None
+    output_audio: Rate | None = None
+
+    name: Word | None = None
+    description: str | None = None
+    context: Count | None = None
+    max_output: Count | None = None
+    default_cap: Count | None = None
+    image_tokens: Count | None = None
+    tool: bool | None = None
+    structured: bool | None = None
+    reasoning_model: bool | None = None
+    knowledge_cutoff: Word | None = None
+    input_modalities: list[Word] | None = None
+    output_modalities: list[Word] | None = None
+
+
+class ErrorsSection(Section):
+    """``[errors]``: the form of the router's own errors."""
+
+    format: Literal["object", "simple"] = "object"
+
+
+class KeysSection(Section):
+    """``[keys]``: how keys are kept."""
+
+    pepper: str = Field(default="env:HPP_PEPPER", repr=False)
+
+
+class ConsumerSection(Section):
+    """``[consumers.NAME]``: who pays, and the keys that name them."""
+
+    quota: Quota | None = None
+    keys: list[Key] = Field(default=[], repr=False)
+    models: list[Word] | None = None
+
+
+class LimitsSection(Section):
+    """``[limits]``: see :class:`hpp_middleware.types.provider.Limits`."""
+
+    body_bytes: Count | None = None
+    body_s: Seconds | None = None
+    depth: Count | None = None
+    n: Count | None = None
+    messages: Count | None = None
+    tools: Count | None = None
+    max_tokens: Count | None = None
+    default_cap: Count | None = None
+    cap_floor: Count | None = None
+    response_bytes: Count | None = None
+    event_bytes: Count | None = None
+    usage_wait_s: Seconds | None = None
+    json_wait_s: Seconds | None = None
+    read_wait_s: Seconds | None = None
+
+
+class ServerSection(Section):
+    """``[server]``: where ``hpp-router serve`` listens, and what it shows without a key."""
+
+    host: Word = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    cors_origins: list[Origin] = []
+    public_models: bool = True
+
+
+class BillingSection(Section):
+    """``[billing]``: what is charged where usage is not known."""
+
+    missing_usage: MissingUsage = "estimate"
+    orphan: OrphanPolicy = "estimate"
+
+
+class File(Section):
+    """The whole file."""
+
+    store: StoreSection = StoreSection()
+    providers: dict[Word, ProviderSection] = {}
+    models: dict[Word, ModelSection] = {}
+    aliases: dict[Word, Word] = {}
+    errors: ErrorsSection = ErrorsSection()
+    keys: KeysSection = KeysSection()
+    consumers: dict[Name, ConsumerSection] = {}
+    limits: LimitsSection = LimitsSection()
+    server: ServerSection = ServerSection()
+    billing: BillingSection = BillingSection()

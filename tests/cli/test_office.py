@@ -1,0 +1,302 @@
+"""``keys``, ``quota``, ``usage`` and ``models``, beside a running router and without one."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+from running import command, router
+
+from hpp_middleware.cli.keys import expiry
+from hpp_middleware.errors import ConfigurationError
+
+TOML = """
+[providers.local]
+base_url = "http://127.0.0.1:9/v1"
+api_key = "env:LOCAL_KEY"
+[models."local/m"]
+input = "1.25"
+output = "2"
+cache_read = "0.125"
+context = 4096
+[models."local/free"]
+input = "0"
+output = "0"
+[consumers.declared]
+quota = "7"
+keys = ["env:DECLARED_KEY"]
+"""
+SECRETS = {"LOCAL_KEY": "local-key", "DECLARED_KEY": "a-declared-key-of-20-characters"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "router.toml").write_text(TOML, "utf-8")
+    return tmp_path
+
+
+# --- beside a running router ---
+
+
+def test_a_key_takes_effect_at_once_in_a_running_router(folder: Path) -> None:
+    with router(folder, "serve", **SECRETS) as served:
+        made = command(folder, "keys", "create", "--consumer", "alice", "--quota", "5.00", "--json").json
+        response = served.get("/api/quota-check", made["key"])
+        assert response.status_code == 200
+        assert response.json()["available"] == 5
+
+
+def test_a_second_key_shares_the_account(folder: Path) -> None:
+    with router(folder, "serve", **SECRETS) as served:
+        first = command(folder, "keys", "create", "--consumer", "alice", "--quota", "5.00", "--json").json
+        second = command(folder, "keys", "create", "--consumer", "alice", "--json").json
+        assert first["key"] != second["key"]
+        assert second["quota"] == 5
+        assert command(folder, "quota", "set", "alice", "9").code == 0
+        assert {served.get("/api/usage", each["key"]).json()["quota"] for each in (first, second)} == {9}
+
+
+def test_a_revoked_key_is_refused_within_seconds_and_its_sister_is_not(folder: Path) -> None:
+    with router(folder, "serve", **SECRETS) as served:
+        first = command(folder, "keys", "create", "--consumer", "alice", "--quota", "5", "--json").json
+        second = command(folder, "keys", "create", "--consumer", "alice", "--json").json
+        assert served.get("/api/usage", first["key"]).status_code == 200
+        assert command(folder, "keys", "revoke", first["id"]).code == 0
+        polls = 0
+        while served.get("/api/usage", first["key"]).status_code != 401:
+            polls += 1
+            assert polls < 300, "30 seconds after its revocation the key is still good"
+            time.sleep(0.1)
+        assert served.get("/api/usage", second["key"]).status_code == 200
+
+
+def test_a_key_that_expires_is_refused_from_then_on(folder: Path) -> None:
+    with router(folder, "serve", **SECRETS) as served:
+        made = command(folder, "keys", "create", "--consumer", "a", "--quota", "1", "--expires", "2s", "--json").json
+        polls = 0
+        while served.get("/api/usage", made["key"]).status_code != 401:
+            polls += 1
+            assert polls < 300, "30 seconds after its making the key is still good"
+            time.sleep(0.1)
+    assert command(folder, "keys", "list", "--json").json[0]["state"] == "expired"
+
+
+def test_a_key_with_models_is_held_to_them(folder: Path) -> None:
+    with router(folder, "serve", **SECRETS) as served:
+        made = command(
+            folder, "keys", "create", "--consumer", "a", "--quota", "1", "--models", "local/free,x/*", "--json"
+        ).json
+        assert made["models"] == ["local/free", "x/*"]
+        response = served.chat(made["key"], {"model": "local/m", "messages": [{"role": "user", "content": "hi"}]})
+        assert response.status_code == 403
+        assert response.json()["error"]["code"] == "model_not_allowed"
+
+
+# --- keys ---
+
+
+def test_a_key_is_printed_once_and_kept_nowhere(folder: Path) -> None:
+    done = command(folder, "keys", "create", "--consumer", "alice", "--quota", "5.00")
+    assert (done.code, done.err) == (0, "")
+    key = re.search(r"^key +(hpp_\w+)$", done.out, re.MULTILINE)
+    assert key is not None
+    assert "quota     $5\n" in done.out
+    listed = command(folder, "keys", "list")
+    assert key[1] not in listed.out
+    assert "alice" in listed.out
+    assert all(key[1].encode() not in path.read_bytes() for path in folder.iterdir())
+
+
+def test_a_quota_for_an_account_that_has_one_is_refused(folder: Path) -> None:
+    assert command(folder, "keys", "create", "--consumer", "alice", "--quota", "5.00").code == 0
+    done = command(folder, "keys", "create", "--consumer", "alice", "--quota", "5.00")
+    assert done.code == 2
+    assert "quota set" in done.err
+    assert len(command(folder, "keys", "list", "--json").json) == 1
+
+
+def test_a_quota_for_a_consumer_whose_quota_is_declared_is_refused(folder: Path) -> None:
+    done = command(folder, "keys", "create", "--consumer", "declared", "--quota", "5.00")
+    assert done.code == 2
+    assert done.err == "hpp-router: --quota: the quota of declared is declared in the file, under [consumers]\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--consumer", "alice", "--quota", "lots"], "quota"),
+        (["--consumer", "alice", "--quota", "-1"], "quota"),
+        (["--consumer", " "], "consumer"),
+        (["--consumer", "alice", "--expires", "soon"], "--expires"),
+        (["--consumer", "alice", "--expires", "2020-01-01"], "expires must be in the future"),
+        (["--consumer", "alice", "--models", ","], "--models"),
+    ],
+)
+def test_a_value_that_is_wrong_is_one_line(folder: Path, arguments: list[str], said: str) -> None:
+    done = command(folder, "keys", "create", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("hpp-router: ")
+    assert said in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_the_json_of_a_key_says_all_of_it(folder: Path) -> None:
+    made = command(
+        folder,
+        *("keys", "create", "--consumer", "alice", "--quota", "0.000000001", "--expires", "2999-01-31"),
+        *("--models", "local/m", "--models", "local/*", "--json"),
+    ).json
+    assert made == {
+        "key": made["key"],
+        "id": made["key"].split("_")[1],
+        "consumer": "alice",
+        "quota": 1e-09,
+        "models": ["local/m", "local/*"],
+        "expires": "2999-01-31T00:00:00Z",
+    }
+    (listed,) = command(folder, "keys", "list", "--json").json
+    assert listed["state"] == "active"
+    assert {name: listed[name] for name in ("id", "consumer", "models", "expires")} == {
+        name: made[name] for name in ("id", "consumer", "models", "expires")
+    }
+
+
+def test_revoking_a_key_that_is_not_there_is_an_error(folder: Path) -> None:
+    done = command(folder, "keys", "revoke", "nothing")
+    assert (done.code, done.out, done.err) == (1, "", "hpp-router: there is no key of this id\n")
+
+
+def test_a_revoked_key_is_listed_as_such(folder: Path) -> None:
+    made = command(folder, "keys", "create", "--consumer", "alice", "--quota", "1", "--json").json
+    assert command(folder, "keys", "revoke", made["id"], "--json").json == {"id": made["id"], "revoked": True}
+    assert [row["state"] for row in command(folder, "keys", "list", "--json").json] == ["revoked"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30d", 30 * 86_400), ("12h", 43_200), ("5m", 300), ("90s", 90), ("2w", 1_209_600)],
+)
+def test_a_span_is_counted_from_now(text: str, seconds: int) -> None:
+    assert expiry(text, now=1000.0) == 1000.0 + seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1970-01-02", 86_400),
+        ("1970-01-01T01:00", 3600),
+        ("1970-01-01T01:00:00Z", 3600),
+        ("1970-01-01T01:00:00+01:00", 0),
+    ],
+)
+def test_a_date_is_utc_unless_it_says_otherwise(text: str, seconds: int) -> None:
+    assert expiry(text, now=1000.0) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "30", "d", "1.5d", "-1d", "1y", "tomorrow", "2027-13-01"])
+def test_an_expiry_that_is_neither_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="--expires"):
+        expiry(text, now=0.0)
+
+
+# --- quota, usage, models ---
+
+
+def test_quotas_are_set_and_added_to(folder: Path) -> None:
+    assert command(folder, "keys", "create", "--consumer", "alice", "--quota", "5.00").code == 0
+    assert command(folder, "quota", "add", "alice", "1.50", "--json").json["quota"] == 6.5
+    assert command(folder, "quota", "add", "alice", "-0.25", "--json").json["quota"] == 6.25
+    assert command(folder, "quota", "set", "alice", "9.00", "--json").json == {
+        "consumer": "alice",
+        "has_quota": True,
+        "quota": 9,
+        "used": 0,
+        "held": 0,
+        "remaining": 9,
+        "available": 9,
+    }
+    assert command(folder, "quota", "show", "alice", "--json").json["quota"] == 9
+    shown = command(folder, "quota", "show").out.splitlines()
+    assert shown[0].split() == ["CONSUMER", "QUOTA", "USED", "HELD", "REMAINING", "AVAILABLE"]
+    assert shown[1].split() == ["alice", "$9", "$0", "$0", "$9", "$9"]
+
+
+@pytest.mark.parametrize("arguments", [["set", "alice", "x"], ["add", "alice", "-1"], ["set", "alice", "-1"]])
+def test_a_quota_that_cannot_be_is_refused(folder: Path, arguments: list[str]) -> None:
+    done = command(folder, "quota", *arguments)
+    assert done.code == 2
+    assert "Traceback" not in done.err
+
+
+def test_an_account_that_is_not_there_is_an_error(folder: Path) -> None:
+    for name in ("quota show", "usage"):
+        done = command(folder, *name.split(), "nobody")
+        assert (done.code, done.err) == (1, "hpp-router: there is no account 'nobody'\n")
+
+
+def test_usage_lists_every_consumer_once(folder: Path) -> None:
+    for _ in range(2):
+        assert command(folder, "keys", "create", "--consumer", "alice").code == 0
+    rows = command(folder, "usage", "--json").json
+    assert [row["consumer"] for row in rows] == ["alice", "declared"]
+    assert rows[0] == {
+        "consumer": "alice",
+        "quota": 0,
+        "used": 0,
+        "remaining": 0,
+        "requests": 0,
+        "total_tokens": 0,
+        "total_cost": 0,
+    }
+    assert command(folder, "usage").out.splitlines()[0].split() == [
+        "CONSUMER",
+        "REQUESTS",
+        "TOKENS",
+        "COST",
+        "REMAINING",
+    ]
+
+
+def test_models_are_listed_with_their_prices_and_without_any_secret(folder: Path) -> None:
+    first, second = command(folder, "models", "--json").json
+    assert first == {
+        "id": "local/m",
+        "name": None,
+        "usd_per_million": {"input": "1.25", "output": "2", "cache_read": "0.125"},
+        "price_from": "configuration",
+        "context": 4096,
+        "max_output": None,
+    }
+    assert second["usd_per_million"] == {"input": "0", "output": "0"}
+    lines = command(folder, "models").out.splitlines()
+    assert lines[1].split() == ["local/m", "$1.25", "$2", "4096", "configuration"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["keys", "create", "--consumer", "alice", "--quota", "5"],
+        ["keys", "list"],
+        ["keys", "revoke", "x"],
+        ["quota", "show"],
+        ["quota", "set", "alice", "1"],
+        ["quota", "add", "alice", "1"],
+        ["usage"],
+    ],
+)
+def test_a_memory_store_is_out_of_reach_and_the_other_way_is_named(folder: Path, arguments: list[str]) -> None:
+    (folder / "router.toml").write_text('[store]\nurl = "memory:"\n' + TOML, "utf-8")
+    done = command(folder, *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("hpp-router: store.url: a memory store ")
+    assert "[consumers.NAME]" in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_the_pepper_of_the_environment_is_the_routers_too(folder: Path) -> None:
+    pepper = {"HPP_PEPPER": "a-pepper-of-the-environment"}
+    with router(folder, "serve", **SECRETS, **pepper) as served:
+        made = command(folder, "keys", "create", "--consumer", "alice", "--quota", "1", "--json", **pepper).json
+        assert served.get("/api/usage", made["key"]).status_code == 200
+        other = command(folder, "keys", "create", "--consumer", "alice", "--json").json
+        assert served.get("/api/usage", other["key"]).status_code == 401
