@@ -15,29 +15,30 @@ __all__ = ["app", "usage"]
 
 app = typer.Typer(help="Show and change quotas, in dollars.", no_args_is_help=True)
 
-Consumer = Annotated[str, typer.Argument(help="Whose account.")]
 MaybeConsumer = Annotated[str | None, typer.Argument(help="Whose account; all, if left out.")]
+ByOption = Annotated[str | None, typer.Option("--consumer", help="Whose account, as an option.")]
+Words = Annotated[list[str] | None, typer.Argument(metavar="CONSUMER AMOUNT", help="Whose account, and dollars.")]
+Amount = Annotated[str | None, typer.Option("--quota", "--amount", help="Dollars, as an option.")]
 
 _QUOTA = ("quota", "used", "held", "remaining", "available")
 
 
 @app.command()
-def show(consumer: MaybeConsumer = None, config: Config = None, json: AsJSON = False) -> None:
+def show(consumer: MaybeConsumer = None, named: ByOption = None, config: Config = None, json: AsJSON = False) -> None:
     """Show an account's quota, or everybody's."""
-    _print(in_office(config, _reader(consumer)), one=consumer is not None, json=json)
+    whose = named or consumer
+    _print(in_office(config, _reader(whose)), one=whose is not None, json=json)
 
 
 @app.command("set")
 def put(
-    consumer: Consumer,
-    amount: Annotated[str, typer.Argument(help="The new quota, such as 9.00.")],
-    config: Config = None,
-    json: AsJSON = False,
+    words: Words = None, consumer: ByOption = None, quota: Amount = None, config: Config = None, json: AsJSON = False
 ) -> None:
-    """Make the quota exactly this; what was used stays used."""
+    """Make the quota exactly this, such as 9.00; what was used stays used."""
+    whose, amount = _whose_and_how_much(words, consumer, quota)
 
     async def work(accounts: Accounts, _: Settings) -> Balance:
-        return await accounts.set_quota(consumer, amount)
+        return await accounts.set_quota(whose, amount)
 
     _print([in_office(config, work)], one=True, json=json)
 
@@ -45,25 +46,34 @@ def put(
 # Otherwise "-1.50" would be taken for an option.
 @app.command(context_settings={"ignore_unknown_options": True})
 def add(
-    consumer: Consumer,
-    amount: Annotated[str, typer.Argument(help="What to add, such as 1.50; -1.50 takes away.")],
-    config: Config = None,
-    json: AsJSON = False,
+    words: Words = None, consumer: ByOption = None, quota: Amount = None, config: Config = None, json: AsJSON = False
 ) -> None:
-    """Add to the quota."""
+    """Add to the quota, such as 1.50; -1.50 takes away."""
+    whose, amount = _whose_and_how_much(words, consumer, quota)
 
     async def work(accounts: Accounts, _: Settings) -> Balance:
-        return await accounts.add_quota(consumer, amount)
+        return await accounts.add_quota(whose, amount)
 
     _print([in_office(config, work)], one=True, json=json)
 
 
-def usage(consumer: MaybeConsumer = None, config: Config = None, json: AsJSON = False) -> None:
+def _whose_and_how_much(words: list[str] | None, consumer: str | None, amount: str | None) -> tuple[str, str]:
+    """Both may be words or options: `quota set alice 9.00`, `quota set --consumer alice --quota 9.00`."""
+    left = list(words or [])
+    whose = consumer if consumer is not None else left.pop(0) if left else None
+    much = amount if amount is not None else left.pop(0) if left else None
+    if whose is None or much is None or left:
+        raise Fault("name one consumer and one amount: alice 9.00")
+    return whose, much
+
+
+def usage(consumer: MaybeConsumer = None, named: ByOption = None, config: Config = None, json: AsJSON = False) -> None:
     """Show what an account has used, or everybody's."""
-    balances = in_office(config, _reader(consumer))
+    whose = named or consumer
+    balances = in_office(config, _reader(whose))
     if json:
         rows = [_usage(balance) for balance in balances]
-        as_json(rows if consumer is None else rows[0])
+        as_json(rows if whose is None else rows[0])
         return
     table(
         ("CONSUMER", "REQUESTS", "TOKENS", "COST", "REMAINING"),

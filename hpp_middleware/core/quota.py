@@ -89,7 +89,7 @@ def reserve(operation: Reserve, accounts: Sequence[Account], hold: Hold | None, 
         state="held",
         owner=operation.owner,
         deadline=now + operation.ttl_s,
-        orphan_amount=min(operation.orphan_amount, amount),
+        orphan_amount=max(0, min(operation.orphan_amount, amount)),
         draft=operation.draft,
     )
     written = tuple(msgspec.structs.replace(account, held=account.held + amount) for account in accounts)
@@ -101,10 +101,13 @@ def settle(operation: Settle, accounts: Sequence[Account], hold: Hold | None, *,
     Swap a hold for what was used.
 
     What exceeds the hold is a line of its own. A hold that a sweeper has expired meanwhile gets one signed correction.
-    The first amount wins: a repeat with the same one changes nothing, another one is a conflict.
+    The first amount wins: a repeat with the same one changes nothing, another one is a conflict. An amount that no
+    store can count is refused, and leaves the hold as it was.
     """
     if hold is None:
         return Change(tuple(accounts), None, Result(id=operation.id, status="unknown"))
+    if not 0 <= operation.amount <= MAX_NANO:
+        return Change(tuple(accounts), None, Result(id=operation.id, status="refused", amount=hold.charged))
     if hold.state == "held":
         return _resolve(operation, accounts, hold, state="settled", now=now)
     if hold.state == "expired":

@@ -73,6 +73,17 @@ _KEPT = {
 }
 _SPOKEN = frozenset({400, 404, 413, 415, 422})
 _RETRYABLE = frozenset({408, 409, 429})
+_PASSING = frozenset(
+    {
+        "rate_limit_exceeded",
+        "server",
+        "unmapped",
+        "provider_unavailable",
+        "provider_overloaded",
+        "overloaded",
+        "timeout",
+    }
+)
 _SERVER_CODES = {500: "server", 503: "provider_overloaded", 504: "timeout", 529: "provider_overloaded"}
 _MESSAGES = {
     "rate_limit_exceeded": "The provider limits the rate of requests.",
@@ -210,7 +221,7 @@ def streamed_error(provider: str, raw: bytes) -> UpstreamError:
         provider=provider,
         upstream_status=status,
         code=code,
-        retryable=status is None or status in _RETRYABLE or status >= 500,
+        retryable=code in _PASSING if status is None else status in _RETRYABLE or status >= 500,
     )
 
 

@@ -160,7 +160,7 @@ def _refuse_unpriced(request: Request, target: Target) -> None:
     for field in request.fields:
         plain = field.casefold()  # some servers match keys without case
         reason = COST_FIELDS.get(plain)
-        if reason is None and plain in target.provider.cost_fields:
+        if reason is None and not target.provider.cost_fields.isdisjoint({field, plain}):
             reason = "it changes what this provider charges"
         if plain == "service_tier" and field != plain:
             reason = "it must be written service_tier"

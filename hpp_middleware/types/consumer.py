@@ -2,8 +2,6 @@
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
-from msgspec.structs import force_setattr
-from msgspec.structs import force_setattr
 
 __all__ = ["Consumer", "Credential"]
 

@@ -79,6 +79,9 @@ class Provider:
             raise ConfigurationError("cap_fields must name at least one field", param="cap_fields")
         if self.api_key is not None and not (self.api_key and self.api_key.isascii() and self.api_key.isprintable()):
             raise ConfigurationError("api_key must be printable ASCII and not empty", param="api_key")
+        for name, value in self.headers.items():
+            if not name.replace("-", "").isalnum() or not f"{name}{value}".isascii() or not value.isprintable():
+                raise ConfigurationError(f"headers.{name!r} is no HTTP header", param="headers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,12 +102,17 @@ class Draft(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """What is known when a request has ended: the other half of its ledger entry."""
+    """
+    What is known when a request has ended: the other half of its ledger entry.
+
+    Attributes:
+        usage_raw: The usage as the upstream reported it; JSON's ``null`` where it reported none.
+    """
 
     outcome: Outcome
     estimated: bool = False
     usage: Usage = Usage()
-    usage_raw: Raw | None = None
+    usage_raw: Raw = Raw(b"null")  # not Raw | None, which msgspec does not read back
     attempts: tuple[Attempt, ...] = ()
 
 

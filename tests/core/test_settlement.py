@@ -1,0 +1,136 @@
+"""The settlement table: every way a request can end, and what it is then charged."""
+
+from itertools import product
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpp_middleware.core import price as pricing
+from hpp_middleware.core.settlement import TABLE, End, Settlement, settle, tokens_of
+from hpp_middleware.types.completion import Seen
+from hpp_middleware.types.price import Price, Rates, Usage
+from hpp_middleware.types.provider import MissingUsage
+
+PRICE = Price(base=Rates(input=2 * 10**9, output=10 * 10**9))
+HOLD = 100_000
+PROMPT = 300
+RELAYED = 401
+ESTIMATE = 300 * 2 + 101 * 10
+USED = Usage(input=250, output=90)
+COST = 250 * 2 + 90 * 10
+ABOVE = Usage(input=250, output=20_000)
+ABOVE_COST = 250 * 2 + 20_000 * 10
+
+REPORTS: dict[str, Seen] = {
+    "reported": Seen(usage=USED, relayed_bytes=RELAYED),
+    "zero": Seen(usage=Usage(), relayed_bytes=RELAYED),
+    "absent": Seen(relayed_bytes=RELAYED),
+    "doubtful": Seen(usage=USED, usage_doubtful=True, relayed_bytes=RELAYED),
+    "above": Seen(usage=ABOVE, relayed_bytes=RELAYED),
+    "doubtful, above": Seen(usage=ABOVE, usage_doubtful=True, relayed_bytes=RELAYED),
+}
+
+# Rows of the table: outcome; and where usage is absent: the charge and whether it is flagged, or "policy".
+ROWS: dict[End, tuple[str | None, tuple[int, bool] | str]] = {
+    End.UNSENT: (None, (0, False)),
+    End.REFUSED: ("failed", (0, False)),
+    End.COMPLETED: ("completed", "policy"),
+    End.LEFT: ("abandoned", (ESTIMATE, True)),
+    End.UNAWAITED: ("abandoned", (HOLD, True)),
+    End.DEADLINE: ("failed", (ESTIMATE, True)),
+    End.BROKEN: ("failed", (ESTIMATE, True)),
+    End.CUT: ("completed", (HOLD, True)),
+}
+POLICIES = {"estimate": (ESTIMATE, True), "hold": (HOLD, True), "free": (0, True)}
+SEEN = {
+    "reported": (COST, False),
+    "zero": (0, False),
+    "doubtful": (COST, True),
+    "above": (ABOVE_COST, False),
+    "doubtful, above": (HOLD, True),
+}
+
+
+def settled(end: End, seen: Seen, **settings: Any) -> Settlement:
+    return settle(end, seen, **{"price": PRICE, "hold": HOLD, "prompt_estimate": PROMPT, **settings})
+
+
+def test_the_table_has_a_row_for_every_end() -> None:
+    assert set(TABLE) == set(ROWS) == set(End)
+    assert set(POLICIES) == set(get_args(MissingUsage))
+
+
+@pytest.mark.parametrize(("end", "report", "policy"), list(product(End, REPORTS, POLICIES)))
+def test_every_row_of_the_table(end: End, report: str, policy: MissingUsage) -> None:
+    outcome, absent = ROWS[end]
+    found = settled(end, REPORTS[report], missing_usage=policy)
+    if outcome is None:
+        expected = (0, False)
+    elif report != "absent":
+        expected = SEEN[report]
+    else:
+        expected = absent if isinstance(absent, tuple) else POLICIES[policy]
+    assert (found.outcome, found.amount, found.estimated) == (outcome, *expected)
+
+
+@pytest.mark.parametrize("end", list(End))
+def test_hidden_reasoning_costs_the_hold_only_where_the_client_left_without_usage(end: End) -> None:
+    hidden = settled(end, REPORTS["absent"], hidden_reasoning=True)
+    shown = settled(end, REPORTS["absent"])
+    if end is End.LEFT:
+        assert (hidden.amount, hidden.outcome, hidden.estimated) == (HOLD, "abandoned", True)
+    else:
+        assert hidden == shown
+    assert settled(end, REPORTS["reported"], hidden_reasoning=True) == settled(end, REPORTS["reported"])
+
+
+def test_the_usage_of_an_entry_is_what_its_amount_stands_for() -> None:
+    assert settled(End.COMPLETED, REPORTS["reported"]).usage == USED
+    assert settled(End.COMPLETED, REPORTS["absent"]).usage == Usage(input=PROMPT, output=101)
+    assert settled(End.COMPLETED, REPORTS["absent"], missing_usage="free").usage == Usage()
+    assert settled(End.REFUSED, REPORTS["absent"]).usage == Usage()
+
+
+def test_after_sending_a_deadline_is_never_free() -> None:
+    nothing = Seen()
+    for end in (End.LEFT, End.UNAWAITED, End.DEADLINE, End.BROKEN, End.CUT):
+        assert settled(end, nothing).amount >= PROMPT * 2
+
+
+@pytest.mark.parametrize(("text_bytes", "tokens"), [(0, 0), (1, 1), (4, 1), (5, 2), (401, 101)])
+def test_an_estimate_is_a_quarter_of_the_bytes_rounded_up(text_bytes: int, tokens: int) -> None:
+    assert tokens_of(text_bytes) == tokens
+
+
+count = st.integers(0, 10**6)
+usages = st.builds(Usage, input=count, cache_read=count, output=count, reasoning=count)
+seens = st.builds(
+    Seen,
+    usage=st.none() | usages,
+    usage_doubtful=st.booleans(),
+    relayed_bytes=st.integers(0, 10**7),
+    finished=st.booleans(),
+)
+
+
+@given(
+    end=st.sampled_from(End),
+    seen=seens,
+    hold=st.integers(0, 10**10),
+    prompt=st.integers(0, 10**6),
+    hidden=st.booleans(),
+    policy=st.sampled_from(sorted(POLICIES)),
+)
+def test_no_charge_is_negative_and_no_estimate_above_the_hold(
+    end: End, *, seen: Seen, hold: int, prompt: int, hidden: bool, policy: MissingUsage
+) -> None:
+    found = settle(
+        end, seen, price=PRICE, hold=hold, prompt_estimate=prompt, hidden_reasoning=hidden, missing_usage=policy
+    )
+    assert found.amount >= 0
+    if found.estimated or seen.usage is None:
+        assert found.amount <= hold
+    else:
+        assert found.amount == (0 if end is End.UNSENT else pricing.cost(seen.usage, PRICE))

@@ -1,0 +1,194 @@
+"""Usage as upstreams report it, into disjoint buckets."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpp_middleware.core import price as pricing
+from hpp_middleware.core.usage import MOST_TOKENS, Reading, read_openai
+from hpp_middleware.types.price import Price, Rates, Usage
+
+PRICE = Price(base=Rates(input=10**12, output=4 * 10**12, cache_read=10**11, reasoning=5 * 10**12))
+
+
+def read(usage: Any) -> Reading | None:
+    return read_openai(json.dumps(usage).encode())
+
+
+def report(prompt: Any = 100, completion: Any = 50, **more: Any) -> dict[str, Any]:
+    return {"prompt_tokens": prompt, "completion_tokens": completion, **more}
+
+
+def test_zero_is_a_report_and_costs_nothing() -> None:
+    found = read(report(0, 0, total_tokens=0))
+    assert found == Reading(Usage(), doubtful=False)
+    assert pricing.cost(found.usage, PRICE) == 0
+
+
+CLEAN: list[tuple[str, dict[str, Any], Usage]] = [
+    ("plain", report(total_tokens=150), Usage(input=100, output=50)),
+    ("no total", report(), Usage(input=100, output=50)),
+    ("null total", report(total_tokens=None), Usage(input=100, output=50)),
+    ("null details", report(prompt_tokens_details=None, completion_tokens_details=None), Usage(input=100, output=50)),
+    (
+        "OpenAI, cached and reasoning inside",
+        report(
+            total_tokens=150,
+            prompt_tokens_details={"cached_tokens": 60, "audio_tokens": 0},
+            completion_tokens_details={
+                "reasoning_tokens": 20,
+                "audio_tokens": 0,
+                "accepted_prediction_tokens": 0,
+                "rejected_prediction_tokens": 0,
+            },
+        ),
+        Usage(input=40, cache_read=60, output=30, reasoning=20),
+    ),
+    (
+        "OpenAI, audio both ways",
+        report(prompt_tokens_details={"audio_tokens": 70}, completion_tokens_details={"audio_tokens": 40}),
+        Usage(input=30, input_audio=70, output=10, output_audio=40),
+    ),
+    (
+        "OpenRouter, cache write and cost",
+        report(
+            total_tokens=150,
+            cost=0.0123,
+            is_byok=False,
+            prompt_tokens_details={"cached_tokens": 10, "cache_write_tokens": 80},
+        ),
+        Usage(input=10, cache_read=10, cache_write=80, output=50),
+    ),
+    (
+        "DeepSeek",
+        report(total_tokens=150, prompt_cache_hit_tokens=64, prompt_cache_miss_tokens=36),
+        Usage(input=36, cache_read=64, output=50),
+    ),
+    (
+        "DeepSeek, with both names",
+        report(total_tokens=150, prompt_cache_hit_tokens=64, prompt_tokens_details={"cached_tokens": 64}),
+        Usage(input=36, cache_read=64, output=50),
+    ),
+    ("Moonshot", report(total_tokens=150, cached_tokens=99), Usage(input=1, cache_read=99, output=50)),
+    (
+        "xAI, reasoning beside the completion",
+        report(100, 50, total_tokens=450, completion_tokens_details={"reasoning_tokens": 300}),
+        Usage(input=100, output=50, reasoning=300),
+    ),
+    ("reasoning at the top", report(total_tokens=150, reasoning_tokens=20), Usage(input=100, output=30, reasoning=20)),
+    ("all cached", report(prompt_tokens_details={"cached_tokens": 100}), Usage(cache_read=100, output=50)),
+    ("an empty usage event", report(100, 0, total_tokens=100), Usage(input=100)),
+]
+
+
+@pytest.mark.parametrize(("raw", "usage"), [row[1:] for row in CLEAN], ids=[row[0] for row in CLEAN])
+def test_every_providers_report_comes_to_disjoint_buckets(raw: dict[str, Any], usage: Usage) -> None:
+    assert read(raw) == Reading(usage, doubtful=False)
+
+
+DOUBTFUL: list[tuple[str, dict[str, Any], Usage]] = [
+    ("total is not the sum", report(total_tokens=151), Usage(input=100, output=50)),
+    ("cached above prompt", report(prompt_tokens_details={"cached_tokens": 500}), Usage(cache_read=100, output=50)),
+    (
+        "cached and written above prompt",
+        report(prompt_tokens_details={"cached_tokens": 60, "cache_write_tokens": 60}),
+        Usage(cache_read=60, cache_write=40, output=50),
+    ),
+    (
+        "reasoning above completion",
+        report(completion_tokens_details={"reasoning_tokens": 51}),
+        Usage(input=100, reasoning=50),
+    ),
+]
+
+
+@pytest.mark.parametrize(("raw", "usage"), [row[1:] for row in DOUBTFUL], ids=[row[0] for row in DOUBTFUL])
+def test_a_report_that_contradicts_itself_is_taken_in_doubt(raw: dict[str, Any], usage: Usage) -> None:
+    assert read(raw) == Reading(usage, doubtful=True)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"null",
+        b"[]",
+        b"[1,2]",
+        b"{}",
+        b'"12"',
+        b"12",
+        b"true",
+        b"",
+        b"{",
+        b'{"prompt_tokens": 1}',
+        b'{"completion_tokens": 1}',
+        b'{"prompt_tokens": -1, "completion_tokens": 1}',
+        b'{"prompt_tokens": 1.5, "completion_tokens": 1}',
+        b'{"prompt_tokens": 1.0, "completion_tokens": 1}',
+        b'{"prompt_tokens": "12", "completion_tokens": 1}',
+        b'{"prompt_tokens": true, "completion_tokens": 1}',
+        b'{"prompt_tokens": null, "completion_tokens": 1}',
+        b'{"prompt_tokens": 9223372036854775808, "completion_tokens": 1}',
+        b'{"prompt_tokens": 1e400, "completion_tokens": 1}',
+        b'{"prompt_tokens": NaN, "completion_tokens": 1}',
+        b'{"prompt_tokens": ' + b"9" * 5000 + b', "completion_tokens": 1}',
+        b'{"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": -2}',
+        b'{"prompt_tokens": 1, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": -5}}',
+        b'{"prompt_tokens": 1, "completion_tokens": 1, "completion_tokens_details": {"reasoning_tokens": -5}}',
+        b'{"prompt_tokens": 1, "completion_tokens": 1, "deep": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+)
+def test_what_is_no_count_of_tokens_is_no_report(raw: bytes) -> None:
+    assert read_openai(raw) is None
+
+
+def test_a_count_that_no_request_can_reach_is_no_report() -> None:
+    assert read(report(MOST_TOKENS, 0)) is not None
+    assert read(report(MOST_TOKENS + 1, 0)) is None
+    assert read(report(1, 2**63)) is None
+
+
+odd = st.one_of(
+    st.integers(-(2**70), 2**70),
+    st.integers(0, 200),
+    st.none(),
+    st.booleans(),
+    st.floats(),
+    st.text(max_size=3),
+    st.lists(st.integers(), max_size=2),
+)
+small = st.integers(0, 300)
+details = st.none() | st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(("cached_tokens", "cache_write_tokens", "audio_tokens", "reasoning_tokens"), small | odd),
+)
+reports = st.fixed_dictionaries(
+    {"prompt_tokens": small | odd, "completion_tokens": small | odd},
+    optional={
+        "total_tokens": small | odd,
+        "prompt_tokens_details": details | odd,
+        "completion_tokens_details": details | odd,
+        "prompt_cache_hit_tokens": small | odd,
+        "cached_tokens": small | odd,
+        "reasoning_tokens": small | odd,
+        "cost": odd,
+    },
+)
+
+
+@settings(max_examples=2_000, deadline=None)
+@given(reports)
+def test_buckets_are_disjoint_whole_and_sum_to_prompt_and_completion(raw: dict[str, Any]) -> None:
+    found = read(raw)
+    if found is None:
+        return
+    usage = found.usage
+    parts = [getattr(usage, name) for name in usage.__struct_fields__]
+    assert all(type(part) is int and part >= 0 for part in parts)
+    assert usage.prompt == raw["prompt_tokens"]
+    beside = usage.completion - raw["completion_tokens"]
+    assert beside == 0 or (beside == usage.reasoning and raw["total_tokens"] == usage.total)
+    assert usage.total == sum(parts)
+    assert 0 <= pricing.cost(usage, PRICE) <= 1000 * usage.prompt * 1000 + 5000 * 1000 * usage.completion
