@@ -57,6 +57,9 @@ _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 # A string that never ends counts as one to the end of the body, so that no byte is looked at twice.
 _TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
+_REFERRING = frozenset({"file", "file_url", "document_url", "video_url", "audio_url"})
+"""Parts that may name content which is not sent: its size, and so its cost, has no bound."""
+
 _NULL = Raw(b"null")
 
 _T = TypeVar("_T")
@@ -206,7 +209,9 @@ def _parts(raw: Raw, where: str) -> list[tuple[str, int]]:
 def _part(raw: Raw, where: str) -> tuple[str, int] | None:
     part = _decode(raw, _Part, where, "an object")
     kind = _decode(part.type or _NULL, str, f"{where}.type", "a string")
-    if kind == "input_audio":
+    if kind in _REFERRING and (b"://" in bytes(raw) or b"file_id" in bytes(raw)):
+        raise _bad(where, "must carry its data inline: what is only referred to cannot be held for")
+    if kind in {"input_audio", "audio_url"}:
         return "audio", 0
     if kind != "image_url":
         return None

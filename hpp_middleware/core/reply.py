@@ -93,6 +93,9 @@ _MESSAGES = {
     "conflict": "The provider reports a conflict.",
 }
 
+LEAST_SECRET = 8
+"""A shorter word that a local server takes for a key hides nothing."""
+
 _SECRETS = re.compile(
     r"""
     \b[a-z][a-z0-9+.-]*+://\S+                              # URLs
@@ -228,7 +231,7 @@ def streamed_error(provider: str, raw: bytes) -> UpstreamError:
 def scrubbed(message: str, secrets: Iterable[str] = ()) -> str:
     """A provider's words, cut to 500 characters and freed of keys, URLs, addresses and control characters."""
     for secret in secrets:
-        message = message.replace(secret, "[removed]") if secret else message
+        message = message.replace(secret, "[removed]") if len(secret) >= LEAST_SECRET else message
     visible = "".join(character if character.isprintable() else " " for character in message[:2000])
     if len(message) > 2000:
         visible = visible.rpartition(" ")[0]  # half a key is no longer known as one

@@ -57,7 +57,9 @@ class OpenAI:
         fields = dict(request.fields)
         fields["model"] = Raw(_encode(target.model_name))
         _place_cap(fields, target, cap)
-        if request.stream and target.provider.include_usage:
+        if not target.provider.include_usage:
+            fields.pop("stream_options", None)  # it refuses the field, and reports usage all the same
+        elif request.stream:
             fields["stream_options"] = _with_usage(fields.get("stream_options"))
         provider = target.provider
         headers = [
@@ -172,6 +174,10 @@ def _refuse_unpriced(request: Request, target: Target) -> None:
     tools = request.fields.get("tools", _NULL)
     if tools != _NULL:
         _refuse_server_tools(_raws.decode(tools))
+    for field in ("messages", "tools"):
+        value = bytes(request.fields.get(field, b""))
+        if b'"cache_control"' in value and b'"1h"' in value:
+            raise RequestError("cache_control.ttl 1h is not accepted: it has another price.", param=field)
 
 
 def _refuse_server_tools(tools: list[Raw]) -> None:
