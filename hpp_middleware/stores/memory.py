@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
+from msgspec import Struct, field
 
 from hpp_middleware.core import quota
 from hpp_middleware.stores.books import carry_out
 from hpp_middleware.types.consumer import Credential
 from hpp_middleware.types.quota import Account, Balance, Entry, Grant, Hold, Operation, Result
 
-__all__ = ["MemoryStore"]
+__all__ = ["MemoryBooks", "MemoryStore"]
 
 
 class MemoryStore:
@@ -27,7 +28,7 @@ class MemoryStore:
         self._clock = clock
         # A lock of threads, not of tasks: it is never held across an await, and two event loops may share the store.
         self._lock = threading.Lock()
-        self._books = _MemoryBooks()
+        self._books = MemoryBooks()
         self._credentials: dict[bytes, Credential] = {}
         self._pepper = secrets.token_bytes(32)
 
@@ -89,47 +90,61 @@ class MemoryStore:
             return sorted(self._credentials.values(), key=lambda credential: (credential.created, credential.id))
 
 
-class _MemoryBooks:
-    """Dicts, and an index of live holds for the sweep."""
+class MemoryBooks(Struct):
+    """
+    Dicts, and an index of live holds for the sweep; see :class:`hpp_middleware.stores.books.Books`.
 
-    def __init__(self) -> None:
-        self.accounts: dict[str, Account] = {}
-        self.holds: dict[str, Hold] = {}
-        self.live: dict[str, Hold] = {}
-        self.grants: dict[str, int] = {}
-        self.leases: dict[str, float] = {}
-        self.entries: dict[str, list[Entry]] = {}
+    A struct, so that ``msgspec`` can encode it: the books of a small store of your own.
+    """
+
+    accounts: dict[str, Account] = field(default_factory=dict)
+    holds: dict[str, Hold] = field(default_factory=dict)
+    live: set[str] = field(default_factory=set)
+    grants: dict[str, int] = field(default_factory=dict)
+    leases: dict[str, float] = field(default_factory=dict)
+    entries: dict[str, list[Entry]] = field(default_factory=dict)
 
     def account(self, account_id: str) -> Account | None:
+        """One account."""
         return self.accounts.get(account_id)
 
     def hold(self, hold_id: str) -> Hold | None:
+        """One hold."""
         return self.holds.get(hold_id)
 
     def granted(self, grant_id: str) -> int | None:
+        """The amount granted under an id."""
         return self.grants.get(grant_id)
 
     def lease(self, owner: str) -> float | None:
+        """When a worker's lease ends."""
         return self.leases.get(owner)
 
     def due(self, now: float) -> Iterable[Hold]:
-        return [hold for hold in self.live.values() if quota.is_due(hold, lease_until=self.lease(hold.owner), now=now)]
+        """Live holds whose owner's lease or own deadline has run out."""
+        holds = (self.holds[hold_id] for hold_id in sorted(self.live))
+        return [hold for hold in holds if quota.is_due(hold, lease_until=self.lease(hold.owner), now=now)]
 
     def put_account(self, account: Account) -> None:
+        """Write an account."""
         self.accounts[account.id] = account
 
     def put_hold(self, hold: Hold) -> None:
+        """Write a hold."""
         self.holds[hold.id] = hold
         if hold.state == "held":
-            self.live[hold.id] = hold
+            self.live.add(hold.id)
         else:
-            self.live.pop(hold.id, None)
+            self.live.discard(hold.id)
 
     def put_grant(self, grant: Grant, now: float) -> None:  # noqa: ARG002  # the port's signature
+        """Keep a grant."""
         self.grants[grant.id] = grant.amount
 
     def put_lease(self, owner: str, until: float) -> None:
+        """Extend a lease."""
         self.leases[owner] = max(until, self.leases.get(owner, until))
 
     def put_entry(self, entry: Entry) -> None:
+        """Append a ledger line."""
         self.entries.setdefault(entry.account, []).append(entry)

@@ -1,6 +1,7 @@
 """A SQLite connection as this package needs it, and the numbered migrations that bring its tables up to date."""
 
 import sqlite3
+import time
 from importlib import resources
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def connect(path: Path, *, busy_s: float) -> sqlite3.Connection:
     """
     connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
+        _switch_to_wal(connection, busy_s)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA trusted_schema = OFF")
@@ -35,6 +36,20 @@ def connect(path: Path, *, busy_s: float) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _switch_to_wal(connection: sqlite3.Connection, busy_s: float) -> None:
+    """A new file is switched once; SQLite does not itself wait for another process that does so at the same moment."""
+    give_up = time.monotonic() + busy_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= give_up:
+                raise
+            time.sleep(0.005)
+        else:
+            return
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -71,7 +71,7 @@ class SQLiteStore:
         def work(connection: sqlite3.Connection) -> Balance:
             return quota.balance(SQLiteBooks(connection).account(account) or Account(id=account))
 
-        return await self._writer.run(work)
+        return await self._writer.run(work, writes=False)
 
     async def entries(self, account: str, hold: str) -> list[Entry]:
         """See :class:`hpp_middleware.ports.Ledger`."""
@@ -87,7 +87,7 @@ class SQLiteStore:
         def work(connection: sqlite3.Connection) -> list[Entry]:
             return [entry_from(row[0]) for row in connection.execute(sql, values)]
 
-        return await self._writer.run(work)
+        return await self._writer.run(work, writes=False)
 
     async def find(self, digest: bytes) -> Credential | None:
         """See :class:`hpp_middleware.ports.CredentialStore`."""
@@ -97,7 +97,7 @@ class SQLiteStore:
             row = connection.execute(sql, (digest,)).fetchone()
             return credential_from(row) if row else None
 
-        return await self._writer.run(work)
+        return await self._writer.run(work, writes=False)
 
     async def add(self, credential: Credential) -> None:
         """See :class:`hpp_middleware.ports.CredentialStore`."""
@@ -124,4 +124,4 @@ class SQLiteStore:
         def work(connection: sqlite3.Connection) -> list[Credential]:
             return [credential_from(row) for row in connection.execute(sql)]
 
-        return await self._writer.run(work)
+        return await self._writer.run(work, writes=False)

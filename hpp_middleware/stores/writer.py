@@ -28,6 +28,7 @@ class _Job(Generic[_T]):
     """One piece of work, and where its result is awaited."""
 
     work: Callable[[sqlite3.Connection], _T] | None
+    writes: bool = True
     token: EventLoopToken = field(default_factory=current_token)
     done: anyio.Event = field(default_factory=anyio.Event)
     result: _T | None = None
@@ -59,7 +60,7 @@ class Writer:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="hpp-sqlite", daemon=True)
                 self._thread.start()
-        await self.run(lambda _: None)
+        await self.run(lambda _: None, writes=False)
 
     async def aclose(self) -> None:
         """Finish what waits, close the connection and end the thread."""
@@ -70,18 +71,21 @@ class Writer:
                 await self._submit(_Job(None))
             thread.join()
 
-    async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    async def run(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool = True) -> _T:
         """
         The result of ``work``, once it is committed.
 
         Cancelling the wait does not take the work back: it is carried out all the same.
 
+        Args:
+            work: What to do with the connection.
+            writes: False for a read, which then waits for no other process's transaction.
         Raises:
             StoreError: It is not known whether it was committed.
         """
         if self._thread is None:
             raise StoreError("The database is not open.")
-        job = _Job(work)
+        job = _Job(work, writes)
         await self._submit(job)
         if job.error is not None:
             raise StoreError("The database cannot be used at the moment.") from job.error
@@ -123,15 +127,16 @@ class Writer:
 
 
 def _commit(connection: sqlite3.Connection, jobs: list[_Job[Any]]) -> None:
-    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("BEGIN IMMEDIATE" if any(job.writes for job in jobs) else "BEGIN")
     for job in jobs:
         if job.work is None:
             continue
         connection.execute("SAVEPOINT work")
         try:
             job.result = job.work(connection)
-        except sqlite3.IntegrityError as error:
-            # The books' own constraints refuse it: it alone is undone, its neighbours stand.
+        except Exception as error:  # noqa: BLE001  # told to its caller
+            # A constraint of the books refuses it, or it fits in no row: it alone is undone, its neighbours stand.
+            # Where SQLite has given up the whole transaction there is no savepoint to go back to, and they all fail.
             job.error = error
             connection.execute("ROLLBACK TO work")
         connection.execute("RELEASE work")

@@ -1,0 +1,39 @@
+"""
+For tests, this package's and yours: conformance suites for backends, a fake upstream with faults, and an ASGI client
+that goes message by message.
+
+Nothing here is needed to serve, and nothing needs a test runner.
+"""
+
+from hpp_middleware.testing.asgi import Call, get, post
+from hpp_middleware.testing.script import USAGE, Script
+from hpp_middleware.testing.stores import (
+    CREDENTIAL_PROMISES,
+    LEDGER_PROMISES,
+    QUOTA_PROMISES,
+    STORE_PROMISES,
+    check_credential_store,
+    check_ledger,
+    check_quota_store,
+    check_store,
+)
+from hpp_middleware.testing.upstream import Exchange, FakeUpstream, TokenCount
+
+__all__ = [
+    "CREDENTIAL_PROMISES",
+    "LEDGER_PROMISES",
+    "QUOTA_PROMISES",
+    "STORE_PROMISES",
+    "USAGE",
+    "Call",
+    "Exchange",
+    "FakeUpstream",
+    "Script",
+    "TokenCount",
+    "check_credential_store",
+    "check_ledger",
+    "check_quota_store",
+    "check_store",
+    "get",
+    "post",
+]

@@ -1,0 +1,37 @@
+"""Fixtures for all tests: both event loops, and the real parts."""
+
+from collections.abc import AsyncGenerator, Iterator
+
+import llama as llama_server
+import pytest
+from background import BackgroundUpstream, running_upstream
+
+from hpp_middleware.testing import FakeUpstream
+
+
+@pytest.fixture(scope="module", params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Every async test runs on both, unless its module says otherwise."""
+    backend: str = request.param
+    return backend
+
+
+@pytest.fixture
+async def fake_upstream() -> AsyncGenerator[FakeUpstream]:
+    """A fault-injecting provider in the test's own event loop."""
+    async with FakeUpstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[llama_server.Llama]:
+    """llama.cpp's own server with a tiny random model: an upstream that nobody here wrote."""
+    with llama_server.running(tmp_path_factory.mktemp("llama")) as server:
+        yield server
+
+
+@pytest.fixture
+def background_upstream() -> Iterator[BackgroundUpstream]:
+    """A fault-injecting provider in a thread of its own."""
+    with running_upstream() as upstream:
+        yield upstream

@@ -1,0 +1,158 @@
+"""Memory and SQLite are two ways to do the same: random programs have the same results and leave the same books."""
+
+import asyncio
+import tempfile
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from hpp_middleware import MemoryStore, SQLiteStore
+from hpp_middleware.core.quota import MAX_NANO
+from hpp_middleware.testing.stores.bench import Bench, Clock, reserve, settle
+from hpp_middleware.types.quota import Declare, Grant, Operation, Release, Renew, Sweep
+
+T = TypeVar("T")
+
+SHARED_MEMORY = Path("/dev/shm")
+FOLDER = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None  # where a commit need not wait for a disk
+
+HOLDS = st.sampled_from(["hold-1", "hold-2", "hold-3", "hold-4"])
+OWNERS = st.sampled_from(["worker", "sleeper"])
+PAYERS = st.sampled_from([("alice",), ("bob",), ("alice", "team")])
+ACCOUNTS = st.sampled_from(["alice", "bob", "team"])
+AMOUNTS = st.one_of(st.integers(0, 300), st.sampled_from([-1, 100, MAX_NANO, MAX_NANO + 1, 2**64]))
+TTLS = st.sampled_from([10.0, 60.0, 300.0])
+
+RESERVES = st.builds(
+    lambda hold, want, accounts, floor, owner, ttl_s, orphan: reserve(
+        hold, want, *accounts, floor=min(want, floor), owner=owner, ttl_s=ttl_s, orphan=orphan
+    ),
+    HOLDS,
+    AMOUNTS,
+    PAYERS,
+    st.integers(0, 300),
+    OWNERS,
+    TTLS,
+    st.integers(-5, 150),
+)
+SETTLES = st.builds(settle, HOLDS, AMOUNTS)
+RELEASES = st.builds(lambda hold: Release(id=hold), HOLDS)
+GRANTS = st.builds(
+    lambda number, account, amount, expect: Grant(id=f"grant-{number}", account=account, amount=amount, expect=expect),
+    st.integers(1, 6),
+    ACCOUNTS,
+    st.one_of(AMOUNTS, st.integers(-300, -1)),
+    st.sampled_from([None, None, 0, 100]),
+)
+DECLARES = st.builds(lambda account, quota: Declare(account=account, quota=quota), ACCOUNTS, AMOUNTS)
+RENEWS = st.builds(lambda owner, ttl_s: Renew(owner=owner, ttl_s=ttl_s), OWNERS, TTLS)
+SWEEPS = st.just(Sweep())
+OPERATIONS: st.SearchStrategy[Operation] = st.one_of(RESERVES, SETTLES, RELEASES, GRANTS, DECLARES, RENEWS, SWEEPS)
+
+
+class Programs(RuleBasedStateMachine):
+    """Each step is applied to both stores; a witness on each keeps books of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.folder = tempfile.TemporaryDirectory(dir=FOLDER)
+        self.clock = Clock()
+        self.number = 0
+        self.memory = Bench(MemoryStore(clock=self.clock), self.clock)
+        self.sqlite = Bench(self._opened(), self.clock)
+
+    @initialize(quota=st.integers(100, 1000))
+    def begin(self, quota: int) -> None:
+        """Most programs have an account with room and workers with leases."""
+        grants = [Grant(id=f"start:{account}", account=account, amount=quota) for account in ("alice", "bob", "team")]
+        self._apply(Renew(owner="worker", ttl_s=300), Renew(owner="sleeper", ttl_s=10), *grants)
+
+    @rule(operation=RESERVES)
+    def take_room(self, operation: Operation) -> None:
+        self._apply(operation)
+
+    @rule(want=st.integers(50, 300), used=st.integers(0, 400), orphan=st.integers(0, 150), owner=OWNERS)
+    def take_room_and_settle(self, want: int, used: int, orphan: int, owner: str) -> None:
+        """A hold of its own, which goes through whenever there is room."""
+        hold = self._name()
+        self._apply(Renew(owner=owner, ttl_s=60), reserve(hold, want, owner=owner, orphan=orphan))
+        self._apply(settle(hold, used))
+
+    @rule(want=st.integers(1, 100), orphan=st.integers(0, 150), late=st.one_of(SETTLES, RELEASES))
+    def die_and_come_back(self, want: int, orphan: int, late: Operation) -> None:
+        """A worker that sleeps past its lease, is swept, and settles or releases late."""
+        hold = self._name()
+        self._apply(Renew(owner=hold, ttl_s=10), reserve(hold, want, owner=hold, orphan=orphan))
+        self.clock.now += 11
+        self._apply(Sweep())
+        again = settle(hold, late.amount) if hasattr(late, "amount") else Release(id=hold)
+        self._apply(again, again)
+
+    @rule(operation=st.one_of(SETTLES, RELEASES))
+    def resolve(self, operation: Operation) -> None:
+        self._apply(operation)
+
+    @rule(operation=st.one_of(GRANTS, DECLARES))
+    def change_the_quota(self, operation: Operation) -> None:
+        self._apply(operation)
+
+    @rule(operation=st.one_of(RENEWS, SWEEPS))
+    def keep_up(self, operation: Operation) -> None:
+        self._apply(operation)
+
+    @rule(operations=st.lists(OPERATIONS, max_size=6))
+    def batch(self, operations: list[Operation]) -> None:
+        self._apply(*operations)
+
+    @rule(operation=OPERATIONS)
+    def repeat(self, operation: Operation) -> None:
+        """As after a reply that was lost; in one batch, so that no time passes."""
+        self._apply(operation, operation)
+
+    @rule(seconds=st.sampled_from([1, 9, 10, 61, 301]))
+    def let_time_pass(self, seconds: int) -> None:
+        self.clock.now += seconds
+
+    @rule()
+    def reopen(self) -> None:
+        self._run(self.sqlite.store.aclose())
+        self.sqlite.store = self._opened()
+        self._compare()
+
+    def teardown(self) -> None:
+        self._run(self.sqlite.store.aclose())
+        self.runner.close()
+        self.folder.cleanup()
+
+    def _apply(self, *operations: Operation) -> None:
+        """Both witnesses look at their own books in ``apply``."""
+        assert self._run(self.sqlite.apply(*operations)) == self._run(self.memory.apply(*operations))
+        self._compare()
+
+    def _compare(self) -> None:
+        for account in ("alice", "bob", "team", "nobody"):
+            assert self._run(self.sqlite.balance(account)) == self._run(self.memory.balance(account))
+            lines = self._run(self.memory.store.lines(account))
+            assert lines == self.memory.lines.get(account, [])
+            assert self._run(self.sqlite.store.lines(account)) == lines
+
+    def _opened(self) -> SQLiteStore:
+        store = SQLiteStore(Path(self.folder.name) / "hpp.db", clock=self.clock)
+        self._run(store.open())
+        return store
+
+    def _name(self) -> str:
+        self.number += 1
+        return f"own-{self.number}"
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+
+TestPrograms = Programs.TestCase
+TestPrograms.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

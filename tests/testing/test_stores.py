@@ -1,0 +1,229 @@
+"""The conformance suites: a good store passes, and whoever breaks a promise is told which."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+
+from hpp_middleware import MemoryStore
+from hpp_middleware.testing import (
+    CREDENTIAL_PROMISES,
+    LEDGER_PROMISES,
+    QUOTA_PROMISES,
+    STORE_PROMISES,
+    check_credential_store,
+    check_ledger,
+    check_quota_store,
+    check_store,
+)
+from hpp_middleware.types.consumer import Credential
+from hpp_middleware.types.quota import (
+    Balance,
+    Declare,
+    Entry,
+    Grant,
+    Operation,
+    Release,
+    Renew,
+    Reserve,
+    Result,
+    Settle,
+    Sweep,
+)
+
+pytestmark = pytest.mark.anyio
+
+Clock = Callable[[], float]
+
+
+class Bare:
+    """A quota store that is no more than its port: nothing to open, no ledger, no clock to set."""
+
+    def __init__(self) -> None:
+        self._store = MemoryStore()
+
+    async def apply(self, operations: Sequence[Operation]) -> list[Result]:
+        return await self._store.apply(operations)
+
+    async def balance(self, account: str) -> Balance:
+        return await self._store.balance(account)
+
+
+class Breaking(MemoryStore):
+    """A store whose operations or results are tampered with."""
+
+    def before(self, operation: Operation) -> Operation:
+        return operation
+
+    def after(self, operation: Operation, result: Result) -> Result:
+        return result
+
+    async def apply(self, operations: Sequence[Operation]) -> list[Result]:
+        results = await super().apply([self.before(operation) for operation in operations])
+        return [self.after(*pair) for pair in zip(operations, results, strict=True)]
+
+
+class Forgetful(Breaking):
+    """Takes every repeat for something new."""
+
+    count = 0
+
+    def before(self, operation: Operation) -> Operation:
+        self.count += 1
+        if isinstance(operation, Reserve):
+            return msgspec.structs.replace(operation, id=f"{operation.id}:{self.count}")
+        return operation
+
+
+class Generous(Breaking):
+    """Adds to what was granted."""
+
+    def before(self, operation: Operation) -> Operation:
+        return (
+            msgspec.structs.replace(operation, amount=operation.amount + 1)
+            if isinstance(operation, Grant)
+            else operation
+        )
+
+
+class Greedy(Breaking):
+    """Charges what was held, not what was used."""
+
+    def before(self, operation: Operation) -> Operation:
+        return (
+            msgspec.structs.replace(operation, amount=operation.amount + 1)
+            if isinstance(operation, Settle)
+            else operation
+        )
+
+
+class Unfenced(Breaking):
+    """Lets everybody reserve."""
+
+    async def apply(self, operations: Sequence[Operation]) -> list[Result]:
+        owners = [Renew(owner=each.owner, ttl_s=600) for each in operations if isinstance(each, Reserve)]
+        return (await super().apply([*owners, *operations]))[len(owners) :]
+
+
+class Silent(Breaking):
+    """Says nothing of the ledger lines it writes."""
+
+    def after(self, operation: Operation, result: Result) -> Result:
+        return msgspec.structs.replace(result, entries=())
+
+
+class AllOrNothing(Breaking):
+    """One refusal takes the whole batch back, or says so."""
+
+    async def apply(self, operations: Sequence[Operation]) -> list[Result]:
+        results = await super().apply(operations)
+        if any(result.status != "done" for result in results):
+            return [msgspec.structs.replace(result, status="refused", entries=()) for result in results]
+        return results
+
+
+class Sweepless(Breaking):
+    """Never expires a hold."""
+
+    def before(self, operation: Operation) -> Operation:
+        return Renew(owner="nobody", ttl_s=0) if isinstance(operation, Sweep) else operation
+
+
+class Disordered(MemoryStore):
+    """Reads its ledger backwards."""
+
+    async def lines(self, account: str, after: int = 0, most: int = 1000) -> list[Entry]:
+        return (await super().lines(account, after, most))[::-1]
+
+
+class Indiscreet(MemoryStore):
+    """Shows one account the requests of another."""
+
+    async def entries(self, account: str, hold: str) -> list[Entry]:
+        return await super().entries(account, hold) or await super().entries("alice", hold)
+
+
+class Vague(MemoryStore):
+    """Compares the beginning of a digest."""
+
+    async def find(self, digest: bytes) -> Credential | None:
+        return next((each for each in await self.credentials() if each.digest[:16] == digest[:16]), None)
+
+
+class Deleting(MemoryStore):
+    """Forgets what is revoked."""
+
+    async def revoke(self, key_id: str, at: float) -> bool:
+        for digest, credential in list(self._credentials.items()):
+            if credential.id == key_id:
+                return bool(self._credentials.pop(digest))
+        return False
+
+
+BROKEN: list[tuple[Callable[..., Any], type[MemoryStore]]] = [
+    *((check_quota_store, kind) for kind in (Forgetful, Generous, Greedy, Unfenced, Silent, AllOrNothing, Sweepless)),
+    *((check_ledger, kind) for kind in (Disordered, Indiscreet)),
+    *((check_credential_store, kind) for kind in (Vague, Deleting)),
+]
+
+
+async def test_a_good_store_passes() -> None:
+    opened = closed = 0
+
+    class Counting(MemoryStore):
+        async def open(self) -> None:
+            nonlocal opened
+            opened += 1
+
+        async def aclose(self) -> None:
+            nonlocal closed
+            closed += 1
+
+    async def make(clock: Clock) -> Counting:
+        return Counting(clock=clock)
+
+    await check_store(make)
+    assert opened == closed == len(STORE_PROMISES)
+
+
+async def test_a_store_is_no_more_than_its_port() -> None:
+    async def make() -> Bare:
+        return Bare()
+
+    async with anyio.create_task_group() as group:  # at once: this one has to live through its leases
+        for promise in QUOTA_PROMISES:
+            group.start_soon(promise, make)
+
+
+@pytest.mark.parametrize(("check", "kind"), BROKEN, ids=lambda value: value.__name__)
+async def test_a_broken_store_is_found_out(check: Callable[..., Any], kind: type[MemoryStore]) -> None:
+    async def make(clock: Clock | None = None) -> MemoryStore:
+        return kind() if clock is None else kind(clock=clock)
+
+    with pytest.raises(AssertionError) as caught:
+        await check(make)
+    assert str(caught.value).split("\n")[0]  # says which promise
+
+
+@pytest.mark.parametrize("operation", [Reserve, Settle, Release, Grant, Declare, Renew, Sweep])
+async def test_every_operation_is_checked(operation: type[Operation]) -> None:
+    """A store that refuses one kind of operation, whichever, is found out."""
+
+    class Refusing(Breaking):
+        def after(self, each: Operation, result: Result) -> Result:
+            if isinstance(each, operation):
+                return msgspec.structs.replace(result, status="unknown", entries=())
+            return result
+
+    async def make(clock: Clock) -> Refusing:
+        return Refusing(clock=clock)
+
+    with pytest.raises(AssertionError):
+        await check_quota_store(make)
+
+
+def test_every_promise_has_a_name_of_its_own() -> None:
+    names = [promise.__name__ for promise in STORE_PROMISES]
+    assert len(set(names)) == len(names) == len(QUOTA_PROMISES) + len(LEDGER_PROMISES) + len(CREDENTIAL_PROMISES)
