@@ -6,14 +6,14 @@ state, no work at import, and two gateways in one process share nothing.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Self
 
 import anyio
 import msgspec
 
 from hpp_middleware.accounts import Accounts
-from hpp_middleware.core import parse, route
+from hpp_middleware.core import parse, reply, route
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import RequestError
 from hpp_middleware.ports import Client
@@ -47,7 +47,8 @@ class Gateway:
         self.catalog = self.setup.catalog
         self.limits = self.setup.limits
         self.notice = Notice(self.setup.observers)
-        self._stack = AsyncExitStack()
+        self.store = self.setup.store
+        self._entered: dict[int, list[AbstractAsyncContextManager[Self]]] = {}
 
     async def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Consumer:
         """
@@ -121,6 +122,7 @@ class Gateway:
                     worker.pending.end(consumer.account)
                 self.notice.settled(request_id, exchange, settlement, result)
         if exchange.error is not None and not client.started:
+            exchange.error.headers.update(reply.completion_headers(target))
             raise exchange.error
         return settlement
 
@@ -168,8 +170,11 @@ class Gateway:
         """
         worker = await self.worker()
         await worker.pending.wait(consumer.account, self.limits.read_wait_s)
-        await worker.lease.apply([])  # sweeps, where that is due
-        return await reserve.verified(worker.backends.quota.balance(consumer.account))
+        await reserve.verified(worker.lease.apply([]))  # sweeps, where that is due
+        found = await reserve.verified(worker.backends.quota.balance(consumer.account))
+        if found.account != consumer.account:
+            raise reserve.unavailable()
+        return found
 
     async def entries(self, consumer: Consumer, request_id: str) -> list[Entry]:
         """
@@ -182,6 +187,8 @@ class Gateway:
         worker = await self.worker()
         await worker.pending.wait(consumer.account, self.limits.read_wait_s)
         found = await reserve.verified(worker.backends.ledger.entries(consumer.account, request_id))
+        if any((entry.account, entry.hold) != (consumer.account, request_id) for entry in found):
+            raise reserve.unavailable()
         if not any(entry.draft.consumer == consumer.id for entry in found):
             raise RequestError("There is no such entry.", status=404, code="not_found")
         return found
@@ -195,7 +202,7 @@ class Gateway:
         """This event loop's worker, started if it is not."""
         worker = self.setup.worker(self.notice)
         if not worker.ready:
-            await worker.start(self.setup.consumers)
+            await self.setup.start(worker)
         return worker
 
     @asynccontextmanager
@@ -203,11 +210,15 @@ class Gateway:
         """Open the gateway in this event loop, with a timer for lease and sweep; close it at the end."""
         worker = await self.worker()
         worker.opened += 1
+        raised: Exception | None = None
         try:
             async with anyio.create_task_group() as timer:
                 worker.timed = True
                 timer.start_soon(worker.lease.keep)
-                yield self
+                try:
+                    yield self
+                except Exception as error:  # noqa: BLE001  # raised again, where no task group wraps it
+                    raised = error
                 timer.cancel_scope.cancel()
         finally:
             worker.opened -= 1
@@ -215,12 +226,21 @@ class Gateway:
                 worker.timed = False
                 with anyio.CancelScope(shield=True):
                     await self.setup.close(worker)
+        if raised is not None:
+            raise raised
 
     async def __aenter__(self) -> Self:
-        return await self._stack.enter_async_context(self.opened())
+        opened = self.opened()
+        await opened.__aenter__()
+        self._entered.setdefault(anyio.get_current_task().id, []).append(opened)
+        return self
 
     async def __aexit__(self, *reason: object) -> None:
-        await self._stack.aclose()
+        task = anyio.get_current_task().id
+        opened = self._entered[task].pop()
+        if not self._entered[task]:
+            del self._entered[task]
+        await opened.__aexit__(None, None, None)
 
 
 class _Caller:

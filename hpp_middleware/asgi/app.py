@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hpp_middleware import gateway
 from hpp_middleware.asgi.endpoints import Endpoints, respond
 from hpp_middleware.core import auth, reply
-from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError, StoreError
+from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError, StoreError, UpstreamError
 from hpp_middleware.stages.worker import new_id
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.events import Alarm, Refused
@@ -122,7 +122,8 @@ class Gateway(gateway.Gateway):
     async def refuse(self, error: GatewayError, scope: Scope, send: Send) -> None:
         """Answer with an error, and tell the observers."""
         body = reply.error_body(error, simple=self.setup.error_format == "simple")
-        self.notice.refused(Refused(request_id=scope["hpp.request_id"], status=error.status, code=error.code))
+        if not isinstance(error, UpstreamError):  # which was settled, and told as that
+            self.notice.refused(Refused(request_id=scope["hpp.request_id"], status=error.status, code=error.code))
         await respond(send, body, status=error.status, headers=reply.error_headers(error))
 
 
@@ -185,7 +186,7 @@ class _Boundary:
         await self._owner.refuse(self._told(error, scope), scope, outgoing)
 
     def _told(self, error: Exception, scope: Scope) -> GatewayError:
-        if isinstance(error, GatewayError):
+        if isinstance(error, GatewayError) and not isinstance(error, ConfigurationError):
             return error
         if isinstance(error, HTTPException):
             codes = {404: "not_found", 405: "method_not_allowed", 401: "unauthorized"}

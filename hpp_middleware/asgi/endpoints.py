@@ -186,7 +186,8 @@ def _quota(balance: Balance) -> dict[str, Any]:
 def _entry(entries: list[Entry]) -> dict[str, Any]:
     """One request's ledger lines as one entry: a correction speaks last."""
     first, last = entries[0], entries[-1]
-    usage, rates = last.report.usage, first.draft.price.base
+    usage = last.report.usage
+    rates = price.rates_for(first.draft.price, usage.prompt)
     return {
         "id": first.hold,
         "client_request_id": first.draft.client_request_id,

@@ -21,6 +21,7 @@ __all__ = ["Authenticator"]
 KNOWN_S = 5.0
 UNKNOWN_S = 2.0
 MOST_CACHED = 10_000
+FIND_S = 10.0
 
 
 class _Flight:
@@ -82,7 +83,7 @@ class Authenticator:
                 return await self._ask(digest)
             await flight.landed.wait()
             if flight.error is not None:
-                raise StoreError(flight.error.message)
+                raise StoreError(flight.error.message, headers=flight.error.headers)
             if flight.answered:
                 return flight.credential
             # Whoever asked was cancelled: the next one asks.
@@ -90,7 +91,8 @@ class Authenticator:
     async def _ask(self, digest: bytes) -> Credential | None:
         flight = self._flights[digest] = _Flight()
         try:
-            flight.credential = await self._store.find(digest)
+            with anyio.fail_after(FIND_S):
+                flight.credential = await self._store.find(digest)
             flight.answered = True
         except Exception as error:
             flight.error = StoreError("Credentials cannot be checked at the moment.", headers={"Retry-After": "1"})

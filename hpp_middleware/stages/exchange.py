@@ -2,10 +2,11 @@
 Upstream and relay: one exchange with a provider, from the first byte sent to the last one passed on.
 
 Whatever happens, the exchange ends with an :class:`~hpp_middleware.core.settlement.End`, closes its upstream, and
-leaves the settling to the path. A departure of the client and every deadline cancel one scope; what ended it is read off
-afterwards.
+leaves the settling to the path. A departure of the client and every deadline cancel one scope; what ended it is read
+off afterwards.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import anyio
@@ -90,6 +91,7 @@ class Exchange:
         self._over = False
         self._begun = False
         self._sending = False
+        self._raised: Exception | None = None
         self._scope: anyio.CancelScope
         self._last_moment = float("inf")
 
@@ -113,7 +115,9 @@ class Exchange:
             price=job.target.price,
             hold=job.hold,
             prompt_estimate=job.bound.prompt_estimate,
-            hidden_reasoning=job.request.hidden_reasoning or bool(job.target.model.reasoning),
+            # What is thought or spoken is not in the relayed text: an estimate from it would be far too low.
+            hidden_reasoning=job.request.hidden_reasoning
+            or bool(job.target.model.reasoning or job.request.output_modalities),
             missing_usage=job.missing_usage,
         )
 
@@ -140,6 +144,8 @@ class Exchange:
             self._over = True
             tasks.cancel_scope.cancel()
         self.duration_s = anyio.current_time() - self._started
+        if self._raised is not None:
+            raise self._raised
         if self.end is None:
             self._interrupted()
         if self.error is not None and self._client.started and not self._left:
@@ -152,7 +158,9 @@ class Exchange:
             return
         self._left = True
         self._begin_ending()
-        if not self.job.request.stream and self._client.patient:
+        if not self._sent:
+            self._scope.cancel()  # nothing is paid for yet
+        elif not self.job.request.stream and self._client.patient:
             self._limit(self.job.limits.json_wait_s)
         elif self.seen.finished:
             self._limit(self.job.limits.usage_wait_s)
@@ -162,7 +170,7 @@ class Exchange:
     async def _converse(self) -> None:
         response: UpstreamResponse | None = None
         try:
-            response = await self._transport.send(self.job.call, provider=self._provider, sent=self._on_sent)
+            response = await self._send()
             self._sent = True
             self.first_byte_s = anyio.current_time() - self._started
             self.status = response.status
@@ -176,10 +184,42 @@ class Exchange:
             self._seen = error.args[1] if len(error.args) > 1 else self._seen
             end = self._broken() if self.seen.relayed_bytes else End.REFUSED
             self._fail(reply.streamed_error(self._provider, error.args[0]), end)
+        except Exception as error:  # noqa: BLE001  # the client's; raised again where no task group wraps it
+            self._raised = error
         finally:
             if response is not None:
-                with anyio.CancelScope(shield=True):
+                with anyio.CancelScope(shield=True), suppress(Exception):  # what matters has been read
                     await response.aclose()
+
+    async def _send(self) -> UpstreamResponse:
+        try:
+            return await self._transport.send(self.job.call, provider=self._provider, sent=self._on_sent)
+        except UpstreamError:
+            raise
+        except Exception as error:  # a host's own transport may raise anything
+            raise self._connection_error() from error
+
+    async def _read(self, response: UpstreamResponse) -> bytes:
+        """The next piece: the first may take as long as the head, the others not so long."""
+        timeouts = self.job.target.provider.timeouts
+        self._wait(timeouts.idle if self._begun else timeouts.first_byte)
+        try:
+            piece = await response.read()
+        except UpstreamError:
+            raise
+        except Exception as error:
+            raise self._connection_error() from error
+        self._begun = self._begun or bool(piece)
+        return piece
+
+    async def _deliver(self, data: bytes, *, more: bool = True) -> None:
+        """Pass a piece of a stream on; a client that takes it for as long as an upstream may be silent has left."""
+        if self._left or (more and not data):
+            return
+        self._wait(self.job.target.provider.timeouts.idle)
+        self._sending = True
+        await self._client.send(data, more=more)
+        self._sending = False
 
     async def _receive(self, response: UpstreamResponse) -> None:
         if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
@@ -195,7 +235,9 @@ class Exchange:
         body = await self._read_all(response, ERROR_BYTES, or_cut=True)
         self._seen = relay.usage_in(body)
         retry_after = response.headers.get("retry-after")
-        self._fail(reply.upstream_error(self._provider, response.status, body, retry_after=retry_after), End.REFUSED)
+        secrets = [self.job.target.provider.api_key or "", *self.job.target.provider.headers.values()]
+        error = reply.upstream_error(self._provider, response.status, body, retry_after=retry_after, secrets=secrets)
+        self._fail(error, End.REFUSED)
 
     async def _json(self, response: UpstreamResponse) -> None:
         job = self.job
@@ -203,7 +245,11 @@ class Exchange:
         if not body.lstrip().startswith(b"{"):
             self._fail(self._protocol_error(), End.REFUSED)  # a page of somebody else's: no model has run
             return
-        answer, self._seen = self._dialect.answer(body, job.request, job.target)
+        try:
+            answer, self._seen = self._dialect.answer(body, job.request, job.target)
+        except relay.ProtocolError:
+            self._seen = relay.usage_in(body)
+            raise
         self.end = End.LEFT if self._left else End.COMPLETED
         headers = [
             ("Content-Type", "application/json"),
@@ -226,44 +272,41 @@ class Exchange:
             job.request, job.target, event_bytes=job.limits.event_bytes, cap=job.cap
         )
         if not self._left:
+            self._sending = True
             await self._client.start(200, [*STREAM_HEADERS, *self._headers(None)])
+            self._sending = False
         done = False
         while not done:
-            self._wait(job.target.provider.timeouts.idle)
-            chunk = await response.read()
-            self._begun = self._begun or bool(chunk)
-            data = reader.feed(chunk) if chunk else reader.close()
+            chunk = await self._read(response)
+            try:
+                data = reader.feed(chunk) if chunk else reader.close()
+            except (relay.ProtocolError, relay.StreamedError) as error:
+                await self._deliver(error.before)
+                raise
             done = reader.done
             if done:
                 self.end = End.LEFT if self._left else End.CUT if reader.cut else End.COMPLETED
                 self._over = True
                 self._begin_ending()
-            if not self._left and (data or done):
-                self._sending = True
-                await self._client.send(data, more=not done)
-                self._sending = False
+            await self._deliver(data, more=not done)
         if not reader.cut:
             await self._tail(response)
 
     async def _tail(self, response: UpstreamResponse) -> None:
         """Read to the end what usually is there already, so that the connection can be used again."""
         self._limit(TAIL_S)
-        try:
+        with suppress(Exception):  # whatever breaks here, the answer is whole
             while await response.read():
                 pass
-        except UpstreamError:
-            return
 
     async def _read_all(self, response: UpstreamResponse, most: int, *, or_cut: bool = False) -> bytes:
         """A whole body; past the bound it is cut, or a fault of the upstream."""
         pieces: list[bytes] = []
         size = 0
         while size <= most:
-            self._wait(self.job.target.provider.timeouts.first_byte)
-            piece = await response.read()
+            piece = await self._read(response)
             if not piece:
                 return b"".join(pieces)
-            self._begun = True
             pieces.append(piece)
             size += len(piece)
         if or_cut:
@@ -326,6 +369,14 @@ class Exchange:
 
     def _headers(self, cost: int | None) -> Headers:
         return reply.completion_headers(self.job.target, cost=cost)
+
+    def _connection_error(self) -> UpstreamError:
+        return UpstreamError(
+            "The connection to the provider broke.",
+            provider=self._provider,
+            upstream_status=self.status,
+            retryable=True,
+        )
 
     def _protocol_error(self) -> UpstreamError:
         return UpstreamError(

@@ -20,6 +20,8 @@ LEASE_S = 30.0
 RENEW_AFTER_S = 10.0
 SWEEP_AFTER_S = 5.0
 MARGIN_S = 5.0
+STORE_S = 20.0
+"""After this long without an answer, nothing is known of what was asked."""
 
 
 class Lease:
@@ -65,8 +67,11 @@ class Lease:
         """
         before = self._clock()
         upkeep = self._due(before, renew=renew)
+        if not upkeep and not operations:
+            return []
         try:
-            results = await self._store.apply([*upkeep, *operations])
+            with anyio.fail_after(STORE_S):
+                results = await self._store.apply([*upkeep, *operations])
         except StoreError:
             raise
         except Exception as error:
@@ -95,6 +100,8 @@ class Lease:
         return upkeep
 
     def _kept(self, operation: Operation, result: Result, before: float) -> None:
+        if result.status != "done":
+            return  # it is still due
         if isinstance(operation, Renew):
             self._renewed = before
         else:

@@ -107,7 +107,7 @@ def report(exchange: Exchange, settlement: Settlement) -> Report:
         outcome=settlement.outcome or "failed",
         estimated=settlement.estimated,
         usage=settlement.usage,
-        usage_raw=msgspec.Raw(raw) if raw is not None and len(bytes(raw)) <= MOST_RAW_BYTES else None,
+        usage_raw=raw if raw is not None and len(bytes(raw)) <= MOST_RAW_BYTES else msgspec.Raw(b"null"),
         attempts=(attempt,),
     )
 

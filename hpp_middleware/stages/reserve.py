@@ -9,13 +9,13 @@ from hpp_middleware.errors import RequestError, StoreError
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.types.quota import Release, Reserve, Result
 
-__all__ = ["give_back", "place", "verified"]
+__all__ = ["give_back", "place", "unavailable", "verified"]
 
 _T = TypeVar("_T")
 RESERVE_S = 10.0
 
 
-def _unavailable() -> StoreError:
+def unavailable() -> StoreError:
     """The one message for every fault of a store; its own text stays here."""
     return StoreError("Quota cannot be verified at the moment; nothing was forwarded.", headers={"Retry-After": "1"})
 
@@ -39,13 +39,13 @@ async def place(lease: Lease, operation: Reserve) -> int:
                 result = await _apply(lease, operation, renew=True)
     except StoreError as error:
         await give_back(lease, operation.id)
-        raise _unavailable() from error
+        raise unavailable() from error
     except BaseException:  # cancelled by force: whether it was placed is not known
         await give_back(lease, operation.id)
         raise
     if result is None:
         await give_back(lease, operation.id)
-        raise _unavailable()
+        raise unavailable()
     if result.status == "refused":
         raise RequestError(
             "You exceeded your current quota: this request may cost more than what is available.",
@@ -53,10 +53,10 @@ async def place(lease: Lease, operation: Reserve) -> int:
             code="insufficient_quota",
         )
     if result.status != "done":
-        raise _unavailable()
+        raise unavailable()
     if not lease.holds:
         await give_back(lease, operation.id)
-        raise _unavailable()
+        raise unavailable()
     return result.amount
 
 
@@ -81,9 +81,10 @@ async def verified(answer: Awaitable[_T]) -> _T:
     What a backend answers to a read.
 
     Raises:
-        StoreError: It failed, in whatever way.
+        StoreError: It failed in whatever way, or is not there in time.
     """
     try:
-        return await answer
+        with anyio.fail_after(RESERVE_S):
+            return await answer
     except Exception as error:
-        raise _unavailable() from error
+        raise unavailable() from error

@@ -38,13 +38,15 @@ async def settle(
     for pause in (*_PAUSES_S, None):
         try:
             (result,) = await lease.apply([operation])
+            if result.id != hold_id:
+                raise StoreError("The quota store answered another question.")
             break
         except StoreError:
             if pause is None:
                 alarm(Alarm(kind="settle_failed", request_id=hold_id, detail=f"{settlement.amount} nano-dollars"))
                 return None
             await anyio.sleep(pause)
-    if result.status != "done" or result.id != hold_id:
+    if result.status != "done":
         detail = f"{result.status}: wanted {settlement.amount}, stands at {result.amount} nano-dollars"
         alarm(Alarm(kind="conflict", request_id=hold_id, detail=detail))
     return result

@@ -5,10 +5,12 @@ Nothing is opened here; each event loop gets its :class:`~hpp_middleware.stages.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
+import anyio
+import anyio.to_thread
 from anyio.lowlevel import current_token
 
 from hpp_middleware.accounts import Accounts
@@ -50,7 +52,7 @@ class Setup:
         missing_usage: What a complete answer without usage is charged.
         orphan: What a hold is charged whose worker died.
         limits: Bounds on one request.
-        transports: HTTP clients by provider, instead of a pool of our own.
+        transports: HTTP clients by provider, instead of a pool of our own; the host closes them.
         client: A host's own ``httpx.AsyncClient`` for all providers.
         observers: Who is told what happened.
     """
@@ -97,6 +99,9 @@ class Setup:
         self.limits = limits or Limits()
         self.observers = tuple(observers)
         self._pepper = auth.check_pepper(pepper) if pepper is not None else None
+        if pepper is None and not hasattr(self.backends.credentials, "pepper"):
+            raise ConfigurationError("keys.pepper must be set for this store", param="keys.pepper")
+        declared_credentials(self.consumers, self._pepper or bytes(32))  # refused here, where a key is none
         self._declared: dict[bytes, Credential] | None = None
         self._transports = dict(transports or {})
         self._client = client
@@ -124,21 +129,55 @@ class Setup:
                 if self._declared is None:
                     self._declared = declared_credentials(self.consumers, self.pepper)
                 worker = self._workers[loop] = Worker.make(
-                    self.backends, self._pools(), self._declared, pepper=self.pepper, swept=notice.swept
+                    self.backends,
+                    self._transports,
+                    self._pools(),
+                    self._declared,
+                    pepper=self.pepper,
+                    swept=notice.swept,
                 )
         return worker
 
+    async def start(self, worker: Worker) -> None:
+        """
+        Start a worker, once; what is slow is done here, so that no request waits for it.
+
+        Raises:
+            StoreError: A backend cannot be reached.
+            ConfigurationError: A declared quota cannot be.
+        """
+        load = getattr(self.catalog.prices, "load", None)
+        if load is not None:
+            await anyio.to_thread.run_sync(load)
+        await worker.start(self.consumers)
+        if worker.end is None:
+            worker.end = self._until_the_loop_ends(worker)
+            await anext(worker.end)
+
     async def close(self, worker: Worker) -> None:
         """Close a worker, and the backends with the last one."""
+        if worker.end is not None:
+            await worker.end.aclose()
         with self._lock:
-            self._workers.pop(current_token().native_token, None)
             last = not self._workers
-        await worker.aclose()
         if last:
             await self.backends.aclose()
 
+    async def _until_the_loop_ends(self, worker: Worker) -> AsyncGenerator[None]:
+        """
+        Closes a worker's pools when it is closed itself: at the latest by the event loop, which closes every generator
+        that is left at its end. A gateway that no lifespan has opened hears of the end in no other way.
+        """
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._workers.pop(current_token().native_token, None)
+            await worker.aclose()
+
     def _pools(self) -> dict[str, Transport]:
-        return {name: self._transports.get(name) or HttpxTransport(self._client) for name in self.catalog.providers}
+        """Pools of our own, for the providers that the host has given no transport for."""
+        return {name: HttpxTransport(self._client) for name in self.catalog.providers if name not in self._transports}
 
 
 def model_from(model_id: str, model: Model | Mapping[str, Any]) -> Model:

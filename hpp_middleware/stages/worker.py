@@ -7,7 +7,7 @@ A worker is made by the first request of a loop, or by the host's lifespan, once
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import anyio
@@ -69,25 +69,31 @@ class Worker:
     One event loop's share of a gateway.
 
     Attributes:
+        transports: By provider.
+        own: Those that are closed with the worker.
         timed: Whether a timer renews the lease and sweeps.
         opened: How often it has been opened by a lifespan.
+        end: What is closed when the worker, or its event loop, ends.
     """
 
     backends: Backends
     authenticator: Authenticator
     lease: Lease
     transports: dict[str, Transport]
+    own: tuple[Transport, ...]
     pending: Pending = field(default_factory=Pending)
     ready: bool = False
     timed: bool = False
     opened: int = 0
+    end: AsyncGenerator[None] | None = None
     lock: anyio.Lock = field(default_factory=anyio.Lock)
 
     @classmethod
     def make(
         cls,
         backends: Backends,
-        transports: Mapping[str, Transport],
+        given: Mapping[str, Transport],
+        own: Mapping[str, Transport],
         declared: Mapping[bytes, Credential],
         *,
         pepper: bytes,
@@ -99,7 +105,8 @@ class Worker:
             backends=backends,
             authenticator=Authenticator(backends.credentials, pepper, declared),
             lease=Lease(backends.quota, owner, swept=swept),
-            transports=dict(transports),
+            transports={**given, **own},
+            own=tuple(own.values()),
         )
 
     async def start(self, consumers: Mapping[str, Declared]) -> None:
@@ -116,10 +123,10 @@ class Worker:
             try:
                 await self.backends.open()
                 await self._declare(consumers)
-            except (StoreError, ConfigurationError):
+            except ConfigurationError:
                 raise
             except Exception as error:
-                raise StoreError("A store cannot be opened.") from error
+                raise StoreError("A store cannot be opened.", headers={"Retry-After": "1"}) from error
             self.ready = True
 
     async def _declare(self, consumers: Mapping[str, Declared]) -> None:
@@ -135,7 +142,7 @@ class Worker:
 
     async def aclose(self) -> None:
         """Close the pools that are our own."""
-        for transport in self.transports.values():
+        for transport in self.own:
             await transport.aclose()
 
 

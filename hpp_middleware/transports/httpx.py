@@ -6,9 +6,11 @@ followed, cookies are not kept, and only identity encoding is accepted.
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Protocol
 
+import anyio
 import httpx2
 
 from hpp_middleware.errors import UpstreamError
@@ -84,18 +86,32 @@ class HttpxResponse:
         self._response = response
         self._provider = provider
         self._pieces: AsyncGenerator[bytes, None] = response.aiter_raw()
+        self._ended = False
 
     async def read(self) -> bytes:
         """See :class:`hpp_middleware.ports.UpstreamResponse`."""
         try:
-            return await anext(self._pieces, b"")
+            piece = await anext(self._pieces, b"")
         except Exception as error:
             raise _translated(error, self._provider) from error
+        self._ended = not piece
+        return piece
 
     async def aclose(self) -> None:
         """See :class:`hpp_middleware.ports.UpstreamResponse`."""
+        if not self._ended:
+            await self._break_off()
         await self._pieces.aclose()
         await self._response.aclose()
+
+    async def _break_off(self) -> None:
+        # Cancelled in its innermost read, every generator between us and the socket ends in order; closing the
+        # outermost would leave the others to the garbage collector, which trio reports.
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            with suppress(Exception):
+                while await anext(self._pieces, b""):
+                    pass
 
 
 def _own_client() -> httpx2.AsyncClient:

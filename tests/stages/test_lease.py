@@ -1,0 +1,236 @@
+"""A worker's lease: renewal and sweep that ride on traffic, by a clock that the test sets."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import pytest
+from rig import ALICE, Delegate, Witness, check_books, gateway, question
+
+from hpp_middleware import MemoryStore, StoreError
+from hpp_middleware.stages import lease as stage
+from hpp_middleware.stages.lease import LEASE_S, MARGIN_S, Lease
+from hpp_middleware.testing import FakeUpstream, Script
+from hpp_middleware.types.quota import Entry, Operation, Release, Renew, Reserve, Result, Settle, Sweep
+
+pytestmark = pytest.mark.anyio
+
+
+class Clock:
+    """One for store and worker, as if there were only one."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def lease(store: Any, clock: Clock, swept: list[Entry] | None = None) -> Lease:
+    return Lease(store, "worker-1", swept=(swept if swept is not None else []).extend, clock=clock)
+
+
+def kinds(operations: Sequence[Operation]) -> list[type[Operation]]:
+    return [type(operation) for operation in operations]
+
+
+async def test_the_first_request_takes_the_lease_and_sweeps() -> None:
+    store, clock = Delegate(), Clock()
+    held = lease(store, clock)
+    assert not held.holds
+    (result,) = await held.apply([Release(id="r")])
+    assert result.id == "r"
+    assert kinds(store.calls[0]) == [Renew, Sweep, Release]
+    assert held.holds
+
+
+async def test_upkeep_rides_on_traffic_when_it_is_due_and_not_before() -> None:
+    store, clock = Delegate(), Clock()
+    held = lease(store, clock)
+    seen = []
+    for _ in range(5):
+        await held.apply([Release(id="r")])
+        seen.append(kinds(store.calls[-1]))
+        clock.now += 4
+    # at 0, 4, 8, 12 and 16 seconds: a sweep every 5, a renewal every 10
+    assert seen == [
+        [Renew, Sweep, Release],
+        [Release],
+        [Sweep, Release],
+        [Renew, Release],
+        [Sweep, Release],
+    ]
+
+
+async def test_nothing_is_asked_of_the_store_where_nothing_is_due() -> None:
+    store, clock = Delegate(), Clock()
+    held = lease(store, clock)
+    await held.apply([])
+    assert await held.apply([]) == []
+    assert len(store.calls) == 1
+
+
+async def test_a_lease_is_not_trusted_to_its_last_second() -> None:
+    clock = Clock()
+    held = lease(Delegate(), clock)
+    await held.apply([])
+    clock.now += LEASE_S - MARGIN_S - 0.01
+    assert held.holds
+    clock.now += 0.02
+    assert not held.holds
+
+
+async def test_a_lease_counts_from_before_the_store_was_asked() -> None:
+    store, clock = Delegate(), Clock()
+
+    async def slow(_: Sequence[Operation]) -> None:
+        clock.now += LEASE_S - MARGIN_S + 1
+
+    store.before = slow
+    held = lease(store, clock)
+    await held.apply([])
+    assert not held.holds
+
+
+@pytest.mark.parametrize("error", [StoreError("x"), OSError("secret"), ValueError("secret")])
+async def test_a_failure_renews_nothing_and_is_a_store_error(error: Exception) -> None:
+    store, clock = Delegate(), Clock()
+    held = lease(store, clock)
+    store.error = error
+    with pytest.raises(StoreError) as caught:
+        await held.apply([])
+    assert "secret" not in caught.value.message
+    assert not held.holds
+    store.error = None
+    await held.apply([])
+    assert kinds(store.calls[-1]) == [Renew, Sweep]
+
+
+async def test_a_renewal_that_the_store_refuses_is_none() -> None:
+    store, clock = Delegate(), Clock()
+
+    async def refuse(operations: Sequence[Operation], results: list[Result]) -> list[Result]:
+        return [
+            Result(id=operation.owner, status="fenced") if isinstance(operation, Renew) else result
+            for operation, result in zip(operations, results, strict=True)
+        ]
+
+    store.after = refuse
+    held = lease(store, clock)
+    await held.apply([])
+    assert not held.holds
+
+
+async def test_a_store_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "STORE_S", 0.02)
+    store = Delegate()
+
+    async def hang(_: Sequence[Operation]) -> None:
+        await anyio.sleep_forever()
+
+    store.before = hang
+    with anyio.fail_after(5), pytest.raises(StoreError):
+        await lease(store, Clock()).apply([])
+
+
+async def test_a_timer_goes_on_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "RENEW_AFTER_S", 0.02)
+    store, clock = Delegate(), Clock()
+    store.error = OSError()
+    held = lease(store, clock)
+    renewed = anyio.Event()
+
+    async def told(operations: Sequence[Operation]) -> None:
+        if Renew in kinds(operations):
+            renewed.set()
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(held.keep)
+            while len(store.calls) < 2:
+                await anyio.sleep(0.005)
+            store.error, store.before = None, told
+            await renewed.wait()
+            tasks.cancel_scope.cancel()
+    assert held.holds
+
+
+async def orphan(store: MemoryStore, upstream: FakeUpstream) -> str:
+    """A hold whose worker has died: settled by nobody."""
+    dead = Delegate(store)
+
+    async def die(operations: Sequence[Operation]) -> None:
+        if any(isinstance(operation, Settle) for operation in operations):
+            raise OSError
+
+    dead.before = die
+    async with gateway(upstream, store=dead) as worker:
+        reply = await worker.complete(ALICE, question())
+    assert (await store.balance("alice")).held > 0
+    return reply.id
+
+
+async def test_a_dead_workers_hold_is_swept_by_another_ones_traffic_and_observers_are_told(
+    fake_upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpp_middleware.stages.settle._PAUSES_S", ())
+    clock = Clock()
+    store, witness = MemoryStore(clock=clock), Witness()
+    hold = await orphan(store, fake_upstream)
+    found = gateway(fake_upstream, store=store, observers=[witness])
+    assert (await found.balance(ALICE)).held > 0
+    clock.now += LEASE_S + 1
+    (await found.worker()).lease._swept_at = float("-inf")  # five seconds have passed for the worker, too
+    assert (await found.balance(ALICE)).held == 0
+    (line,) = await check_books(found)
+    assert (line.hold, line.report.outcome, line.report.estimated) == (hold, "orphaned", True)
+    assert 0 < line.amount < line.held
+    (told,) = witness.settled
+    assert told.entries == (line,)
+    async with found:
+        pass
+
+
+async def test_a_worker_that_slept_past_its_lease_renews_it_and_goes_on(fake_upstream: FakeUpstream) -> None:
+    clock = Clock()
+    async with gateway(fake_upstream, store=MemoryStore(clock=clock)) as found:
+        await found.complete(ALICE, question())
+        clock.now += 3600  # for the store; the worker's own clock stood still
+        await found.complete(ALICE, question())
+        assert len(await check_books(found)) == 2
+
+
+async def test_a_worker_that_is_stopped_between_hold_and_upstream_forwards_nothing(
+    fake_upstream: FakeUpstream,
+) -> None:
+    store, clock = Delegate(), Clock()
+
+    async def stop(operations: Sequence[Operation], results: list[Result]) -> list[Result]:
+        if Reserve in kinds(operations):
+            clock.now += LEASE_S - MARGIN_S
+        return results
+
+    async with gateway(fake_upstream, store=store) as found:
+        held = (await found.worker()).lease
+        held._clock, held._renewed, held._swept_at = clock, float("-inf"), float("-inf")
+        store.after = stop
+        with pytest.raises(StoreError) as caught:
+            await found.complete(ALICE, question())
+        assert caught.value.status == 503
+        assert await check_books(found) == []
+        store.after = None
+        await found.complete(ALICE, question())
+    assert len(fake_upstream.log) == 1
+
+
+async def test_a_long_stream_without_a_timer_keeps_its_own_lease(
+    fake_upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "RENEW_AFTER_S", 0.04)
+    store = Delegate()
+    fake_upstream.script = Script(delay_head_s=0.5)
+    found = gateway(fake_upstream, store=store)
+    await found.complete(ALICE, question())
+    assert len(store.asked(Renew)) > 3
+    async with found:
+        pass

@@ -1,0 +1,53 @@
+"""One gateway and several event loops: each gets its own worker, and none is needed to begin with."""
+
+import gc
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+from rig import ALICE, KEY, gateway, question
+from starlette.testclient import TestClient
+
+from hpp_middleware.testing import FakeUpstream
+
+
+def in_a_loop(work: Callable[..., Awaitable[Any]], *arguments: Any, backend: str) -> Any:
+    return anyio.run(work, *arguments, backend=backend)
+
+
+def test_one_gateway_serves_two_event_loops_one_after_the_other(anyio_backend: str) -> None:
+    found = gateway("http://127.0.0.1:9/v1")
+
+    async def visit() -> int:
+        async with FakeUpstream() as upstream, found:
+            provider = found.catalog.providers["fake"]
+            object.__setattr__(provider, "base_url", upstream.url)
+            await found.complete(ALICE, question())
+            return (await found.balance(ALICE)).requests
+
+    assert [in_a_loop(visit, backend=anyio_backend) for _ in range(2)] == [1, 2]
+
+
+def test_a_worker_is_let_go_with_its_loop(anyio_backend: str) -> None:
+    found = gateway("http://127.0.0.1:9/v1")
+    for _ in range(3):
+        in_a_loop(found.balance, ALICE, backend=anyio_backend)
+    gc.collect()
+    assert len(found.setup._workers) <= 1
+
+
+def test_the_test_client_without_a_lifespan_gets_an_answer_every_time(anyio_backend: str) -> None:
+    found = gateway("http://127.0.0.1:9/v1")
+    client = TestClient(found.app, backend=anyio_backend)
+    for _ in range(3):
+        answer = client.get("/api/quota-check", headers={"apikey": KEY})
+        assert answer.json()["remaining"] == 10
+    assert client.post("/llm/v1/chat/completions", json=question(), headers={"apikey": KEY}).status_code == 502
+
+
+def test_the_test_client_with_its_lifespan_opens_and_closes_it(anyio_backend: str) -> None:
+    found = gateway("http://127.0.0.1:9/v1")
+    for _ in range(2):
+        with TestClient(found.app, backend=anyio_backend) as client:
+            assert client.get("/readyz").json()["status"] == "ok"
+        assert len(found.setup._workers) == 0
