@@ -1,0 +1,46 @@
+"""The README's first screen, as a newcomer would paste it."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+
+pytestmark = pytest.mark.anyio
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+async def test_the_embed_of_the_first_screen_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(os.environ, "OPENAI_API_KEY", "sk-not-a-key")
+    names: dict[str, Any] = {}
+    exec(compile(blocks("python")[0], "README.md", "exec"), names)
+
+    transport = httpx2.ASGITransport(names["app"])
+    async with names["gateway"], httpx2.AsyncClient(transport=transport, base_url="http://host") as client:
+        assert (await client.get("/ai/readyz")).status_code == 200
+        listed = (await client.get("/ai/llm/v1/models/openai/gpt-5-mini")).json()
+        assert listed["pricing"]["input"] == 0.00000025
+        assert (await client.post("/ai/llm/v1/chat/completions", json={})).status_code == 401
+
+
+def test_every_link_of_the_readme_and_the_docs_leads_somewhere() -> None:
+    root = Path(__file__).parent.parent
+    for page in [root / "README.md", root / "CHANGELOG.md", root / "SECURITY.md", *(root / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text("utf-8")):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_two_commands_are_there() -> None:
+    makefile = (Path(__file__).parent.parent / "Makefile").read_text("utf-8")
+    for command in ("demo", "test"):
+        assert f"make {command}" in README
+        assert f"\n{command}:" in makefile
