@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from hpp_middleware import MemoryStore, SQLiteStore
 from hpp_middleware.core.quota import MAX_NANO
 from hpp_middleware.testing.stores.bench import Bench, Clock, reserve, settle
-from hpp_middleware.types.quota import Declare, Grant, Operation, Release, Renew, Sweep
+from hpp_middleware.types.quota import Declare, Grant, Operation, Release, Renew, Settle, Sweep
 
 T = TypeVar("T")
 
@@ -83,15 +83,26 @@ class Programs(RuleBasedStateMachine):
         self._apply(Renew(owner=owner, ttl_s=60), reserve(hold, want, owner=owner, orphan=orphan))
         self._apply(settle(hold, used))
 
-    @rule(want=st.integers(1, 100), orphan=st.integers(0, 150), late=st.one_of(SETTLES, RELEASES))
-    def die_and_come_back(self, want: int, orphan: int, late: Operation) -> None:
-        """A worker that sleeps past its lease, is swept, and settles or releases late."""
-        hold = self._name()
-        self._apply(Renew(owner=hold, ttl_s=10), reserve(hold, want, owner=hold, orphan=orphan))
-        self.clock.now += 11
+    @rule(
+        want=st.integers(1, 50), orphan=st.integers(0, 60), late=st.one_of(SETTLES, RELEASES), slept=st.integers(9, 11)
+    )
+    def die_and_come_back(self, want: int, orphan: int, late: Operation, slept: int) -> None:
+        """A worker that sleeps about as long as its lease, is swept, and settles or releases late."""
+        name = self._name()
+        holds = [f"{name}-b", f"{name}-a"]
+        self._apply(Renew(owner=name, ttl_s=10), *(reserve(hold, want, owner=name, orphan=orphan) for hold in holds))
+        self.clock.now += slept
         self._apply(Sweep())
-        again = settle(hold, late.amount) if hasattr(late, "amount") else Release(id=hold)
-        self._apply(again, again)
+        for hold in holds:
+            again = settle(hold, late.amount) if isinstance(late, Settle) else Release(id=hold)
+            self._apply(again, again)
+
+    @rule(want=st.integers(1, 50), slept=st.integers(9, 11))
+    def run_past_the_deadline(self, want: int, slept: int) -> None:
+        """A hold that outlives its own deadline under a live lease."""
+        self._apply(Renew(owner="worker", ttl_s=300), reserve(self._name(), want, ttl_s=10, orphan=want))
+        self.clock.now += slept
+        self._apply(Sweep())
 
     @rule(operation=st.one_of(SETTLES, RELEASES))
     def resolve(self, operation: Operation) -> None:

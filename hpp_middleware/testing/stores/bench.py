@@ -35,7 +35,6 @@ from hpp_middleware.types.quota import (
 
 __all__ = [
     "DRAFT",
-    "LAPSE_S",
     "LEASE_S",
     "REPORT",
     "Bench",
@@ -75,8 +74,8 @@ REPORT = Report(
 LEASE_S = 0.25
 """A short lease; a store without a clock to set has to live through it."""
 
-LAPSE_S = 0.4
-"""After which it has run out."""
+MARGIN_S = 0.1
+"""By how much a real clock is let run over."""
 
 
 class Clock:
@@ -140,7 +139,7 @@ class Bench(Generic[StoreT]):
     async def wait(self, seconds: float) -> None:
         """Let time pass for the store: its clock is set, where it takes one."""
         if self._clock is None:
-            await anyio.sleep(seconds)
+            await anyio.sleep(seconds + MARGIN_S)
         else:
             self._clock.now += seconds
 

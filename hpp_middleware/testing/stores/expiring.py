@@ -3,7 +3,7 @@
 import anyio
 
 from hpp_middleware.ports import QuotaStore
-from hpp_middleware.testing.stores.bench import LAPSE_S, LEASE_S, Bench, Promise, promise, reserve, settle
+from hpp_middleware.testing.stores.bench import LEASE_S, Bench, Promise, promise, reserve, settle
 from hpp_middleware.types.quota import Operation, Release, Renew, Sweep
 
 __all__ = ["PROMISES"]
@@ -43,7 +43,7 @@ async def an_orphan_amount_is_never_above_its_hold(bench: Bench[QuotaStore]) -> 
 async def a_hold_has_a_deadline_of_its_own(bench: Bench[QuotaStore]) -> None:
     await bench.start(QUOTA)
     await bench.apply(reserve("short", 100, ttl_s=LEASE_S, orphan=30), reserve("long", 200))
-    await bench.wait(LAPSE_S)
+    await bench.wait(LEASE_S)
     result = await bench.one(Sweep())
     assert [entry.hold for entry in result.entries] == ["short"], "a hold past its deadline expires under a live lease"
 
@@ -54,7 +54,7 @@ async def a_renewed_lease_keeps_its_holds(bench: Bench[QuotaStore]) -> None:
     await bench.apply(Renew(owner="other", ttl_s=2 * LEASE_S), reserve("hold", 100, owner="other"))
     await bench.wait(LEASE_S)
     await bench.apply(Renew(owner="other", ttl_s=3600), Renew(owner="other", ttl_s=LEASE_S / 10))
-    await bench.wait(LAPSE_S)
+    await bench.wait(LEASE_S)
     result = await bench.one(Sweep())
     assert result.amount == 0, "a renewed lease covers the holds placed before, and is never shortened"
 
@@ -121,7 +121,7 @@ async def a_sweep_and_a_settlement_at_once_charge_what_was_used(bench: Bench[Quo
     holds = [f"hold-{number}" for number in range(8)]
     renew = Renew(owner="sleeper", ttl_s=LEASE_S)
     await bench.apply(renew, *(reserve(hold, 100, owner="sleeper", orphan=30) for hold in holds))
-    await bench.wait(LAPSE_S)
+    await bench.wait(LEASE_S)
 
     async def apply(operation: Operation) -> None:
         (result,) = await bench.store.apply([operation])
@@ -140,7 +140,7 @@ async def _orphan(bench: Bench[QuotaStore], *, want: int, orphan: int) -> None:
     """A hold whose owner's lease has run out."""
     await bench.start(QUOTA)
     await bench.apply(Renew(owner="sleeper", ttl_s=LEASE_S), reserve("hold", want, owner="sleeper", orphan=orphan))
-    await bench.wait(LAPSE_S)
+    await bench.wait(LEASE_S)
 
 
 PROMISES: tuple[Promise, ...] = (

@@ -12,7 +12,11 @@ __all__ = ["PROMISES"]
 async def grants_add_up(bench: Bench[QuotaStore]) -> None:
     first = await bench.one(Grant(id="first", account="alice", amount=100))
     assert (first.status, first.amount) == ("done", 100), "a grant makes its account"
-    await bench.apply(Grant(id="second", account="alice", amount=50), Grant(id="third", account="alice", amount=-30))
+    less = Grant(id="third", account="alice", amount=-30)
+    results = await bench.apply(Grant(id="second", account="alice", amount=50), less, less)
+    assert [result.amount for result in results] == [50, -30, -30], (
+        "a grant says what was granted, and so does a repeat"
+    )
     balance = await bench.balance()
     assert (balance.quota, balance.remaining) == (120, 120), "the quota is the sum of its grants, the negative ones too"
 

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from hpp_middleware.ports import Ledger, QuotaStore
-from hpp_middleware.testing.stores.bench import LAPSE_S, LEASE_S, Bench, Promise, promise, reserve, settle
+from hpp_middleware.testing.stores.bench import LEASE_S, Bench, Promise, promise, reserve, settle
 from hpp_middleware.types.quota import Release, Renew, Sweep
 
 __all__ = ["PROMISES"]
@@ -68,7 +68,7 @@ async def _some_of_everything(bench: Bench[LedgerStore]) -> None:
     await bench.start(1000)
     await bench.start(1000, "bob")
     await bench.apply(Renew(owner="sleeper", ttl_s=LEASE_S), reserve("late", 100, owner="sleeper", orphan=30))
-    await bench.wait(LAPSE_S)
+    await bench.wait(LEASE_S)
     await bench.apply(reserve("under", 100), settle("under", 40), reserve("bobs", 10, "bob"), settle("bobs", 10))
     await bench.apply(reserve("over", 100), settle("over", 150), Sweep(), settle("late", 45))
     await bench.apply(reserve("released", 100), Release(id="released"), reserve("refused", 5000), reserve("live", 1))

@@ -4,7 +4,7 @@ import anyio
 
 from hpp_middleware.core.quota import MAX_NANO
 from hpp_middleware.ports import QuotaStore
-from hpp_middleware.testing.stores.bench import LAPSE_S, LEASE_S, Bench, Promise, promise, reserve, settle
+from hpp_middleware.testing.stores.bench import LEASE_S, Bench, Promise, promise, reserve, settle
 from hpp_middleware.types.quota import Balance, Grant, Operation, Release, Renew, Result
 
 __all__ = ["PROMISES"]
@@ -100,7 +100,7 @@ async def a_worker_without_a_lease_is_fenced(bench: Bench[QuotaStore]) -> None:
 async def a_worker_whose_lease_ran_out_is_fenced(bench: Bench[QuotaStore]) -> None:
     await bench.start(QUOTA)
     await bench.one(Renew(owner="sleeper", ttl_s=LEASE_S))
-    await bench.wait(LAPSE_S)
+    await bench.wait(LEASE_S)
     result = await bench.one(reserve("hold", 1, owner="sleeper"))
     assert result.status == "fenced", "a lease that ran out covers no reserve"
 
