@@ -35,6 +35,9 @@ class _Job(Generic[_T]):
     error: BaseException | None = None
 
 
+_Jobs = queue.SimpleQueue[_Job[Any]]
+
+
 class Writer:
     """
     Runs work on one connection, in one thread, in commits of many.
@@ -45,8 +48,8 @@ class Writer:
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self._connect = connect
-        self._jobs: queue.SimpleQueue[_Job[Any]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._jobs: _Jobs = queue.SimpleQueue()  # each thread has its own: none can take another's closing job
         self._lock = threading.Lock()
 
     async def open(self) -> None:
@@ -58,17 +61,20 @@ class Writer:
         """
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="hpp-sqlite", daemon=True)
+                self._jobs = queue.SimpleQueue()
+                self._thread = threading.Thread(target=self._run, args=(self._jobs,), name="hpp-sqlite", daemon=True)
                 self._thread.start()
         await self.run(lambda _: None, writes=False)
 
     async def aclose(self) -> None:
         """Finish what waits, close the connection and end the thread."""
+        last = _Job[None](None)
         with self._lock:
             thread, self._thread = self._thread, None
+            self._jobs.put(last)
         if thread is not None:
             with anyio.CancelScope(shield=True):
-                await self._submit(_Job(None))
+                await last.done.wait()
             thread.join()
 
     async def run(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool = True) -> _T:
@@ -83,22 +89,22 @@ class Writer:
         Raises:
             StoreError: It is not known whether it was committed.
         """
-        if self._thread is None:
-            raise StoreError("The database is not open.")
         job = _Job(work, writes)
-        await self._submit(job)
+        with self._lock:  # so that nothing is put behind the closing job
+            if self._thread is None:
+                raise StoreError("The database is not open.")
+            self._jobs.put(job)
+        await job.done.wait()
+        if isinstance(job.error, StoreError):
+            raise StoreError(job.error.message) from job.error
         if job.error is not None:
             raise StoreError("The database cannot be used at the moment.") from job.error
         return job.result  # type: ignore[return-value]  # set by the thread, of the work's own type
 
-    async def _submit(self, job: _Job[Any]) -> None:
-        self._jobs.put(job)
-        await job.done.wait()
-
-    def _run(self) -> None:
+    def _run(self, waiting: _Jobs) -> None:
         connection: sqlite3.Connection | None = None
         while True:
-            jobs = self._take()
+            jobs = _take(waiting)
             works = [job for job in jobs if job.work is not None]
             try:
                 connection = connection or self._connect()
@@ -116,14 +122,16 @@ class Writer:
             if closing:
                 return
 
-    def _take(self) -> list[_Job[Any]]:
-        jobs = [self._jobs.get()]
-        while jobs[-1].work is not None and len(jobs) < MOST_TOGETHER:
-            try:
-                jobs.append(self._jobs.get_nowait())
-            except queue.Empty:
-                break
-        return jobs
+
+def _take(waiting: _Jobs) -> list[_Job[Any]]:
+    """All that waits, up to the closing job."""
+    jobs = [waiting.get()]
+    while jobs[-1].work is not None and len(jobs) < MOST_TOGETHER:
+        try:
+            jobs.append(waiting.get_nowait())
+        except queue.Empty:
+            break
+    return jobs
 
 
 def _commit(connection: sqlite3.Connection, jobs: list[_Job[Any]]) -> None:
