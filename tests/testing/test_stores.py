@@ -192,8 +192,9 @@ async def test_a_store_is_no_more_than_its_port() -> None:
     async def make() -> Bare:
         return Bare()
 
+    promises: tuple[Any, ...] = QUOTA_PROMISES
     async with anyio.create_task_group() as group:  # at once: this one has to live through its leases
-        for promise in QUOTA_PROMISES:
+        for promise in promises:
             group.start_soon(promise, make)
 
 
