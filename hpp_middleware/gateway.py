@@ -193,6 +193,19 @@ class Gateway:
             raise RequestError("There is no such entry.", status=404, code="not_found")
         return found
 
+    async def ready(self) -> None:
+        """
+        Whether credentials, accounts and ledger can be read.
+
+        Raises:
+            StoreError: One of them cannot.
+        """
+        nobody = Consumer(id="readyz")
+        worker = await self.worker()
+        await self.balance(nobody)
+        await reserve.verified(worker.backends.credentials.find(bytes(32)))
+        await reserve.verified(worker.backends.ledger.lines(nobody.account, most=1))
+
     @property
     def accounts(self) -> Accounts:
         """Keys and quotas; the gateway must be open."""

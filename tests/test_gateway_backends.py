@@ -6,9 +6,9 @@ from typing import Any
 import anyio
 import msgspec
 import pytest
-from rig import ALICE, BOB_KEY, KEY, Delegate, Witness, ask, check_books, gateway, question
+from rig import ALICE, KEY, Delegate, Witness, ask, check_books, gateway, question
 
-from hpp_middleware import ConfigurationError, Consumer, MemoryStore, Provider, RequestError, StoreError
+from hpp_middleware import ConfigurationError, Consumer, MemoryStore, RequestError, StoreError
 from hpp_middleware.core import auth
 from hpp_middleware.stages import lease, reserve, settle
 from hpp_middleware.testing import FakeUpstream, get

@@ -111,9 +111,11 @@ class Gateway(gateway.Gateway):
         try:
             found = self._authenticate(HTTPConnection(scope))
             consumer = await found if inspect.isawaitable(found) else found
-        except (GatewayError, HTTPException):
+        except GatewayError:
             raise
         except Exception as error:
+            if isinstance(error, HTTPException) and 400 <= error.status_code < 500:
+                raise  # the host's own verdict
             raise StoreError("Identity cannot be checked at the moment.", headers={"Retry-After": "1"}) from error
         if not isinstance(consumer, Consumer):
             raise auth.unauthorized()
@@ -156,6 +158,15 @@ class _SubApp(Starlette):
         return app
 
 
+_CODES = {
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    429: "rate_limit_exceeded",
+}
+
+
 class _Boundary:
     """
     Around every request: draws the request's id, puts it on every response, accepts a trailing slash, and lets nothing
@@ -189,8 +200,7 @@ class _Boundary:
         if isinstance(error, GatewayError) and not isinstance(error, ConfigurationError):
             return error
         if isinstance(error, HTTPException):
-            codes = {404: "not_found", 405: "method_not_allowed", 401: "unauthorized"}
-            code = codes.get(error.status_code, "invalid_request")
+            code = _CODES.get(error.status_code, "invalid_request")
             messages = {404: "There is nothing at this path.", 405: "This method is not allowed here."}
             message = messages.get(error.status_code, "The request was refused.")
             return RequestError(message, status=error.status_code, code=code, headers=dict(error.headers or {}))

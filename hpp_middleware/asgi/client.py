@@ -14,8 +14,8 @@ class ASGIClient:
     """
     See :class:`hpp_middleware.ports.Client`.
 
-    The head goes out with the first piece of the body. A server's ``send`` says nothing after a disconnect, or raises:
-    the departure is heard by ``receive``, and errors of ``send`` count as one.
+    A server's ``send`` says nothing after a disconnect, or raises ``OSError``: either way the departure is heard by
+    ``receive``.
     """
 
     patient = True

@@ -107,7 +107,7 @@ class Endpoints:
     async def readyz(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """``GET /readyz``: the stores can be reached, else 503."""
         try:
-            await self._gateway.balance(Consumer(id="readyz"))
+            await self._gateway.ready()
         except GatewayError:
             await respond(send, _encode({"status": "unavailable", "stores": "unreachable"}), status=503)
             return

@@ -135,7 +135,7 @@ async def test_a_declared_key_needs_no_store() -> None:
 
 async def test_an_answer_about_another_key_is_no_answer() -> None:
     class Confused(Keys):
-        async def find(self, digest: bytes) -> Credential:  # noqa: ARG002
+        async def find(self, digest: bytes) -> Credential:
             return credential("a-key-of-somebody-elses-own")
 
     await refused(authenticator(Confused(), Clock()))

@@ -139,8 +139,13 @@ async def test_a_response_that_cannot_be_closed_changes_nothing(stream: bool) ->
 
 @BOTH
 async def test_a_response_is_closed_once_however_it_ends(stream: bool) -> None:  # noqa: FBT001
-    for settings in ({}, {"status": 500}, {"headers": {"content-encoding": "gzip"}}, {"headers": {"content-type": "x/y"}}):
-        transport = Scripted(**settings)  # type: ignore[arg-type]  # each is one field
+    for settings in (
+        {},
+        {"status": 500},
+        {"headers": {"content-encoding": "gzip"}},
+        {"headers": {"content-type": "x/y"}},
+    ):
+        transport = Scripted(**settings)
         async with over(transport) as found:
             await read_chat(found, stream=stream)
             assert transport.closed == 1
@@ -158,7 +163,11 @@ async def test_a_hosts_own_transport_is_the_hosts_to_close() -> None:
 async def test_the_call_is_built_from_nothing() -> None:
     transport = Scripted()
     async with over(transport, provider={"headers": {"X-Title": "ours"}}) as found:
-        secrets = {"cookie": "c=1", "x-forwarded-for": "1.2.3.4", "authorization": "Bearer alice-shows-this-key-of-hers"}
+        secrets = {
+            "cookie": "c=1",
+            "x-forwarded-for": "1.2.3.4",
+            "authorization": "Bearer alice-shows-this-key-of-hers",
+        }
         async with ask(found, headers=secrets) as call:
             await call.read()
             request_id = call.headers["x-request-id"]

@@ -135,22 +135,21 @@ async def test_a_store_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -
 
 async def test_a_timer_goes_on_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "RENEW_AFTER_S", 0.02)
-    store, clock = Delegate(), Clock()
-    store.error = OSError()
-    held = lease(store, clock)
-    renewed = anyio.Event()
+    store = Delegate()
+    held = lease(store, Clock())
+    tried_again = anyio.Event()
 
-    async def told(operations: Sequence[Operation]) -> None:
-        if Renew in kinds(operations):
-            renewed.set()
+    async def fail_twice(_: Sequence[Operation]) -> None:
+        if len(store.calls) < 3:
+            raise OSError
+        tried_again.set()
 
+    store.before = fail_twice
     with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(held.keep)
-            while len(store.calls) < 2:
-                await anyio.sleep(0.005)
-            store.error, store.before = None, told
-            await renewed.wait()
+            await tried_again.wait()
+            await anyio.wait_all_tasks_blocked()
             tasks.cancel_scope.cancel()
     assert held.holds
 

@@ -9,7 +9,7 @@ from rig import ALICE, KEY, USAGE_NANO, Delegate, ask, check_books, chunks, gate
 
 from hpp_middleware import Gateway
 from hpp_middleware.ports import UpstreamResponse
-from hpp_middleware.testing import FakeUpstream, Script, post
+from hpp_middleware.testing import USAGE, FakeUpstream, Script, post
 from hpp_middleware.types.http import HTTPCall
 from hpp_middleware.types.provider import Limits, Timeouts
 from hpp_middleware.types.quota import Entry, Settle
@@ -56,7 +56,7 @@ class Connecting:
     def __init__(self) -> None:
         self.asked = anyio.Event()
 
-    async def send(self, call: HTTPCall, *, provider: str, sent: Callable[[], None]) -> UpstreamResponse:  # noqa: ARG002
+    async def send(self, call: HTTPCall, *, provider: str, sent: Callable[[], None]) -> UpstreamResponse:
         self.asked.set()
         await anyio.sleep_forever()
         raise AssertionError
@@ -177,7 +177,7 @@ async def test_a_usage_that_never_comes_is_not_waited_for_for_ever(fake_upstream
 
 @pytest.mark.parametrize("usage", [True, False])
 async def test_a_json_answer_that_is_paid_for_is_awaited(usage: bool, fake_upstream: FakeUpstream) -> None:  # noqa: FBT001
-    fake_upstream.script = Script(delay_head_s=0.1, **({} if usage else {"usage": None}))
+    fake_upstream.script = Script(delay_head_s=0.1, usage=USAGE if usage else None)
     async with gateway(fake_upstream) as found:
         async with ask(found) as call:
             await fake_upstream.arrived()
