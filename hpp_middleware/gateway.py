@@ -18,8 +18,8 @@ from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import RequestError
 from hpp_middleware.ports import Client
 from hpp_middleware.stages import plan, reserve, settle
-from hpp_middleware.stages.exchange import Exchange
 from hpp_middleware.stages.notice import Notice
+from hpp_middleware.stages.relay import Exchange
 from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.worker import Worker, new_id
 from hpp_middleware.types.consumer import Consumer
@@ -115,11 +115,13 @@ class Gateway:
                 scope.shield = True
                 settlement = exchange.settlement(host_left=host_left)
                 report = plan.report(exchange, settlement)
-                result = await settle.settle(  # settle
-                    worker.lease, request_id, settlement, report, alarm=self.notice.alarm
-                )
-                if exchange.ending:
-                    worker.pending.end(consumer.account)
+                try:
+                    result = await settle.settle(  # settle
+                        worker.lease, request_id, settlement, report, alarm=self.notice.alarm
+                    )
+                finally:
+                    if exchange.ending:
+                        worker.pending.end(consumer.account)
                 self.notice.settled(request_id, exchange, settlement, result)
         if exchange.error is not None and not client.started:
             exchange.error.headers.update(reply.completion_headers(target))

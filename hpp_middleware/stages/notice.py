@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.ports import Observer
-from hpp_middleware.stages.exchange import Exchange
+from hpp_middleware.stages.relay import Exchange
 from hpp_middleware.types.events import Alarm, Event, Refused, Settled
 from hpp_middleware.types.quota import Entry, Result
 

@@ -5,7 +5,7 @@ import msgspec
 from hpp_middleware.core import bound, price
 from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.ports import Dialect
-from hpp_middleware.stages.exchange import Exchange, Job
+from hpp_middleware.stages.relay import Exchange, Job
 from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.provider import Limits, MissingUsage, OrphanPolicy

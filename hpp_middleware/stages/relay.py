@@ -1,12 +1,11 @@
 """
-Upstream and relay: one exchange with a provider, from the first byte sent to the last one passed on.
+Relay: one exchange between a client and a provider, from the first byte sent to the last one passed on.
 
 Whatever happens, the exchange ends with an :class:`~hpp_middleware.core.settlement.End`, closes its upstream, and
 leaves the settling to the path. A departure of the client and every deadline cancel one scope; what ended it is read
 off afterwards.
 """
 
-from contextlib import suppress
 from dataclasses import dataclass
 
 import anyio
@@ -16,16 +15,16 @@ from hpp_middleware.core import relay, reply, settlement
 from hpp_middleware.core.bound import Bound
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import UpstreamError
-from hpp_middleware.ports import Client, Dialect, StreamReader, Transport, UpstreamResponse
+from hpp_middleware.ports import Client, Dialect, StreamReader, Transport
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.settle import Pending
+from hpp_middleware.stages.upstream import Upstream
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import Headers, HTTPCall
 from hpp_middleware.types.provider import Limits, MissingUsage
 
 __all__ = ["Exchange", "Job"]
 
-ERROR_BYTES = 64 * 1024
 LAST_WORDS_S = 5.0
 TAIL_S = 0.5
 
@@ -65,7 +64,6 @@ class Exchange:
     Attributes:
         end: How it ended; None while it runs, and where the host cancelled it.
         error: What the client is to be told, or was told as the last event of its stream.
-        status: The upstream's status.
         ending: Whether ``pending`` was told.
         duration_s: How long it took.
         first_byte_s: How long the provider took to begin its answer; None where it did not.
@@ -75,25 +73,27 @@ class Exchange:
         self.job = job
         self.end: End | None = None
         self.error: UpstreamError | None = None
-        self.status: int | None = None
         self.ending = False
         self.duration_s = 0.0
         self.first_byte_s: float | None = None
         self._started = 0.0
         self._dialect = dialect
-        self._transport = transport
+        self._upstream = Upstream(job.target, transport, self._wait)
         self._client = client
         self._pending = pending
         self._reader: StreamReader | None = None
         self._seen = Seen()
-        self._sent = False
         self._left = False
         self._over = False
-        self._begun = False
         self._sending = False
         self._raised: Exception | None = None
         self._scope: anyio.CancelScope
         self._last_moment = float("inf")
+
+    @property
+    def status(self) -> int | None:
+        """The upstream's status; None where it gave none."""
+        return self._upstream.status
 
     @property
     def seen(self) -> Seen:
@@ -108,7 +108,7 @@ class Exchange:
             host_left: What it counts as that the host cancelled it.
         """
         job = self.job
-        end = self.end or (host_left if self._sent else End.UNSENT)
+        end = self.end or (host_left if self._upstream.sent else End.UNSENT)
         return settlement.settle(
             end,
             self.seen,
@@ -137,7 +137,6 @@ class Exchange:
             tasks.start_soon(self._watch)
             if keep_lease:
                 tasks.start_soon(lease.keep)
-            self._wait(timeouts.connect + timeouts.first_byte)
             await checkpoint()  # the watch runs once: a client that has left already is not sent for
             if not self._left:
                 await self._converse()
@@ -158,7 +157,7 @@ class Exchange:
             return
         self._left = True
         self._begin_ending()
-        if not self._sent:
+        if not self._upstream.sent:
             self._scope.cancel()  # nothing is paid for yet
         elif not self.job.request.stream and self._client.patient:
             self._limit(self.job.limits.json_wait_s)
@@ -168,49 +167,24 @@ class Exchange:
             self._scope.cancel()
 
     async def _converse(self) -> None:
-        response: UpstreamResponse | None = None
+        upstream = self._upstream
         try:
-            response = await self._send()
-            self._sent = True
+            await upstream.send(self.job.call)
             self.first_byte_s = anyio.current_time() - self._started
-            self.status = response.status
-            await self._receive(response)
+            await self._receive()
         except UpstreamError as error:
-            late = error.status == 504 and self._sent
-            self._fail(error, End.DEADLINE if late and response is None else self._broken())
+            late = error.status == 504 and upstream.sent and upstream.status is None
+            self._fail(error, End.DEADLINE if late else self._broken())
         except relay.ProtocolError:
-            self._fail(self._protocol_error(), self._broken())
+            self._fail(upstream.unintelligible(), self._broken())
         except relay.StreamedError as error:
             self._seen = error.args[1] if len(error.args) > 1 else self._seen
             end = self._broken() if self.seen.relayed_bytes else End.REFUSED
-            self._fail(reply.streamed_error(self._provider, error.args[0]), end)
+            self._fail(reply.streamed_error(self.job.target.provider_name, error.args[0]), end)
         except Exception as error:  # noqa: BLE001  # the client's; raised again where no task group wraps it
             self._raised = error
         finally:
-            if response is not None:
-                with anyio.CancelScope(shield=True), suppress(Exception):  # what matters has been read
-                    await response.aclose()
-
-    async def _send(self) -> UpstreamResponse:
-        try:
-            return await self._transport.send(self.job.call, provider=self._provider, sent=self._on_sent)
-        except UpstreamError:
-            raise
-        except Exception as error:  # a host's own transport may raise anything
-            raise self._connection_error() from error
-
-    async def _read(self, response: UpstreamResponse) -> bytes:
-        """The next piece: the first may take as long as the head, the others not so long."""
-        timeouts = self.job.target.provider.timeouts
-        self._wait(timeouts.idle if self._begun else timeouts.first_byte)
-        try:
-            piece = await response.read()
-        except UpstreamError:
-            raise
-        except Exception as error:
-            raise self._connection_error() from error
-        self._begun = self._begun or bool(piece)
-        return piece
+            await upstream.aclose()
 
     async def _deliver(self, data: bytes, *, more: bool = True) -> None:
         """Pass a piece of a stream on; a client that takes it for as long as an upstream may be silent has left."""
@@ -221,29 +195,27 @@ class Exchange:
         await self._client.send(data, more=more)
         self._sending = False
 
-    async def _receive(self, response: UpstreamResponse) -> None:
-        if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
-            self._fail(self._protocol_error(), End.REFUSED)  # identity was asked for; nothing else is decoded here
-        elif response.status != 200:
-            await self._refused(response)
-        elif self.job.request.stream:
-            await self._stream(response)
+    async def _receive(self) -> None:
+        upstream = self._upstream
+        if not upstream.is_readable:
+            self._fail(upstream.unintelligible(), End.REFUSED)
+        elif upstream.status != 200:
+            error, body = await upstream.refusal()
+            self._seen = relay.usage_in(body)
+            self._fail(error, End.REFUSED)
+        elif not self.job.request.stream:
+            await self._json()
+        elif upstream.is_stream:
+            await self._stream()
         else:
-            await self._json(response)
+            self._seen = relay.usage_in(await upstream.read_all(self.job.limits.response_bytes, or_cut=True))
+            self._fail(upstream.unintelligible(), End.REFUSED)
 
-    async def _refused(self, response: UpstreamResponse) -> None:
-        body = await self._read_all(response, ERROR_BYTES, or_cut=True)
-        self._seen = relay.usage_in(body)
-        retry_after = response.headers.get("retry-after")
-        secrets = [self.job.target.provider.api_key or "", *self.job.target.provider.headers.values()]
-        error = reply.upstream_error(self._provider, response.status, body, retry_after=retry_after, secrets=secrets)
-        self._fail(error, End.REFUSED)
-
-    async def _json(self, response: UpstreamResponse) -> None:
+    async def _json(self) -> None:
         job = self.job
-        body = await self._read_all(response, job.limits.response_bytes)
+        body = await self._upstream.read_all(job.limits.response_bytes)
         if not body.lstrip().startswith(b"{"):
-            self._fail(self._protocol_error(), End.REFUSED)  # a page of somebody else's: no model has run
+            self._fail(self._upstream.unintelligible(), End.REFUSED)  # a page of somebody else's: no model has run
             return
         try:
             answer, self._seen = self._dialect.answer(body, job.request, job.target)
@@ -262,12 +234,8 @@ class Exchange:
             await self._client.start(200, headers)
             await self._client.send(answer, more=False)
 
-    async def _stream(self, response: UpstreamResponse) -> None:
+    async def _stream(self) -> None:
         job = self.job
-        if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
-            self._seen = relay.usage_in(await self._read_all(response, job.limits.response_bytes, or_cut=True))
-            self._fail(self._protocol_error(), End.REFUSED)
-            return
         reader = self._reader = self._dialect.stream(
             job.request, job.target, event_bytes=job.limits.event_bytes, cap=job.cap
         )
@@ -277,7 +245,7 @@ class Exchange:
             self._sending = False
         done = False
         while not done:
-            chunk = await self._read(response)
+            chunk = await self._upstream.read()
             try:
                 data = reader.feed(chunk) if chunk else reader.close()
             except (relay.ProtocolError, relay.StreamedError) as error:
@@ -290,28 +258,8 @@ class Exchange:
                 self._begin_ending()
             await self._deliver(data, more=not done)
         if not reader.cut:
-            await self._tail(response)
-
-    async def _tail(self, response: UpstreamResponse) -> None:
-        """Read to the end what usually is there already, so that the connection can be used again."""
-        self._limit(TAIL_S)
-        with suppress(Exception):  # whatever breaks here, the answer is whole
-            while await response.read():
-                pass
-
-    async def _read_all(self, response: UpstreamResponse, most: int, *, or_cut: bool = False) -> bytes:
-        """A whole body; past the bound it is cut, or a fault of the upstream."""
-        pieces: list[bytes] = []
-        size = 0
-        while size <= most:
-            piece = await self._read(response)
-            if not piece:
-                return b"".join(pieces)
-            pieces.append(piece)
-            size += len(piece)
-        if or_cut:
-            return b"".join(pieces)[:most]
-        raise relay.ProtocolError("the body is too large")
+            self._limit(TAIL_S)
+            await self._upstream.drain()
 
     def _broken(self) -> End:
         """How an upstream's fault counts: by whether an answer had begun, and whether we waited too long for it."""
@@ -319,7 +267,7 @@ class Exchange:
             return self.end
         if self._left:
             return End.LEFT
-        return End.BROKEN if self._begun else End.REFUSED
+        return End.BROKEN if self._upstream.begun else End.REFUSED
 
     def _fail(self, error: UpstreamError, end: End) -> None:
         """The first failure counts; one after the end mark changes nothing."""
@@ -331,17 +279,9 @@ class Exchange:
         if self._left or self._sending:  # a reader that stands still has left, too
             self._left = True
             waited = not self.job.request.stream and self._client.patient
-            self.end = (End.UNAWAITED if waited else End.LEFT) if self._sent else End.UNSENT
+            self.end = (End.UNAWAITED if waited else End.LEFT) if self._upstream.sent else End.UNSENT
             return
-        error = UpstreamError(
-            "The provider did not answer in time.",
-            provider=self._provider,
-            upstream_status=self.status,
-            status=504,
-            code="timeout",
-            retryable=True,
-        )
-        self._fail(error, End.DEADLINE if self._sent else End.REFUSED)
+        self._fail(self._upstream.late(), End.DEADLINE if self._upstream.sent else End.REFUSED)
 
     async def _last_words(self, error: UpstreamError) -> None:
         """One error event, and no end mark."""
@@ -355,9 +295,6 @@ class Exchange:
             self.ending = True
             self._pending.begin(self.job.account)
 
-    def _on_sent(self) -> None:
-        self._sent = True
-
     def _wait(self, seconds: float) -> None:
         """Wait for the upstream at most so long from now."""
         self._scope.deadline = min(anyio.current_time() + seconds, self._last_moment)
@@ -369,23 +306,3 @@ class Exchange:
 
     def _headers(self, cost: int | None) -> Headers:
         return reply.completion_headers(self.job.target, cost=cost)
-
-    def _connection_error(self) -> UpstreamError:
-        return UpstreamError(
-            "The connection to the provider broke.",
-            provider=self._provider,
-            upstream_status=self.status,
-            retryable=True,
-        )
-
-    def _protocol_error(self) -> UpstreamError:
-        return UpstreamError(
-            "The provider's answer could not be understood.",
-            provider=self._provider,
-            upstream_status=self.status,
-            retryable=True,
-        )
-
-    @property
-    def _provider(self) -> str:
-        return self.job.target.provider_name

@@ -1,0 +1,177 @@
+"""
+Upstream: one call to a provider, and its response read piece by piece.
+
+Whatever a transport raises, a host's own one too, comes out as an :class:`~hpp_middleware.errors.UpstreamError`; the
+deadlines are the exchange's.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import anyio
+
+from hpp_middleware.core import relay, reply
+from hpp_middleware.errors import UpstreamError
+from hpp_middleware.ports import Transport, UpstreamResponse
+from hpp_middleware.types.completion import Target
+from hpp_middleware.types.http import HTTPCall
+
+__all__ = ["Upstream"]
+
+ERROR_BYTES = 64 * 1024
+
+
+class Upstream:
+    """
+    One call.
+
+    Args:
+        target: Whom it goes to.
+        transport: How to reach it.
+        wait: Told, in seconds from now, how long the next piece may take.
+
+    Attributes:
+        status: The response's status; None while there is none.
+        sent: Whether a byte may have gone out: from there on it may cost money.
+        begun: Whether a byte of the response's body has come.
+    """
+
+    def __init__(self, target: Target, transport: Transport, wait: Callable[[float], None]) -> None:
+        self.status: int | None = None
+        self.sent = False
+        self.begun = False
+        self._target = target
+        self._transport = transport
+        self._wait = wait
+        self._response: UpstreamResponse | None = None
+
+    async def send(self, call: HTTPCall) -> None:
+        """
+        Send the request, and wait for the head of the response.
+
+        Raises:
+            UpstreamError: It could not be reached, or broke off.
+        """
+        timeouts = self._target.provider.timeouts
+        self._wait(timeouts.connect + timeouts.first_byte)
+        name = self._target.provider_name
+        try:
+            self._response = await self._transport.send(call, provider=name, sent=self._on_sent)
+        except UpstreamError:
+            raise
+        except Exception as error:  # a host's own transport may raise anything
+            raise self.broken() from error
+        self.sent = True
+        self.status = self._response.status
+
+    def header(self, name: str) -> str:
+        """A header of the response; empty where it has none of that name."""
+        return self._response.headers.get(name, "") if self._response is not None else ""
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the body comes as it is: identity was asked for, and nothing else is decoded here."""
+        return self.header("content-encoding").strip().lower() in {"", "identity"}
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the response is an event stream."""
+        return self.header("content-type").lower().startswith("text/event-stream")
+
+    async def read(self) -> bytes:
+        """
+        The next piece; empty at the end. The first may take as long as the head, the others not so long.
+
+        Raises:
+            UpstreamError: The connection broke.
+        """
+        if self._response is None:
+            return b""
+        timeouts = self._target.provider.timeouts
+        self._wait(timeouts.idle if self.begun else timeouts.first_byte)
+        try:
+            piece = await self._response.read()
+        except UpstreamError:
+            raise
+        except Exception as error:
+            raise self.broken() from error
+        self.begun = self.begun or bool(piece)
+        return piece
+
+    async def read_all(self, most: int, *, or_cut: bool = False) -> bytes:
+        """
+        The whole body.
+
+        Args:
+            most: The bound, in bytes.
+            or_cut: Whether what is past the bound is cut off.
+        Raises:
+            UpstreamError: The connection broke.
+            ProtocolError: It is larger.
+        """
+        pieces: list[bytes] = []
+        size = 0
+        while size <= most:
+            piece = await self.read()
+            if not piece:
+                return b"".join(pieces)
+            pieces.append(piece)
+            size += len(piece)
+        if or_cut:
+            return b"".join(pieces)[:most]
+        raise relay.ProtocolError("the body is too large")
+
+    async def refusal(self) -> tuple[UpstreamError, bytes]:
+        """
+        The error of a response that is none of an answer, and its body.
+
+        Raises:
+            UpstreamError: The connection broke.
+        """
+        body = await self.read_all(ERROR_BYTES, or_cut=True)
+        provider = self._target.provider
+        error = reply.upstream_error(
+            self._target.provider_name,
+            self.status or 0,
+            body,
+            retry_after=self.header("retry-after") or None,
+            secrets=[provider.api_key or "", *provider.headers.values()],
+        )
+        return error, body
+
+    async def drain(self) -> None:
+        """Read to the end what usually is there already, so that the connection can be used again."""
+        with suppress(Exception):  # whatever breaks here, the answer is whole
+            while self._response is not None and await self._response.read():
+                pass
+
+    async def aclose(self) -> None:
+        """Close the response, whatever happens meanwhile."""
+        if self._response is not None:
+            with anyio.CancelScope(shield=True), suppress(Exception):  # what matters has been read
+                await self._response.aclose()
+
+    def broken(self) -> UpstreamError:
+        """The connection broke."""
+        return self._error("The connection to the provider broke.")
+
+    def unintelligible(self) -> UpstreamError:
+        """The answer is none."""
+        return self._error("The provider's answer could not be understood.")
+
+    def late(self) -> UpstreamError:
+        """A deadline ran out."""
+        return self._error("The provider did not answer in time.", status=504, code="timeout")
+
+    def _error(self, message: str, *, status: int | None = None, code: str | None = None) -> UpstreamError:
+        return UpstreamError(
+            message,
+            provider=self._target.provider_name,
+            upstream_status=self.status,
+            status=status,
+            code=code,
+            retryable=True,
+        )
+
+    def _on_sent(self) -> None:
+        self.sent = True
