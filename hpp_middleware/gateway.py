@@ -98,7 +98,7 @@ class Gateway:
             orphan=self.setup.orphan,
         )
         operation = planned.reserve(consumer, worker.lease.owner, client_request_id=client_request_id)
-        with anyio.CancelScope(shield=True) as scope:
+        with worker.answering(), anyio.CancelScope(shield=True) as scope:
             hold = await reserve.place(worker.lease, operation)  # reserve
             exchange = Exchange(
                 planned.job(consumer.account, hold, missing_usage=self.setup.missing_usage),
@@ -240,6 +240,7 @@ class Gateway:
             if not worker.opened:
                 worker.timed = False
                 with anyio.CancelScope(shield=True):
+                    await worker.settled()
                     await self.setup.close(worker)
         if raised is not None:
             raise raised

@@ -15,7 +15,7 @@ from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Images, Request
 from hpp_middleware.types.provider import Limits
 
-__all__ = ["completion", "is_model_id", "members"]
+__all__ = ["completion", "is_model_id", "members", "unescaped"]
 
 STEERING = frozenset(
     {
@@ -142,6 +142,22 @@ def is_model_id(name: str) -> bool:
     return _MODEL.fullmatch(name) is not None
 
 
+def unescaped(raw: Raw) -> bytes:
+    """
+    The JSON with no escape that could hide a word from a search of its bytes.
+
+    Raises:
+        RequestError: 400: a number in it is none that can be read.
+    """
+    value = bytes(raw)
+    if b"\\u00" not in value and b"\\/" not in value:
+        return value
+    try:
+        return msgspec.json.encode(msgspec.json.decode(value))
+    except (msgspec.DecodeError, RecursionError):
+        raise RequestError("The body is not valid JSON.") from None
+
+
 def _refuse_twins(fields: dict[str, Raw]) -> None:
     for key in fields:
         if key in ACTED_ON:
@@ -209,7 +225,7 @@ def _parts(raw: Raw, where: str) -> list[tuple[str, int]]:
 def _part(raw: Raw, where: str) -> tuple[str, int] | None:
     part = _decode(raw, _Part, where, "an object")
     kind = _decode(part.type or _NULL, str, f"{where}.type", "a string")
-    if kind in _REFERRING and (b"://" in bytes(raw) or b"file_id" in bytes(raw)):
+    if kind in _REFERRING and any(word in unescaped(raw) for word in (b"://", b"file_id")):
         raise _bad(where, "must carry its data inline: what is only referred to cannot be held for")
     if kind in {"input_audio", "audio_url"}:
         return "audio", 0

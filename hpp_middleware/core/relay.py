@@ -69,6 +69,9 @@ class _Choice(Struct):
     usage: Raw = Raw()  # Moonshot's place for it in a stream
 
 
+_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises; a UnicodeDecodeError is msgspec's only error that is no DecodeError."""
+
 _members = msgspec.json.Decoder(dict[str, Raw])
 _choices = msgspec.json.Decoder(list[_Choice])
 _encode = msgspec.json.Encoder().encode
@@ -124,7 +127,7 @@ class _Reader:
         if reading is None and self._usage is not None:
             self._usage = self._usage._replace(doubtful=True)
             return
-        self._usage, self._usage_raw = reading, raw.copy()
+        self._usage, self._usage_raw = reading, _mended(raw)
 
 
 class Relay(_Reader):
@@ -168,7 +171,7 @@ class Relay(_Reader):
         try:
             fields = _members.decode(data)
             self._take(fields)
-        except (msgspec.DecodeError, RecursionError):
+        except _BROKEN:
             raise ProtocolError("an event is not a JSON object") from None
         self._last = fields
         if self._past_cap():
@@ -224,7 +227,7 @@ def answer(body: bytes, request: Request, target: Target) -> tuple[bytes, Seen]:
     try:
         fields = _members.decode(body)
         reader._take(fields)  # noqa: SLF001  # the same class, one module
-    except (msgspec.DecodeError, RecursionError):
+    except _BROKEN:
         raise ProtocolError("the body is not a JSON object") from None
     except StreamedError as error:
         raise StreamedError(error.args[0], reader.seen) from None
@@ -238,19 +241,26 @@ def usage_in(body: bytes) -> Seen:
     """What a body that is no answer says of usage, if it says anything."""
     try:
         usage = _members.decode(body).get("usage", _NULL)
-    except (msgspec.DecodeError, RecursionError):
+    except _BROKEN:
         return Seen()
     reading = read_openai(usage) if usage != _NULL else None
     if reading is None:
         return Seen()
-    return Seen(usage=reading.usage, usage_raw=usage.copy(), usage_doubtful=reading.doubtful)
+    return Seen(usage=reading.usage, usage_raw=_mended(usage), usage_doubtful=reading.doubtful)
 
 
 def _decode_choices(raw: Raw) -> list[_Choice]:
     try:
         return _choices.decode(raw)
+    except UnicodeDecodeError:
+        return _decode_choices(_mended(raw))  # a character cut in two: passed on as it is, and counted
     except msgspec.DecodeError:
         return []  # the client may understand what we do not; an estimate then counts less
+
+
+def _mended(raw: Raw) -> Raw:
+    """A copy in valid UTF-8: msgspec checks the bytes of a string only where it makes one, and the ledger is text."""
+    return Raw(bytes(raw).decode("utf-8", "replace").encode())
 
 
 def _is_empty(choices: Raw) -> bool:
@@ -288,6 +298,6 @@ def _arguments(calls: Any) -> int:
 def _text(raw: Raw) -> str | None:
     try:
         text = msgspec.json.decode(raw, type=str)
-    except msgspec.DecodeError:
+    except _BROKEN:
         return None
     return text[:200]

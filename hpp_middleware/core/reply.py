@@ -242,7 +242,7 @@ def _error_fields(body: bytes) -> dict[str, Any]:
     """``message``, ``code`` and ``type`` wherever an upstream may put them."""
     try:
         found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     if isinstance(found, list) and found:
         found = found[0]  # Gemini's OpenAI port wraps its error in an array

@@ -54,11 +54,12 @@ class Framer:
         most: The largest event, in bytes.
     """
 
-    __slots__ = ("_buffer", "_data", "_first", "_most", "_other", "_size", "_skip_lf")
+    __slots__ = ("_data", "_first", "_line_size", "_most", "_other", "_pieces", "_size", "_skip_lf")
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._buffer = b""
+        self._pieces: list[bytes] = []  # of the line that has not ended: joined once, however small they are
+        self._line_size = 0
         self._data: list[bytes] = []
         self._other: list[bytes] = []
         self._size = 0
@@ -72,32 +73,42 @@ class Framer:
         Raises:
             EventTooLarge: An event exceeds the bound.
         """
-        if self._skip_lf and chunk:
-            # The CR of a CRLF ended the last chunk; its LF is no line of its own.
-            self._skip_lf = False
-            if chunk.startswith(b"\n"):
-                chunk = chunk[1:]
-        text = self._buffer + chunk
-        if text.endswith(b"\r"):
-            self._skip_lf = True
-        if b"\r" in text:
-            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *lines, self._buffer = text.split(b"\n")
         events: list[Event] = []
-        for line in lines:
+        for line in self._lines(chunk):
             event = self._line(line)
             if event is not None:
                 events.append(event)
             if self._size > self._most:
                 raise EventTooLarge(events)
-        if self._size + len(self._buffer) > self._most:
+        if self._size + self._line_size > self._most:
             raise EventTooLarge(events)
         return events
+
+    def _lines(self, chunk: bytes) -> list[bytes]:
+        """The lines that these bytes complete."""
+        if self._skip_lf and chunk:
+            # The CR of a CRLF ended the last chunk; its LF is no line of its own.
+            self._skip_lf = False
+            if chunk.startswith(b"\n"):
+                chunk = chunk[1:]
+        if chunk.endswith(b"\r"):
+            self._skip_lf = True
+        if b"\r" in chunk:
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        *lines, rest = chunk.split(b"\n")
+        if lines:
+            lines[0] = b"".join((*self._pieces, lines[0]))
+            self._pieces.clear()
+            self._line_size = 0
+        if rest:
+            self._pieces.append(rest)
+            self._line_size += len(rest)
+        return lines
 
     @property
     def pending(self) -> bool:
         """Whether bytes wait that are no whole event."""
-        return bool(self._buffer or self._data or self._other)
+        return bool(self._pieces or self._data or self._other)
 
     def _line(self, line: bytes) -> Event | None:
         if self._first:

@@ -62,7 +62,7 @@ def read_openai(raw: Raw | bytes) -> Reading | None:
     """
     try:
         found = _decoder.decode(raw)
-    except (msgspec.DecodeError, RecursionError):  # ValidationError is one
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     into = found.prompt_tokens_details or _PromptDetails()
     out = found.completion_tokens_details or _CompletionDetails()

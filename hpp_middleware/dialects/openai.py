@@ -8,7 +8,7 @@ output cap where the client gave none or gave it under a name that this provider
 import msgspec
 from msgspec import Raw, Struct
 
-from hpp_middleware.core import relay, sse
+from hpp_middleware.core import parse, relay, sse
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import HTTPCall
@@ -174,9 +174,9 @@ def _refuse_unpriced(request: Request, target: Target) -> None:
     tools = request.fields.get("tools", _NULL)
     if tools != _NULL:
         _refuse_server_tools(_raws.decode(tools))
-    for field in ("messages", "tools"):
-        value = bytes(request.fields.get(field, b""))
-        if b'"cache_control"' in value and b'"1h"' in value:
+    for field in ("messages", "tools", "cache_control"):
+        value = parse.unescaped(request.fields.get(field, _NULL))
+        if (field == "cache_control" or b'"cache_control"' in value) and b'"1h"' in value:
             raise RequestError("cache_control.ttl 1h is not accepted: it has another price.", param=field)
 
 

@@ -12,7 +12,7 @@ import anyio
 
 from hpp_middleware.errors import StoreError
 from hpp_middleware.ports import QuotaStore
-from hpp_middleware.types.quota import Entry, Operation, Renew, Result, Sweep
+from hpp_middleware.types.quota import Entry, Operation, Release, Renew, Result, Sweep
 
 __all__ = ["LEASE_S", "MARGIN_S", "Lease"]
 
@@ -22,6 +22,8 @@ SWEEP_AFTER_S = 5.0
 MARGIN_S = 5.0
 STORE_S = 20.0
 """After this long without an answer, nothing is known of what was asked."""
+
+MOST_OWED = 100
 
 
 class Lease:
@@ -49,6 +51,7 @@ class Lease:
         self._clock = clock
         self._renewed = float("-inf")
         self._swept_at = float("-inf")
+        self._owed: list[Release] = []
 
     @property
     def holds(self) -> bool:
@@ -82,6 +85,11 @@ class Lease:
             self._kept(operation, result, before)
         return results[len(upkeep) :]
 
+    def owe(self, release: Release) -> None:
+        """Give a hold back as soon as the store answers again; past a bound it is left to the sweeper."""
+        if len(self._owed) < MOST_OWED:
+            self._owed.append(release)
+
     async def keep(self) -> None:
         """Renew and sweep until cancelled; a failure is tried again at the next turn."""
         while True:
@@ -97,9 +105,12 @@ class Lease:
             upkeep.append(Renew(owner=self.owner, ttl_s=LEASE_S))
         if now >= self._swept_at + SWEEP_AFTER_S:
             upkeep.append(Sweep())
-        return upkeep
+        return [*upkeep, *self._owed]
 
     def _kept(self, operation: Operation, result: Result, before: float) -> None:
+        if isinstance(operation, Release):
+            self._owed = [each for each in self._owed if each.id != operation.id]
+            return
         if result.status != "done":
             return  # it is still due
         if isinstance(operation, Renew):

@@ -61,12 +61,15 @@ async def place(lease: Lease, operation: Reserve) -> int:
 
 
 async def give_back(lease: Lease, hold_id: str) -> None:
-    """Release a hold that was not forwarded; one that cannot be reached is left to the sweeper."""
+    """Release a hold that was not forwarded; while the store does not answer, it is owed."""
+    release = Release(id=hold_id)
     with anyio.move_on_after(2, shield=True):
         try:
-            await lease.apply([Release(id=hold_id)])
+            await lease.apply([release])
         except StoreError:
-            return
+            lease.owe(release)
+        return
+    lease.owe(release)
 
 
 async def _apply(lease: Lease, operation: Reserve, *, renew: bool = False) -> Result:

@@ -7,7 +7,8 @@ A worker is made by the first request of a loop, or by the host's lifespan, once
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import anyio
@@ -23,6 +24,8 @@ from hpp_middleware.types.provider import Declared
 from hpp_middleware.types.quota import Declare, Entry
 
 __all__ = ["Backends", "Worker", "declared_credentials", "new_id"]
+
+CLOSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,8 @@ class Worker:
     opened: int = 0
     end: AsyncGenerator[None] | None = None
     lock: anyio.Lock = field(default_factory=anyio.Lock)
+    _answering: int = 0
+    _idle: anyio.Event = field(default_factory=anyio.Event)
 
     @classmethod
     def make(
@@ -139,6 +144,28 @@ class Worker:
             if result.status != "done":
                 where = f"consumers.{operation.account}.quota"
                 raise ConfigurationError(f"{where} would leave the account below what it was granted", param=where)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """One answer in flight, from before its hold until it is settled."""
+        self._answering += 1
+        try:
+            yield
+        finally:
+            self._answering -= 1
+            if not self._answering:
+                self._idle.set()
+                self._idle = anyio.Event()
+
+    async def settled(self) -> None:
+        """
+        Return when no answer is in flight, or after a while.
+
+        A server that stops cancels what it does not await: it must still find the stores open to settle.
+        """
+        with anyio.move_on_after(CLOSE_S):
+            while self._answering:
+                await self._idle.wait()
 
     async def aclose(self) -> None:
         """Close the pools that are our own."""

@@ -1,0 +1,1 @@
+"""What was once broken, by attack: each test fails without its mend."""
