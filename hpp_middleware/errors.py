@@ -79,6 +79,7 @@ class UpstreamError(GatewayError):
     Attributes:
         provider: The configured provider's name.
         upstream_status: The status it answered with, or None where it gave none.
+        unsent: Whether it is certain that nothing was sent, and so nothing is charged.
     """
 
     status = 502
@@ -95,10 +96,12 @@ class UpstreamError(GatewayError):
         code: str | None = None,
         retryable: bool = False,
         headers: Mapping[str, str] | None = None,
+        unsent: bool = False,
     ) -> None:
         super().__init__(message, status=status, code=code, retryable=retryable, headers=headers)
         self.provider = provider
         self.upstream_status = upstream_status
+        self.unsent = unsent
 
 
 class StoreError(GatewayError):

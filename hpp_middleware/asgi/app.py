@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -110,16 +111,25 @@ class Gateway(gateway.Gateway):
             return await self.authenticate(scope["headers"])
         try:
             found = self._authenticate(HTTPConnection(scope))
-            consumer = await found if inspect.isawaitable(found) else found
+            consumer: Any = await found if inspect.isawaitable(found) else found
         except GatewayError:
             raise
         except Exception as error:
             if isinstance(error, HTTPException) and 400 <= error.status_code < 500:
                 raise  # the host's own verdict
+            self.fault(error, scope)
             raise StoreError("Identity cannot be checked at the moment.", headers={"Retry-After": "1"}) from error
-        if not isinstance(consumer, Consumer):
-            raise auth.unauthorized()
-        return consumer
+        if isinstance(consumer, Consumer):
+            return consumer
+        if consumer is not None:
+            self.fault(TypeError("authenticate= returned no Consumer"), scope)
+        raise auth.unauthorized()
+
+    def fault(self, error: BaseException, scope: Scope) -> None:
+        """Tell the log and the observers where something failed: its type and place, never its text."""
+        kind, place = type(error).__name__, _place(error)
+        _logger.error("internal error %s%s in %s", kind, place, scope["hpp.request_id"])
+        self.notice.alarm(Alarm(kind="internal", request_id=scope["hpp.request_id"], detail=f"{kind}{place}"))
 
     async def refuse(self, error: GatewayError, scope: Scope, send: Send) -> None:
         """Answer with an error, and tell the observers."""
@@ -192,7 +202,7 @@ class _Boundary:
 
     async def _answer(self, error: Exception, scope: Scope, outgoing: "_Outgoing") -> None:
         if outgoing.started:
-            self._log(error, scope)
+            self._owner.fault(error, scope)
             return
         await self._owner.refuse(self._told(error, scope), scope, outgoing)
 
@@ -204,13 +214,18 @@ class _Boundary:
             messages = {404: "There is nothing at this path.", 405: "This method is not allowed here."}
             message = messages.get(error.status_code, "The request was refused.")
             return RequestError(message, status=error.status_code, code=code, headers=dict(error.headers or {}))
-        self._log(error, scope)
+        self._owner.fault(error, scope)
         return GatewayError("The router failed.", retryable=True)
 
-    def _log(self, error: Exception, scope: Scope) -> None:
-        kind = type(error).__name__
-        _logger.error("internal error %s in %s", kind, scope["hpp.request_id"])
-        self._owner.notice.alarm(Alarm(kind="internal", request_id=scope["hpp.request_id"], detail=kind))
+
+def _place(error: BaseException) -> str:
+    """Where it was raised, as file and line."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return ""
+    return f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
 
 
 class _Outgoing:

@@ -4,7 +4,6 @@ from typing import Any
 
 from hpp_middleware.cli.common import AsJSON, Config, as_json, found, table
 from hpp_middleware.config import load
-from hpp_middleware.config.sections import RATES
 from hpp_middleware.core import price as pricing
 from hpp_middleware.types.completion import Target
 
@@ -33,7 +32,7 @@ def models(config: Config = None, json: AsJSON = False) -> None:
 
 
 def _entry(target: Target) -> dict[str, Any]:
-    rates = {name: getattr(target.price.base, name) for name in RATES}
+    rates = {name: getattr(target.price.base, name) for name in pricing.RATES}
     return {
         "id": target.id,
         "name": target.model.name,

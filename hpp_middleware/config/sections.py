@@ -24,9 +24,7 @@ from hpp_middleware.config.values import (
 )
 from hpp_middleware.types.provider import MissingUsage, OrphanPolicy
 
-__all__ = ["RATES", "File", "ModelSection", "ProviderSection", "Section"]
-
-RATES = ("input", "output", "cache_read", "cache_write", "reasoning", "input_audio", "output_audio")
+__all__ = ["File", "ModelSection", "ProviderSection", "Section"]
 
 
 class Section(BaseModel):
@@ -124,6 +122,7 @@ class LimitsSection(Section):
     body_bytes: Count | None = None
     body_s: Seconds | None = None
     depth: Count | None = None
+    values: Count | None = None
     n: Count | None = None
     messages: Count | None = None
     tools: Count | None = None

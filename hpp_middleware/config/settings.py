@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpp_middleware.config.sections import RATES, ConsumerSection, File, ModelSection, ProviderSection
+from hpp_middleware.config.sections import ConsumerSection, File, ModelSection, ProviderSection
 from hpp_middleware.config.values import Context, from_environment, key_path
 from hpp_middleware.core import auth
+from hpp_middleware.core.price import RATES
 from hpp_middleware.dialects import presets
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.ports import Store

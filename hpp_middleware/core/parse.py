@@ -55,7 +55,7 @@ ACTED_ON = frozenset(
 _MODEL = re.compile(r"[A-Za-z0-9._:/@-]{1,200}")
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 # A string that never ends counts as one to the end of the body, so that no byte is looked at twice.
-_TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{},:]', re.DOTALL)
 
 _REFERRING = frozenset({"file", "file_url", "document_url", "video_url", "audio_url"})
 """Parts that may name content which is not sent: its size, and so its cost, has no bound."""
@@ -97,7 +97,7 @@ def members(body: bytes, limits: Limits) -> dict[str, Raw]:
     """
     try:
         body.decode("utf-8")
-        _bounded_depth(body, limits.depth)
+        _bounded(body, limits)
         return _members.decode(body)
     except UnicodeDecodeError:
         raise RequestError("The body is not valid UTF-8.") from None
@@ -292,16 +292,25 @@ def _bad(field: str, problem: str) -> RequestError:
     return RequestError(f"{field} {problem}.", param=field)
 
 
-def _bounded_depth(body: bytes, most: int) -> None:
-    """Nesting can only be too deep where there are that many opening brackets; only then is it counted."""
-    if body.count(b"[") + body.count(b"{") <= most:
+def _bounded(body: bytes, limits: Limits) -> None:
+    """
+    Nesting, and the number of values, so that no body costs far more than its size.
+
+    Neither can be too large where there are not even so many of the marks that make them, in text or not; only where
+    there are, the ones that are not text are counted, up to the bound.
+    """
+    nested = body.count(b"[") + body.count(b"{")
+    if nested <= limits.depth and nested + body.count(b",") + body.count(b":") <= limits.values:
         return
-    depth = 0
+    depth = values = 0
     for token in _TOKENS.finditer(body):
         mark = body[token.start()]
+        values += mark in b"[{,:"
+        if values > limits.values:
+            raise RequestError(f"The body has more than {limits.values} values.")
         if mark in b"[{":
             depth += 1
-            if depth > most:
-                raise RequestError(f"The body is nested more than {most} levels deep.")
+            if depth > limits.depth:
+                raise RequestError(f"The body is nested more than {limits.depth} levels deep.")
         elif mark in b"]}":
             depth -= 1

@@ -11,6 +11,7 @@ from hpp_middleware.types.price import Price, Rates, Usage
 
 __all__ = [
     "ATTO_PER_NANO",
+    "RATES",
     "cost",
     "dearest",
     "dollars",
@@ -27,7 +28,7 @@ NANO_PER_USD = 10**9
 ATTO_PER_TOKEN = 10**12
 """One dollar a million tokens, in atto-dollars a token."""
 
-_RATES = ("input", "output", "cache_read", "cache_write", "reasoning", "input_audio", "output_audio")
+RATES = ("input", "output", "cache_read", "cache_write", "reasoning", "input_audio", "output_audio")
 
 
 def rates_for(price: Price, prompt_tokens: int) -> Rates:
@@ -89,7 +90,7 @@ def rates_from_usd(rates: dict[str, Decimal | str | int | None], where: str) -> 
     Raises:
         ConfigurationError: A rate is missing, negative, no number, or finer than 10^-12 dollars a million.
     """
-    unknown = sorted(set(rates) - set(_RATES))
+    unknown = sorted(set(rates) - set(RATES))
     if unknown:
         raise ConfigurationError(f"{where}.{unknown[0]} is not a rate", param=f"{where}.{unknown[0]}")
     found = {name: per_token(value, f"{where}.{name}") for name, value in rates.items() if value is not None}

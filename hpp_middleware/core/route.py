@@ -120,7 +120,8 @@ def resolve(request: Request, consumer: Consumer, catalog: Catalog) -> Target:
     target = catalog.find(catalog.aliases.get(asked, asked))
     if target is None:
         raise RequestError(
-            f"The model {asked!r} is unknown here, or has no registered price.",
+            f"The model {asked!r} is unknown here, or has no registered price."
+            + ("" if "/" in asked else " Write it as provider/model."),
             code="unsupported_model",
             param="model",
         )

@@ -73,17 +73,28 @@ class Lease:
         if not upkeep and not operations:
             return []
         try:
-            with anyio.fail_after(STORE_S):
-                results = await self._store.apply([*upkeep, *operations])
+            results = await self._tried([*upkeep, *operations])
         except StoreError:
-            raise
-        except Exception as error:
-            raise StoreError("The quota store failed.") from error
+            if not any(isinstance(operation, Sweep) for operation in upkeep):
+                raise
+            # A sweep that fails must not take everybody's requests with it: without it, and all is idempotent.
+            upkeep = [operation for operation in upkeep if not isinstance(operation, Sweep)]
+            results = await self._tried([*upkeep, *operations])
+            self._swept_at = before
         if len(results) != len(upkeep) + len(operations):
             raise StoreError("The quota store gave too few answers.")
         for operation, result in zip(upkeep, results, strict=False):
             self._kept(operation, result, before)
         return results[len(upkeep) :]
+
+    async def _tried(self, operations: Sequence[Operation]) -> list[Result]:
+        try:
+            with anyio.fail_after(STORE_S):
+                return await self._store.apply(operations)
+        except StoreError:
+            raise
+        except Exception as error:
+            raise StoreError("The quota store failed.") from error
 
     def owe(self, release: Release) -> None:
         """Give a hold back as soon as the store answers again; past a bound it is left to the sweeper."""

@@ -29,8 +29,6 @@ from hpp_middleware.types.provider import Declared, Limits, MissingUsage, Model,
 
 __all__ = ["Setup"]
 
-_RATES = ("input", "output", "cache_read", "cache_write", "input_audio", "output_audio")
-
 
 class Setup:
     """
@@ -39,7 +37,8 @@ class Setup:
     Args:
         providers: Upstreams by name; the name is the first part of a model id.
         models: What is known of single models, by ``provider/model``: a :class:`Model`, or a mapping of its fields
-            whose prices are dollars a million tokens as strings: ``{"input": "1.25", "output": "10"}``.
+            whose prices are dollars a million tokens as strings: ``{"input": "1.25", "output": "10"}``; there
+            ``reasoning`` is the price of reasoning tokens, and ``reasoning_model`` the flag.
         aliases: Names that stand for a model id.
         store: Keeps credentials, accounts and ledger; in memory by default.
         credentials: Keeps credentials instead.
@@ -83,6 +82,8 @@ class Setup:
         _one_of("orphan", orphan, ("estimate", "hold", "free"))
         self.dialects: dict[str, Dialect] = {"openai": OpenAI()}
         for name, provider in providers.items():
+            if not isinstance(provider, Provider):
+                raise ConfigurationError(f"providers.{name} must be a Provider", param=f"providers.{name}")
             _one_of(f"providers.{name}.dialect", provider.dialect, tuple(self.dialects))
         self.catalog = route.Catalog(
             providers=dict(providers),
@@ -91,6 +92,8 @@ class Setup:
             prices=_price_list(prices),
         )
         self.store = store or MemoryStore()
+        if not hasattr(self.store, "apply"):
+            raise ConfigurationError("store must be a store, such as SQLiteStore(path)", param="store")
         self.backends = _backends(self.store, credentials, quota, ledger)
         self.consumers = dict(consumers or {})
         self.error_format = error_format
@@ -191,12 +194,15 @@ def model_from(model_id: str, model: Model | Mapping[str, Any]) -> Model:
         return model
     where = f'models."{model_id}"'
     fields = dict(model)
-    rates = {name: fields.pop(name) for name in _RATES if name in fields}
+    rates = {name: fields.pop(name) for name in price.RATES if name in fields}
     found = Price(base=price.rates_from_usd(rates, where)) if rates else None
+    if "reasoning_model" in fields:  # `reasoning` is the price of its tokens
+        fields["reasoning"] = fields.pop("reasoning_model")
     try:
         return Model(price=found, **fields)
     except TypeError:
-        known = ", ".join((*_RATES, *Model.__dataclass_fields__))
+        others = [name for name in Model.__dataclass_fields__ if name not in {"price", "reasoning"}]
+        known = ", ".join((*price.RATES, "reasoning_model", *others))
         raise ConfigurationError(f"{where} has an unknown field; there are {known}", param=where) from None
 
 

@@ -57,7 +57,8 @@ class Upstream:
         name = self._target.provider_name
         try:
             self._response = await self._transport.send(call, provider=name, sent=self._on_sent)
-        except UpstreamError:
+        except UpstreamError as error:
+            self.sent = self.sent and not error.unsent
             raise
         except Exception as error:  # a host's own transport may raise anything
             raise self.broken() from error

@@ -22,6 +22,8 @@ def beside(database: Path) -> bytes:
         ConfigurationError: The file is there, and too short to be a pepper.
     """
     path = database.with_name(database.name + ".pepper")
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"there is no directory {path.parent} for the database", param="store")
     if not path.exists():
         _make(path)
     pepper = path.read_text("ascii").strip().encode()

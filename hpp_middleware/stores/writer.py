@@ -92,7 +92,7 @@ class Writer:
         job = _Job(work, writes)
         with self._lock:  # so that nothing is put behind the closing job
             if self._thread is None:
-                raise StoreError("The database is not open.")
+                raise StoreError("The database is not open: open the gateway first.")
             self._jobs.put(job)
         await job.done.wait()
         if isinstance(job.error, StoreError):

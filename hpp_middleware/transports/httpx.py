@@ -152,5 +152,12 @@ def _translated(error: Exception, provider: str) -> UpstreamError:
         (_REASONS[name] for name in names if name in _REASONS),
         (502, "provider_unavailable", "The connection to the provider broke."),
     )
-    headers = {"Retry-After": "1"} if status == 503 else None
-    return UpstreamError(message, provider=provider, status=status, code=code, retryable=True, headers=headers)
+    return UpstreamError(
+        message,
+        provider=provider,
+        status=status,
+        code=code,
+        retryable=True,
+        headers={"Retry-After": "1"} if status == 503 else None,
+        unsent=not {"ConnectTimeout", "ConnectError", "PoolTimeout"}.isdisjoint(names),
+    )

@@ -122,6 +122,7 @@ class Limits:
         body_bytes: The largest request body (413).
         body_s: How long it may take to arrive (408).
         depth: The deepest JSON nesting (400).
+        values: The most JSON values, keys counted too (400).
         n: The most choices.
         messages: The most messages.
         tools: The most tools.
@@ -138,6 +139,7 @@ class Limits:
     body_bytes: int = 10 * 1024 * 1024
     body_s: float = 30.0
     depth: int = 64
+    values: int = 200_000
     n: int = 16
     messages: int = 2048
     tools: int = 256

@@ -233,3 +233,22 @@ async def test_a_long_stream_without_a_timer_keeps_its_own_lease(
     assert len(store.asked(Renew)) > 3
     async with found:
         pass
+
+
+async def test_a_sweep_that_fails_takes_nobodys_request_with_it() -> None:
+    store, clock = Delegate(), Clock()
+
+    async def no_sweep(operations: Sequence[Operation]) -> None:
+        if Sweep in kinds(operations):
+            raise StoreError("a hold that cannot be read")
+
+    store.before = no_sweep
+    held = lease(store, clock)
+    (result,) = await held.apply([Release(id="r")])
+    assert result.status == "done"
+    assert [kinds(call) for call in store.calls] == [[Renew, Sweep, Release], [Renew, Release]]
+    await held.apply([Release(id="s")])
+    assert kinds(store.calls[-1]) == [Release]  # it is tried again when it is due again, not at once
+    clock.now += 5
+    await held.apply([Release(id="t")])
+    assert Sweep in kinds(store.calls[-2])

@@ -231,7 +231,9 @@ def promise(check: Callable[[Bench[Any]], Awaitable[None]]) -> Promise:
 @asynccontextmanager
 async def fresh(make: Make) -> AsyncGenerator[tuple[Any, Clock | None]]:
     """A new store and the clock it goes by; opened, and closed in the end, so far as it can be."""
-    clock = Clock() if "clock" in inspect.signature(make).parameters else None
+    parameters = inspect.signature(make).parameters.values()
+    takes_it = any(each.name == "clock" or each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters)
+    clock = Clock() if takes_it else None
     store = await (make() if clock is None else make(clock=clock))
     if hasattr(store, "open"):
         await store.open()
