@@ -138,7 +138,7 @@ async def test_a_stream_left_whose_model_thinks_out_of_sight_costs_the_hold(
     fields: dict[str, Any], fake_upstream: FakeUpstream
 ) -> None:
     fake_upstream.script = Script(stall_after_events=2)
-    async with gateway(fake_upstream, model={} if fields else {"reasoning": True}) as found:
+    async with gateway(fake_upstream, model={} if fields else {"reasoning_model": True}) as found:
         async with ask(found, stream=True, **fields) as call:
             await call.event()
             call.disconnect()
