@@ -227,6 +227,28 @@ async def test_what_the_hosts_hook_raises_is_never_anybody(
     assert fake_upstream.log == []
 
 
+async def test_a_hook_that_fails_is_told_to_the_log_by_type_and_place(
+    fake_upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    def hook(_: HTTPConnection) -> Consumer:
+        raise KeyError(CANARY)
+
+    async with gateway(fake_upstream, authenticate=hook) as found, ask(found) as call:
+        assert await call.started() == 503
+    assert "internal error KeyError at test_auth.py:" in caplog.text
+    assert CANARY not in caplog.text
+
+
+async def test_a_hook_that_answers_with_something_else_is_told_to_the_log(
+    fake_upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer: Any = {"id": CANARY}
+    async with gateway(fake_upstream, authenticate=lambda _: answer) as found, ask(found) as call:
+        assert await call.started() == 401
+    assert "internal error TypeError" in caplog.text
+    assert CANARY not in caplog.text
+
+
 async def test_the_canary_is_what_the_upstream_was_given(fake_upstream: FakeUpstream) -> None:
     async with gateway(fake_upstream) as found:
         async with ask(found) as call:

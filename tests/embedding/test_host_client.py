@@ -175,3 +175,29 @@ async def test_one_host_client_serves_two_gateways(client: Any, fake_upstream: F
                 assert (await call.json())["model"] == MODEL
             async with get(found.app, "/api/usage", headers={"apikey": KEY}) as call:
                 assert (await call.json())["requests"] == 1
+
+
+@pytest.mark.parametrize("kind", [httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ConnectError])
+async def test_a_connection_that_was_never_made_costs_nothing(kind: type[httpx2.TransportError]) -> None:
+    class Unreachable(Duck):
+        async def send(self, request: Any, **_: Any) -> Response:
+            raise kind("there is nobody")
+
+    async with gateway(f"http://127.0.0.1:{free_port()}/v1", client=Unreachable()) as found:
+        status, _ = await read_chat(found)
+        assert status in {502, 503, 504}
+        (line,) = await check_books(found)
+        assert (line.amount, line.report.outcome) == (0, "failed")
+
+
+async def test_a_read_that_timed_out_after_sending_is_never_free() -> None:
+    class Silent(Duck):
+        async def send(self, request: Any, **_: Any) -> Response:
+            raise httpx2.ReadTimeout("it was sent, and nothing came")
+
+    async with gateway(f"http://127.0.0.1:{free_port()}/v1", client=Silent()) as found:
+        status, _ = await read_chat(found)
+        assert status == 504
+        (line,) = await check_books(found)
+        assert line.amount > 0
+        assert line.report.estimated

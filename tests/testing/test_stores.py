@@ -228,3 +228,15 @@ async def test_every_operation_is_checked(operation: type[Operation]) -> None:
 def test_every_promise_has_a_name_of_its_own() -> None:
     names = [promise.__name__ for promise in STORE_PROMISES]
     assert len(set(names)) == len(names) == len(QUOTA_PROMISES) + len(LEDGER_PROMISES) + len(CREDENTIAL_PROMISES)
+
+
+async def test_a_factory_that_passes_its_settings_on_is_given_the_clock() -> None:
+    given: list[bool] = []
+
+    async def make(**settings: Any) -> MemoryStore:
+        given.append("clock" in settings)
+        return MemoryStore(**settings)
+
+    await check_quota_store(make)
+    assert given
+    assert all(given)
