@@ -25,8 +25,9 @@ from hpp_middleware.cli.echo import Echo
 from hpp_middleware.core import quota
 from hpp_middleware.stores.books import carry_out
 from hpp_middleware.stores.memory import MemoryBooks
+from hpp_middleware.types.operations import Operation, Result
 from hpp_middleware.types.provider import Declared
-from hpp_middleware.types.quota import Account, Balance, Entry, Operation, Result
+from hpp_middleware.types.quota import Account, Balance, Entry
 
 
 class FileQuota:

@@ -10,9 +10,10 @@ places as a network does; a host that has its own way of sending ``call`` would 
 from hpp_middleware import Consumer, Model, Provider
 from hpp_middleware.core import bound, parse, price, quota, route, settlement
 from hpp_middleware.dialects.openai import OpenAI
+from hpp_middleware.types.operations import Reserve, Settle
 from hpp_middleware.types.price import Price
 from hpp_middleware.types.provider import Limits
-from hpp_middleware.types.quota import Account, Draft, Report, Reserve, Settle
+from hpp_middleware.types.quota import Account, Draft, Report
 
 BODY = b'{"model": "acme/small", "stream": true, "messages": [{"role": "user", "content": "Say hello."}]}'
 RECORDED = [

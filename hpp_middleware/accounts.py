@@ -15,7 +15,8 @@ from hpp_middleware.core import auth, price
 from hpp_middleware.errors import ConfigurationError, StoreError
 from hpp_middleware.ports import CredentialStore, QuotaStore
 from hpp_middleware.types.consumer import Consumer, Credential
-from hpp_middleware.types.quota import Balance, Grant
+from hpp_middleware.types.operations import Grant
+from hpp_middleware.types.quota import Balance
 
 __all__ = ["Accounts", "NewKey"]
 

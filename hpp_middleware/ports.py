@@ -14,11 +14,14 @@ from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.consumer import Credential
 from hpp_middleware.types.events import Event
 from hpp_middleware.types.http import Headers, HTTPCall
+from hpp_middleware.types.operations import Grant, Operation, Result
 from hpp_middleware.types.price import Price
 from hpp_middleware.types.provider import Model
-from hpp_middleware.types.quota import Balance, Entry, Operation, Result
+from hpp_middleware.types.quota import Account, Balance, Entry, Hold, Seal, Statement
 
 __all__ = [
+    "Archive",
+    "Audit",
     "Client",
     "CredentialStore",
     "Dialect",
@@ -116,6 +119,54 @@ class Store(QuotaStore, Ledger, CredentialStore, Protocol):
 
     def pepper(self) -> bytes | None:
         """A pepper of the store's own, for a gateway that was given none; None where one must be given."""
+        ...
+
+
+@runtime_checkable
+class Audit(Protocol):
+    """A store whose books can be checked, line by line and sum by sum."""
+
+    async def accounts(self, after: str = "", most: int = 1000) -> list[str]:
+        """Up to ``most`` account ids that sort behind ``after``, in order."""
+        ...
+
+    async def statement(self, account: str) -> Statement:
+        """An account and what its rows add up to, in one snapshot; an unknown account reads as zeros."""
+        ...
+
+    async def holds(self, ids: Sequence[str]) -> list[Hold]:
+        """Those of these holds that are still known."""
+        ...
+
+    async def seals(self, account: str, after: int = 0, most: int = 1000) -> list[Seal]:
+        """Up to ``most`` seals of an account with ``seq > after``, in order."""
+        ...
+
+    async def add_seals(self, seals: Sequence[Seal]) -> None:
+        """
+        Append seals; the same one again changes nothing.
+
+        Raises:
+            StoreError: There is another one at that place already, or they cannot be written.
+        """
+        ...
+
+
+@runtime_checkable
+class Archive(Protocol):
+    """Where a mover puts what a faster store wrote, to keep it for good."""
+
+    async def archive(self, items: Sequence[Entry | Grant]) -> None:
+        """
+        Keep ledger lines and grants, each once, and add what is new to its account's sums, in one transaction.
+
+        Raises:
+            StoreError: Nothing is known of any of them; repeat them.
+        """
+        ...
+
+    async def totals(self, account: str) -> Account:
+        """What an account has by what was archived; zeros for one that nothing was archived of."""
         ...
 
 

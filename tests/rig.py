@@ -9,8 +9,9 @@ from hpp_middleware.ports import Store
 from hpp_middleware.testing import FakeUpstream, get, post
 from hpp_middleware.testing.asgi import Call
 from hpp_middleware.types.events import Alarm, Event, Refused, Settled
+from hpp_middleware.types.operations import Operation, Result
 from hpp_middleware.types.provider import Declared, Timeouts
-from hpp_middleware.types.quota import Entry, Operation, Result
+from hpp_middleware.types.quota import Entry
 
 __all__ = [
     "ALICE",

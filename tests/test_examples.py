@@ -19,7 +19,7 @@ from background import BackgroundUpstream
 from servers import free_port, serve_module, stop
 
 from hpp_middleware.testing import check_ledger, check_quota_store
-from hpp_middleware.types.quota import Grant, Operation, Renew
+from hpp_middleware.types.operations import Grant, Operation, Renew
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CHAT = "llm/v1/chat/completions"

@@ -13,8 +13,9 @@ from hpp_middleware.core import auth
 from hpp_middleware.stages import lease, reserve, settle
 from hpp_middleware.testing import FakeUpstream, get
 from hpp_middleware.types.consumer import Credential
+from hpp_middleware.types.operations import Release, Reserve, Result, Settle
 from hpp_middleware.types.provider import Declared
-from hpp_middleware.types.quota import Balance, Entry, Release, Reserve, Result, Settle
+from hpp_middleware.types.quota import Balance, Entry
 
 pytestmark = pytest.mark.anyio
 

@@ -10,22 +10,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from hpp_middleware.types.quota import (
-    Account,
-    Balance,
-    Declare,
-    Entry,
-    Grant,
-    Hold,
-    HoldState,
-    LineClass,
-    Release,
-    Report,
-    Reserve,
-    Result,
-    Settle,
-    Status,
-)
+from hpp_middleware.types.operations import Declare, Grant, Release, Reserve, Result, Settle, Status
+from hpp_middleware.types.quota import Account, Balance, Entry, Hold, HoldState, LineClass, Report
 
 __all__ = [
     "MAX_NANO",

@@ -12,7 +12,8 @@ import anyio
 
 from hpp_middleware.errors import StoreError
 from hpp_middleware.ports import QuotaStore
-from hpp_middleware.types.quota import Entry, Operation, Release, Renew, Result, Sweep
+from hpp_middleware.types.operations import Operation, Release, Renew, Result, Sweep
+from hpp_middleware.types.quota import Entry
 
 __all__ = ["LEASE_S", "MARGIN_S", "Lease"]
 

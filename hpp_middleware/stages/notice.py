@@ -7,7 +7,8 @@ from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.ports import Observer
 from hpp_middleware.stages.relay import Exchange
 from hpp_middleware.types.events import Alarm, Event, Refused, Settled
-from hpp_middleware.types.quota import Entry, Result
+from hpp_middleware.types.operations import Result
+from hpp_middleware.types.quota import Entry
 
 __all__ = ["Notice"]
 

@@ -8,8 +8,9 @@ from hpp_middleware.ports import Dialect
 from hpp_middleware.stages.relay import Exchange, Job
 from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.consumer import Consumer
+from hpp_middleware.types.operations import Reserve
 from hpp_middleware.types.provider import Limits, MissingUsage, OrphanPolicy
-from hpp_middleware.types.quota import Attempt, Draft, Report, Reserve
+from hpp_middleware.types.quota import Attempt, Draft, Report
 
 __all__ = ["Plan", "report"]
 

@@ -7,7 +7,7 @@ import anyio
 
 from hpp_middleware.errors import RequestError, StoreError
 from hpp_middleware.stages.lease import Lease
-from hpp_middleware.types.quota import Release, Reserve, Result
+from hpp_middleware.types.operations import Release, Reserve, Result
 
 __all__ = ["give_back", "place", "unavailable", "verified"]
 

@@ -12,7 +12,8 @@ from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.errors import StoreError
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.types.events import Alarm
-from hpp_middleware.types.quota import Release, Report, Result, Settle
+from hpp_middleware.types.operations import Release, Result, Settle
+from hpp_middleware.types.quota import Report
 
 __all__ = ["Pending", "settle"]
 

@@ -20,8 +20,9 @@ from hpp_middleware.stages.auth import Authenticator
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.settle import Pending
 from hpp_middleware.types.consumer import Consumer, Credential
+from hpp_middleware.types.operations import Declare
 from hpp_middleware.types.provider import Declared
-from hpp_middleware.types.quota import Declare, Entry
+from hpp_middleware.types.quota import Entry
 
 __all__ = ["Backends", "Worker", "declared_credentials", "new_id"]
 

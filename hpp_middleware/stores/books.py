@@ -9,20 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from hpp_middleware.core import quota
-from hpp_middleware.types.quota import (
-    Account,
-    Declare,
-    Entry,
-    Grant,
-    Hold,
-    Operation,
-    Release,
-    Renew,
-    Reserve,
-    Result,
-    Settle,
-    Sweep,
-)
+from hpp_middleware.types.operations import Declare, Grant, Operation, Release, Renew, Reserve, Result, Settle, Sweep
+from hpp_middleware.types.quota import Account, Entry, Hold
 
 __all__ = ["Books", "carry_out"]
 

@@ -11,7 +11,8 @@ from msgspec import Struct, field
 from hpp_middleware.core import quota
 from hpp_middleware.stores.books import carry_out
 from hpp_middleware.types.consumer import Credential
-from hpp_middleware.types.quota import Account, Balance, Entry, Grant, Hold, Operation, Result
+from hpp_middleware.types.operations import Grant, Operation, Result
+from hpp_middleware.types.quota import Account, Balance, Entry, Hold
 
 __all__ = ["MemoryBooks", "MemoryStore"]
 

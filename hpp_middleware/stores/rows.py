@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from hpp_middleware.types.consumer import Consumer, Credential
-from hpp_middleware.types.quota import Account, Draft, Entry, Grant, Hold
+from hpp_middleware.types.operations import Grant
+from hpp_middleware.types.quota import Account, Draft, Entry, Hold
 
 __all__ = ["SQLiteBooks", "credential_from", "credential_row", "entry_from"]
 

@@ -17,7 +17,8 @@ from hpp_middleware.stores.books import carry_out
 from hpp_middleware.stores.rows import SQLiteBooks, credential_from, credential_row, entry_from
 from hpp_middleware.stores.writer import Writer
 from hpp_middleware.types.consumer import Credential
-from hpp_middleware.types.quota import Account, Balance, Entry, Operation, Result
+from hpp_middleware.types.operations import Operation, Result
+from hpp_middleware.types.quota import Account, Balance, Entry
 
 __all__ = ["SQLiteStore"]
 

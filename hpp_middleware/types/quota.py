@@ -1,5 +1,5 @@
 """
-Accounts, holds, the ledger, and the operations on them.
+Accounts, holds and the ledger; what is done to them stands in :mod:`hpp_middleware.types.operations`.
 
 The life of a hold: ``held -> settled | released | expired``, and once ``expired -> corrected``. Nothing else.
 All amounts are nano-dollars; all times are seconds since the epoch by the store's clock.
@@ -7,7 +7,7 @@ All amounts are nano-dollars; all times are seconds since the epoch by the store
 
 from typing import Literal
 
-from msgspec import Raw, Struct, field
+from msgspec import Raw, Struct
 
 from hpp_middleware.types.price import Price, Usage
 
@@ -15,29 +15,21 @@ __all__ = [
     "Account",
     "Attempt",
     "Balance",
-    "Declare",
+    "Claimed",
     "Draft",
     "Entry",
-    "Grant",
     "Hold",
     "HoldState",
     "LineClass",
-    "Operation",
     "Outcome",
-    "Release",
-    "Renew",
     "Report",
-    "Reserve",
-    "Result",
-    "Settle",
-    "Status",
-    "Sweep",
+    "Seal",
+    "Statement",
 ]
 
 HoldState = Literal["held", "settled", "released", "expired", "corrected"]
 LineClass = Literal["resolution", "overage", "correction"]
 Outcome = Literal["completed", "abandoned", "failed", "orphaned"]
-Status = Literal["done", "refused", "conflict", "unknown", "fenced"]
 
 
 class Account(Struct, frozen=True, kw_only=True):
@@ -123,14 +115,17 @@ class Hold(Struct, frozen=True, kw_only=True):
     Attributes:
         id: The request's id, time-ordered.
         accounts: The accounts it must fit in, the payer first. Empty for the tombstone of an unknown id.
-        amount: What was granted.
-        want: What was asked for, to tell a repeat from a conflict.
+        amount: What was granted; a resize changes it.
+        want: What was asked for at first, to tell a repeat from a conflict.
         state: See the module.
         owner: The worker whose lease covers it.
         deadline: When it expires even under a live lease.
         orphan_amount: What it is charged if its owner dies.
         charged: What it was resolved at, corrections included.
         draft: The entry to be, or None for a tombstone.
+        attempt: Which attempt it was last resized for; 0 for the first.
+        claim: The idempotency claim that was placed with it.
+        resolved: When it left the state ``held``; what was resolved long ago is forgotten.
     """
 
     id: str
@@ -143,6 +138,30 @@ class Hold(Struct, frozen=True, kw_only=True):
     orphan_amount: int
     charged: int = 0
     draft: Draft | None = None
+    attempt: int = 0
+    claim: str | None = None
+    resolved: float | None = None
+
+
+class Claimed(Struct, frozen=True, kw_only=True):
+    """
+    An idempotency key that is in use: it was placed with a hold, and dies with it or with its time.
+
+    Attributes:
+        key: A digest of account and key; no store sees the key itself.
+        fingerprint: A digest of the request, to tell a repeat from another one.
+        hold: The hold it was placed with.
+        account: Who pays for that.
+        expires: When it is forgotten.
+        kept: The answer, encrypted; None where there is none to give again.
+    """
+
+    key: str
+    fingerprint: str
+    hold: str
+    account: str
+    expires: float
+    kept: bytes | None = None
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -195,91 +214,43 @@ class Balance(Struct, frozen=True, kw_only=True):
         return self.quota - self.used - self.held
 
 
-class Reserve(Struct, frozen=True, kw_only=True, tag=True):
+class Statement(Struct, frozen=True, kw_only=True):
     """
-    Place a hold, atomically, in every account it names.
-
-    Grants ``want`` where it fits; else, where ``floor < want``, at most half of what is available but not less than
-    ``floor``; else refuses. A repeat returns the stored grant.
+    One account and what its rows add up to, read in one snapshot: what an auditor compares.
 
     Attributes:
-        ttl_s: The hard deadline, seconds from now.
+        account: The account as it stands.
+        granted: The sum of its grants, without what was declared.
+        held: The sum of the live holds that name it.
+        charged: The sum of its ledger lines.
+        lines: How many there are.
+        seq: The highest number among them.
+        resolutions: How many of them are resolutions.
     """
 
-    id: str
-    accounts: tuple[str, ...]
-    want: int
-    floor: int
-    owner: str
-    ttl_s: float
-    orphan_amount: int
-    draft: Draft
+    account: Account
+    granted: int
+    held: int
+    charged: int
+    lines: int
+    seq: int
+    resolutions: int
 
 
-class Settle(Struct, frozen=True, kw_only=True, tag=True):
-    """Swap a hold for what was used, and write its ledger entry in the same transaction."""
-
-    id: str
-    amount: int
-    report: Report
-
-
-class Release(Struct, frozen=True, kw_only=True, tag=True):
-    """Give a hold back: nothing was forwarded. An unknown id leaves a tombstone, which a late reserve will find."""
-
-    id: str
-
-
-class Grant(Struct, frozen=True, kw_only=True, tag=True):
+class Seal(Struct, frozen=True, kw_only=True):
     """
-    Add to an account's quota (or take from it), once per ``id``; makes the account.
+    The head of an account's chain after some line: an HMAC over that line and the head before it.
 
     Attributes:
-        expect: Grant only if the quota is exactly this now (a compare-and-set); None for always.
+        account: Whose chain.
+        seq: The line it was taken after.
+        mac: The HMAC, in hex.
+        key: Which key made it.
+        created: When it was taken.
     """
-
-    id: str
-    account: str
-    amount: int
-    expect: int | None = None
-
-
-class Declare(Struct, frozen=True, kw_only=True, tag=True):
-    """Say what a configuration file declares for an account: the quota moves by the change since the last time."""
 
     account: str
-    quota: int
-
-
-class Renew(Struct, frozen=True, kw_only=True, tag=True):
-    """Extend a worker's lease to ``ttl_s`` seconds from now, by the store's clock."""
-
-    owner: str
-    ttl_s: float
-
-
-class Sweep(Struct, frozen=True, kw_only=True, tag=True):
-    """Expire the holds whose owner's lease, or whose own deadline, has run out."""
-
-
-Operation = Reserve | Settle | Release | Grant | Declare | Renew | Sweep
-
-
-class Result(Struct, frozen=True, kw_only=True):
-    """
-    What became of one operation.
-
-    Attributes:
-        id: The operation's hold or grant id: every reply is checked against what was asked.
-        status: ``done``; ``refused`` (it does not fit); ``conflict`` (decided otherwise before, the first wins);
-            ``unknown`` (no such hold); ``fenced`` (the owner's lease has run out).
-        amount: What was granted, charged, or swept.
-        available: What the account had, for ``refused``.
-        entries: The ledger lines written.
-    """
-
-    id: str = ""
-    status: Status
-    amount: int = 0
-    available: int = 0
-    entries: tuple[Entry, ...] = field(default_factory=tuple)
+    seq: int
+    mac: str
+    key: str
+    created: float

@@ -12,7 +12,7 @@ from rig import ALICE, Delegate, check_books, gateway, question
 from hpp_middleware.errors import StoreError
 from hpp_middleware.testing import FakeUpstream
 from hpp_middleware.testing.script import Script
-from hpp_middleware.types.quota import Operation, Release, Reserve, Result, Settle
+from hpp_middleware.types.operations import Operation, Release, Reserve, Result, Settle
 
 pytestmark = pytest.mark.anyio
 

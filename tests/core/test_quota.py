@@ -10,20 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpp_middleware.core import quota
+from hpp_middleware.types.operations import Declare, Grant, Release, Reserve, Settle
 from hpp_middleware.types.price import Price, Rates, Usage
-from hpp_middleware.types.quota import (
-    Account,
-    Balance,
-    Declare,
-    Draft,
-    Entry,
-    Grant,
-    Hold,
-    Release,
-    Report,
-    Reserve,
-    Settle,
-)
+from hpp_middleware.types.quota import Account, Balance, Draft, Entry, Hold, Report
 
 DRAFT = Draft(consumer="alice", model="p/m", requested_model="p/m", price=Price(base=Rates(input=1, output=1)))
 REPORT = Report(outcome="completed", usage=Usage(input=3, output=4))

@@ -11,7 +11,8 @@ from hpp_middleware import MemoryStore, StoreError
 from hpp_middleware.stages import lease as stage
 from hpp_middleware.stages.lease import LEASE_S, MARGIN_S, Lease
 from hpp_middleware.testing import FakeUpstream, Script
-from hpp_middleware.types.quota import Entry, Operation, Release, Renew, Reserve, Result, Settle, Sweep
+from hpp_middleware.types.operations import Operation, Release, Renew, Reserve, Result, Settle, Sweep
+from hpp_middleware.types.quota import Entry
 
 pytestmark = pytest.mark.anyio
 

@@ -12,8 +12,9 @@ from hpp_middleware.stages import reserve as stage
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.reserve import give_back, place, verified
 from hpp_middleware.testing import FakeUpstream
+from hpp_middleware.types.operations import Grant, Operation, Release, Renew, Reserve, Result, Status
 from hpp_middleware.types.price import Price, Rates
-from hpp_middleware.types.quota import Draft, Grant, Operation, Release, Renew, Reserve, Result, Status
+from hpp_middleware.types.quota import Draft
 
 pytestmark = pytest.mark.anyio
 

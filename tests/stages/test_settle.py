@@ -13,8 +13,9 @@ from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.settle import Pending, settle
 from hpp_middleware.testing import FakeUpstream
 from hpp_middleware.types.events import Alarm
+from hpp_middleware.types.operations import Grant, Operation, Release, Reserve, Result, Settle
 from hpp_middleware.types.price import Price, Rates, Usage
-from hpp_middleware.types.quota import Draft, Grant, Operation, Release, Report, Reserve, Result, Settle
+from hpp_middleware.types.quota import Draft, Report
 
 pytestmark = pytest.mark.anyio
 

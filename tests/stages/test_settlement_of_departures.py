@@ -11,8 +11,9 @@ from hpp_middleware import Gateway
 from hpp_middleware.ports import UpstreamResponse
 from hpp_middleware.testing import USAGE, FakeUpstream, Script, post
 from hpp_middleware.types.http import HTTPCall
+from hpp_middleware.types.operations import Settle
 from hpp_middleware.types.provider import Limits, Timeouts
-from hpp_middleware.types.quota import Entry, Settle
+from hpp_middleware.types.quota import Entry
 
 pytestmark = pytest.mark.anyio
 

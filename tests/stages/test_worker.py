@@ -11,8 +11,8 @@ from hpp_middleware import ConfigurationError, MemoryStore, StoreError
 from hpp_middleware.core import auth
 from hpp_middleware.stages.worker import declared_credentials, new_id
 from hpp_middleware.testing import FakeUpstream, get
+from hpp_middleware.types.operations import Declare, Grant, Operation, Renew
 from hpp_middleware.types.provider import Declared
-from hpp_middleware.types.quota import Declare, Grant, Operation, Renew
 
 pytestmark = pytest.mark.anyio
 

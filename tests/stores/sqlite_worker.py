@@ -10,7 +10,7 @@ import anyio
 
 from hpp_middleware import SQLiteStore
 from hpp_middleware.testing.stores.bench import reserve, settle
-from hpp_middleware.types.quota import Renew
+from hpp_middleware.types.operations import Renew
 
 
 async def race(store: SQLiteStore, name: str, count: int) -> None:

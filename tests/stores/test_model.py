@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from hpp_middleware import MemoryStore, SQLiteStore
 from hpp_middleware.core.quota import MAX_NANO
 from hpp_middleware.testing.stores.bench import Bench, Clock, reserve, settle
-from hpp_middleware.types.quota import Declare, Grant, Operation, Release, Renew, Settle, Sweep
+from hpp_middleware.types.operations import Declare, Grant, Operation, Release, Renew, Settle, Sweep
 
 T = TypeVar("T")
 

@@ -15,7 +15,8 @@ from hpp_middleware.testing import STORE_PROMISES
 from hpp_middleware.testing.stores import Promise
 from hpp_middleware.testing.stores.bench import Clock, reserve, settle
 from hpp_middleware.types.consumer import Consumer, Credential
-from hpp_middleware.types.quota import Balance, Declare, Grant, Release, Renew, Result, Sweep
+from hpp_middleware.types.operations import Declare, Grant, Release, Renew, Result, Sweep
+from hpp_middleware.types.quota import Balance
 
 pytestmark = pytest.mark.anyio
 

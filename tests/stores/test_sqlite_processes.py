@@ -12,7 +12,8 @@ import pytest
 
 from hpp_middleware import SQLiteStore
 from hpp_middleware.testing.stores.bench import Clock
-from hpp_middleware.types.quota import Balance, Entry, Grant, Operation, Sweep
+from hpp_middleware.types.operations import Grant, Operation, Sweep
+from hpp_middleware.types.quota import Balance, Entry
 
 WORKER = Path(__file__).with_name("sqlite_worker.py")
 START = Grant(id="start", account="alice", amount=10 * 100)

@@ -19,19 +19,8 @@ from hpp_middleware.testing import (
     check_store,
 )
 from hpp_middleware.types.consumer import Credential
-from hpp_middleware.types.quota import (
-    Balance,
-    Declare,
-    Entry,
-    Grant,
-    Operation,
-    Release,
-    Renew,
-    Reserve,
-    Result,
-    Settle,
-    Sweep,
-)
+from hpp_middleware.types.operations import Declare, Grant, Operation, Release, Renew, Reserve, Result, Settle, Sweep
+from hpp_middleware.types.quota import Balance, Entry
 
 pytestmark = pytest.mark.anyio
 

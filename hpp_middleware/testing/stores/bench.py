@@ -15,23 +15,9 @@ import anyio
 from msgspec import Raw
 
 from hpp_middleware.ports import QuotaStore
+from hpp_middleware.types.operations import Declare, Grant, Operation, Release, Renew, Reserve, Result, Settle, Sweep
 from hpp_middleware.types.price import Price, Rates, Usage
-from hpp_middleware.types.quota import (
-    Attempt,
-    Balance,
-    Declare,
-    Draft,
-    Entry,
-    Grant,
-    Operation,
-    Release,
-    Renew,
-    Report,
-    Reserve,
-    Result,
-    Settle,
-    Sweep,
-)
+from hpp_middleware.types.quota import Attempt, Balance, Draft, Entry, Report
 
 __all__ = [
     "DRAFT",

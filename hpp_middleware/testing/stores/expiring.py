@@ -4,7 +4,7 @@ import anyio
 
 from hpp_middleware.ports import QuotaStore
 from hpp_middleware.testing.stores.bench import LEASE_S, Bench, Promise, promise, reserve, settle
-from hpp_middleware.types.quota import Operation, Release, Renew, Sweep
+from hpp_middleware.types.operations import Operation, Release, Renew, Sweep
 
 __all__ = ["PROMISES"]
 

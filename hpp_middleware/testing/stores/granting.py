@@ -3,7 +3,7 @@
 from hpp_middleware.core.quota import MAX_NANO
 from hpp_middleware.ports import QuotaStore
 from hpp_middleware.testing.stores.bench import Bench, Promise, promise, reserve, settle
-from hpp_middleware.types.quota import Declare, Grant
+from hpp_middleware.types.operations import Declare, Grant
 
 __all__ = ["PROMISES"]
 

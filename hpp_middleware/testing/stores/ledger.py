@@ -4,7 +4,7 @@ from typing import Protocol
 
 from hpp_middleware.ports import Ledger, QuotaStore
 from hpp_middleware.testing.stores.bench import LEASE_S, Bench, Promise, promise, reserve, settle
-from hpp_middleware.types.quota import Release, Renew, Sweep
+from hpp_middleware.types.operations import Release, Renew, Sweep
 
 __all__ = ["PROMISES"]
 

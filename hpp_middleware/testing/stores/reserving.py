@@ -5,7 +5,8 @@ import anyio
 from hpp_middleware.core.quota import MAX_NANO
 from hpp_middleware.ports import QuotaStore
 from hpp_middleware.testing.stores.bench import LEASE_S, Bench, Promise, promise, reserve, settle
-from hpp_middleware.types.quota import Balance, Grant, Operation, Release, Renew, Result
+from hpp_middleware.types.operations import Grant, Operation, Release, Renew, Result
+from hpp_middleware.types.quota import Balance
 
 __all__ = ["PROMISES"]
 

@@ -3,7 +3,7 @@
 from hpp_middleware.core.quota import MAX_NANO
 from hpp_middleware.ports import QuotaStore
 from hpp_middleware.testing.stores.bench import DRAFT, REPORT, Bench, Promise, promise, reserve, settle
-from hpp_middleware.types.quota import Release
+from hpp_middleware.types.operations import Release
 
 __all__ = ["PROMISES"]
 

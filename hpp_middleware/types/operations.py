@@ -1,0 +1,186 @@
+"""
+What can be done to accounts and holds, and what became of it.
+
+Every operation is idempotent by its id: repeated after a reply that was lost, it changes nothing.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from hpp_middleware.types.quota import Draft, Entry, Report
+
+__all__ = [
+    "Checkpoint",
+    "Claim",
+    "Declare",
+    "Grant",
+    "Kept",
+    "Operation",
+    "Release",
+    "Renew",
+    "Reserve",
+    "Resize",
+    "Result",
+    "Settle",
+    "Status",
+    "Sweep",
+]
+
+Status = Literal["done", "refused", "conflict", "unknown", "fenced", "running", "finished", "mismatch"]
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """
+    An idempotency key, as it is claimed.
+
+    Attributes:
+        key: A digest of account and key.
+        fingerprint: A digest of the request.
+        ttl_s: For how long a finished request answers for it.
+    """
+
+    key: str
+    fingerprint: str
+    ttl_s: float
+
+
+class Kept(Struct, frozen=True, kw_only=True):
+    """
+    An answer to keep.
+
+    Attributes:
+        body: Encrypted.
+        most: How many bytes of answers the account may have kept in all; past that, this one is not.
+    """
+
+    body: bytes
+    most: int
+
+
+class Reserve(Struct, frozen=True, kw_only=True, tag=True):
+    """
+    Place a hold, atomically, in every account it names.
+
+    Grants ``want`` where it fits; else, where ``floor < want``, at most half of what is available but not less than
+    ``floor``; else refuses. A repeat returns the stored grant.
+
+    Attributes:
+        ttl_s: The hard deadline, seconds from now.
+        claim: An idempotency key to claim in the same step. Where another hold has it already, nothing is placed.
+    """
+
+    id: str
+    accounts: tuple[str, ...]
+    want: int
+    floor: int
+    owner: str
+    ttl_s: float
+    orphan_amount: int
+    draft: Draft
+    claim: Claim | None = None
+
+
+class Resize(Struct, frozen=True, kw_only=True, tag=True):
+    """
+    Give a live hold another amount, for another attempt at a dearer or cheaper model; refused where it does not fit.
+
+    Attributes:
+        attempt: Counts up from 1: a repeat of the same one changes nothing, an older one is a conflict.
+        amount: What the hold is to be.
+        orphan_amount: What it is then charged if its owner dies, if that is more than before.
+        draft: The entry to be.
+    """
+
+    id: str
+    attempt: int
+    amount: int
+    orphan_amount: int
+    draft: Draft
+
+
+class Checkpoint(Struct, frozen=True, kw_only=True, tag=True):
+    """Raise what a live hold is charged if its owner dies, as a long stream goes on; it is never lowered."""
+
+    id: str
+    orphan_amount: int
+
+
+class Settle(Struct, frozen=True, kw_only=True, tag=True):
+    """
+    Swap a hold for what was used, and write its ledger entry in the same transaction.
+
+    Attributes:
+        kept: The answer to a request with an idempotency key, to be given again.
+    """
+
+    id: str
+    amount: int
+    report: Report
+    kept: Kept | None = None
+
+
+class Release(Struct, frozen=True, kw_only=True, tag=True):
+    """Give a hold back: nothing was forwarded. An unknown id leaves a tombstone, which a late reserve will find."""
+
+    id: str
+
+
+class Grant(Struct, frozen=True, kw_only=True, tag=True):
+    """
+    Add to an account's quota (or take from it), once per ``id``; makes the account.
+
+    Attributes:
+        expect: Grant only if the quota is exactly this now (a compare-and-set); None for always.
+    """
+
+    id: str
+    account: str
+    amount: int
+    expect: int | None = None
+
+
+class Declare(Struct, frozen=True, kw_only=True, tag=True):
+    """Say what a configuration file declares for an account: the quota moves by the change since the last time."""
+
+    account: str
+    quota: int
+
+
+class Renew(Struct, frozen=True, kw_only=True, tag=True):
+    """Extend a worker's lease to ``ttl_s`` seconds from now, by the store's clock."""
+
+    owner: str
+    ttl_s: float
+
+
+class Sweep(Struct, frozen=True, kw_only=True, tag=True):
+    """Expire the holds whose owner's lease, or whose own deadline, has run out."""
+
+
+Operation = Reserve | Resize | Checkpoint | Settle | Release | Grant | Declare | Renew | Sweep
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """
+    What became of one operation.
+
+    Attributes:
+        id: The operation's hold or grant id: every reply is checked against what was asked.
+        status: ``done``; ``refused`` (it does not fit); ``conflict`` (decided otherwise before, the first wins);
+            ``unknown`` (no such hold); ``fenced`` (the owner's lease has run out). For a reserve with a claim that
+            another hold has: ``running``, ``finished``, or ``mismatch`` (it was another request).
+        amount: What was granted, charged, or swept.
+        available: What the account had, for ``refused``.
+        entries: The ledger lines written.
+        hold: Whose the claim is.
+        kept: The answer that was kept with it, for ``finished``.
+    """
+
+    id: str = ""
+    status: Status
+    amount: int = 0
+    available: int = 0
+    entries: tuple[Entry, ...] = ()
+    hold: str = ""
+    kept: bytes | None = None
