@@ -6,17 +6,30 @@ do the same in SQL or Lua, and must agree with them. ``now`` is always the store
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
-from hpp_middleware.types.operations import Declare, Grant, Release, Reserve, Result, Settle, Status
+from hpp_middleware.types.operations import (
+    Checkpoint,
+    Declare,
+    Grant,
+    Release,
+    Reserve,
+    Resize,
+    Result,
+    Settle,
+    Status,
+)
 from hpp_middleware.types.quota import Account, Balance, Entry, Hold, HoldState, LineClass, Report
 
 __all__ = [
+    "KEEP_RESOLVED_S",
+    "LIFE",
     "MAX_NANO",
     "Change",
     "balance",
+    "checkpoint",
     "declare",
     "expire",
     "grant",
@@ -24,12 +37,27 @@ __all__ = [
     "is_due",
     "release",
     "reserve",
+    "resize",
     "settle",
     "tombstone",
 ]
 
 MAX_NANO = 9 * 10**15
 """The largest quota, $9,000,000: every store can count it exactly, Redis with its doubles (2^53) too."""
+
+
+KEEP_RESOLVED_S = 7 * 86_400.0
+"""How long a resolved hold is remembered: a late reserve, settlement or correction finds it for as long."""
+
+
+LIFE: dict[tuple[HoldState, Literal["settle", "release", "expire"]], HoldState] = {
+    ("held", "settle"): "settled",
+    ("held", "release"): "released",
+    ("held", "expire"): "expired",
+    ("expired", "settle"): "corrected",
+    ("expired", "release"): "corrected",
+}
+"""The life of a hold, whole: what is not here does not happen, and is told as a repeat or a conflict."""
 
 
 class Change(NamedTuple):
@@ -77,9 +105,49 @@ def reserve(operation: Reserve, accounts: Sequence[Account], hold: Hold | None, 
         deadline=now + operation.ttl_s,
         orphan_amount=max(0, min(operation.orphan_amount, amount)),
         draft=operation.draft,
+        claim=operation.claim.key if operation.claim is not None else None,
     )
     written = tuple(msgspec.structs.replace(account, held=account.held + amount) for account in accounts)
     return Change(written, placed, Result(id=operation.id, status="done", amount=amount, available=available))
+
+
+def resize(operation: Resize, accounts: Sequence[Account], hold: Hold | None) -> Change:
+    """
+    Give a live hold another amount, in each of its accounts or in none.
+
+    A repeat of the last attempt changes nothing; an older attempt, or another amount for the same one, is a conflict.
+    """
+    if hold is None:
+        return Change(tuple(accounts), None, Result(id=operation.id, status="unknown"))
+    if hold.state == "held" and (hold.attempt, hold.amount) == (operation.attempt, operation.amount):
+        return Change(tuple(accounts), None, Result(id=operation.id, status="done", amount=hold.amount))
+    if hold.state != "held" or operation.attempt <= hold.attempt:
+        return Change(tuple(accounts), None, Result(id=operation.id, status="conflict", amount=hold.amount))
+    more = operation.amount - hold.amount
+    available = min(account.available for account in accounts)
+    if not 0 <= operation.amount <= MAX_NANO or (more > 0 and more > available):
+        refused = Result(id=operation.id, status="refused", amount=hold.amount, available=available)
+        return Change(tuple(accounts), None, refused)
+    resized = msgspec.structs.replace(
+        hold,
+        amount=operation.amount,
+        attempt=operation.attempt,
+        orphan_amount=min(operation.amount, max(hold.orphan_amount, operation.orphan_amount)),
+        draft=operation.draft,
+    )
+    written = tuple(msgspec.structs.replace(account, held=account.held + more) for account in accounts)
+    return Change(written, resized, Result(id=operation.id, status="done", amount=operation.amount))
+
+
+def checkpoint(operation: Checkpoint, accounts: Sequence[Account], hold: Hold | None) -> Change:
+    """Raise what a live hold is charged if its owner dies; never above the hold, and never lower than it was."""
+    if hold is None:
+        return Change(tuple(accounts), None, Result(id=operation.id, status="unknown"))
+    if hold.state != "held":
+        return Change(tuple(accounts), None, Result(id=operation.id, status="conflict"))
+    amount = max(hold.orphan_amount, min(operation.orphan_amount, hold.amount))
+    raised = msgspec.structs.replace(hold, orphan_amount=amount)
+    return Change((), raised, Result(id=operation.id, status="done", amount=amount))
 
 
 def settle(operation: Settle, accounts: Sequence[Account], hold: Hold | None, *, now: float) -> Change:
@@ -94,10 +162,9 @@ def settle(operation: Settle, accounts: Sequence[Account], hold: Hold | None, *,
         return Change(tuple(accounts), None, Result(id=operation.id, status="unknown"))
     if not 0 <= operation.amount <= MAX_NANO:
         return Change(tuple(accounts), None, Result(id=operation.id, status="refused", amount=hold.charged))
-    if hold.state == "held":
-        return _resolve(operation, accounts, hold, state="settled", now=now)
-    if hold.state == "expired":
-        return _correct(operation, accounts, hold, now=now)
+    after = LIFE.get((hold.state, "settle"))
+    if after is not None:
+        return _charge(operation, accounts, hold, after, now=now)
     same = hold.state != "released" and hold.charged == operation.amount
     status: Status = "done" if same else "conflict"
     return Change(tuple(accounts), None, Result(id=operation.id, status=status, amount=hold.charged))
@@ -109,21 +176,30 @@ def release(operation: Release, accounts: Sequence[Account], hold: Hold, *, now:
 
     After a sweep the account has been charged already, so that the release is a correction down to nothing.
     """
-    if hold.state == "held":
+    after = LIFE.get((hold.state, "release"))
+    if after == "released":
         freed = tuple(msgspec.structs.replace(account, held=account.held - hold.amount) for account in accounts)
-        released = msgspec.structs.replace(hold, state="released")
+        released = msgspec.structs.replace(hold, state=after, resolved=now)
         return Change(freed, released, Result(id=operation.id, status="done"))
-    if hold.state == "expired":
-        report = Report(outcome="failed")
-        return _correct(Settle(id=hold.id, amount=0, report=report), accounts, hold, now=now)
+    if after is not None:
+        nothing = Settle(id=hold.id, amount=0, report=Report(outcome="failed"))
+        return _charge(nothing, accounts, hold, after, now=now)
     same = hold.state == "released" or hold.charged == 0
     return Change(tuple(accounts), None, Result(id=operation.id, status="done" if same else "conflict"))
 
 
-def tombstone(operation: Release) -> Hold:
+def tombstone(operation: Release, *, now: float) -> Hold:
     """What a release of an unknown id leaves behind, so that a reserve which arrives late finds it."""
     return Hold(
-        id=operation.id, accounts=(), amount=0, want=0, state="released", owner="", deadline=0.0, orphan_amount=0
+        id=operation.id,
+        accounts=(),
+        amount=0,
+        want=0,
+        state="released",
+        owner="",
+        deadline=0.0,
+        orphan_amount=0,
+        resolved=now,
     )
 
 
@@ -136,7 +212,7 @@ def expire(hold: Hold, accounts: Sequence[Account], *, now: float) -> Change:
     """Charge a hold whose owner died what its owner said it should then be charged."""
     report = Report(outcome="orphaned", estimated=True)
     operation = Settle(id=hold.id, amount=hold.orphan_amount, report=report)
-    return _resolve(operation, accounts, hold, state="expired", now=now)
+    return _charge(operation, accounts, hold, LIFE[hold.state, "expire"], now=now)
 
 
 def grant(operation: Grant, account: Account, *, seen: int | None) -> Change:
@@ -181,39 +257,39 @@ def balance(account: Account) -> Balance:
     )
 
 
-def _resolve(operation: Settle, accounts: Sequence[Account], hold: Hold, *, state: HoldState, now: float) -> Change:
-    within = min(operation.amount, hold.amount)
-    lines: list[tuple[LineClass, int]] = [("resolution", within)]
-    if operation.amount > within:
-        lines.append(("overage", operation.amount - within))
+def _charge(operation: Settle, accounts: Sequence[Account], hold: Hold, state: HoldState, *, now: float) -> Change:
+    """Bring a hold into a state in which it is charged, with the ledger lines that say so."""
+    lines: list[tuple[LineClass, int]]
+    if state == "corrected":
+        lines, freed = [("correction", operation.amount - hold.charged)], 0
+    else:
+        within = min(operation.amount, hold.amount)
+        lines, freed = [("resolution", within)], hold.amount
+        if operation.amount > within:
+            lines.append(("overage", operation.amount - within))
     entries = _entries(lines, accounts[0], hold, operation.report, now)
-    charged = msgspec.structs.replace(hold, state=state, charged=operation.amount)
-    written = tuple(_charge(account, operation.amount, entries, freed=hold.amount) for account in accounts)
+    charged = msgspec.structs.replace(hold, state=state, charged=operation.amount, resolved=now)
+    written = _charged(accounts, sum(amount for _, amount in lines), entries, freed=freed)
     result = Result(id=operation.id, status="done", amount=operation.amount, entries=entries)
     return Change(written, charged, result)
 
 
-def _correct(operation: Settle, accounts: Sequence[Account], hold: Hold, *, now: float) -> Change:
-    difference = operation.amount - hold.charged
-    entries = _entries([("correction", difference)], accounts[0], hold, operation.report, now)
-    charged = msgspec.structs.replace(hold, state="corrected", charged=operation.amount)
-    written = tuple(_charge(account, difference, entries, freed=0) for account in accounts)
-    result = Result(id=operation.id, status="done", amount=operation.amount, entries=entries)
-    return Change(written, charged, result)
-
-
-def _charge(account: Account, amount: int, entries: Sequence[Entry], *, freed: int) -> Account:
+def _charged(accounts: Sequence[Account], amount: int, entries: Sequence[Entry], *, freed: int) -> tuple[Account, ...]:
+    """Every account is charged; the ledger lines, and what is counted by them, are the payer's."""
+    moved = [
+        msgspec.structs.replace(account, settled=account.settled + amount, held=account.held - freed)
+        for account in accounts
+    ]
     resolutions = [entry for entry in entries if entry.line == "resolution"]
     # A correction brings the tokens that the sweeper could not know; a resolution brings its own.
     tokens = sum(entry.report.usage.total for entry in entries if entry.line != "overage")
-    return msgspec.structs.replace(
-        account,
-        settled=account.settled + amount,
-        held=account.held - freed,
-        seq=account.seq + len(entries),
-        requests=account.requests + len(resolutions),
-        tokens=account.tokens + tokens,
+    payer = msgspec.structs.replace(
+        moved[0],
+        seq=moved[0].seq + len(entries),
+        requests=moved[0].requests + len(resolutions),
+        tokens=moved[0].tokens + tokens,
     )
+    return (payer, *moved[1:])
 
 
 def _entries(

@@ -8,11 +8,28 @@ The store supplies rows (:class:`Books`), one operation at a time and inside its
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from hpp_middleware.core import quota
-from hpp_middleware.types.operations import Declare, Grant, Operation, Release, Renew, Reserve, Result, Settle, Sweep
-from hpp_middleware.types.quota import Account, Entry, Hold
+import msgspec
 
-__all__ = ["Books", "carry_out"]
+from hpp_middleware.core import claims, quota
+from hpp_middleware.types.operations import (
+    Checkpoint,
+    Declare,
+    Grant,
+    Operation,
+    Release,
+    Renew,
+    Reserve,
+    Resize,
+    Result,
+    Settle,
+    Sweep,
+)
+from hpp_middleware.types.quota import Account, Claimed, Entry, Hold
+
+__all__ = ["MOST_SWEPT", "Books", "carry_out"]
+
+MOST_SWEPT = 1000
+"""How much one sweep does at most, so that nobody waits long for it; the next one goes on."""
 
 
 class Books(Protocol):
@@ -38,6 +55,14 @@ class Books(Protocol):
         """Live holds whose owner's lease or own deadline has run out."""
         ...
 
+    def claim(self, key: str) -> Claimed | None:
+        """One idempotency claim."""
+        ...
+
+    def kept_bytes(self, account_id: str, now: float) -> int:
+        """How long the answers are that an account has kept, those out of date excepted."""
+        ...
+
     def put_account(self, account: Account) -> None:
         """Write an account."""
         ...
@@ -58,15 +83,31 @@ class Books(Protocol):
         """Append a ledger line."""
         ...
 
+    def put_claim(self, claimed: Claimed) -> None:
+        """Write a claim."""
+        ...
+
+    def prune(self, now: float, before: float, most: int) -> None:
+        """
+        Forget holds that were resolved, and leases that ended, before a moment; and claims that are out of date by now
+        and whose hold does not live. At most so many of each.
+        """
+        ...
+
 
 def carry_out(books: Books, operation: Operation, *, now: float) -> Result:
     """One operation: load, decide, write back."""
     match operation:
         case Reserve():
             return _reserve(books, operation, now)
-        case Settle():
+        case Resize():
             hold = books.hold(operation.id)
-            return _write(books, quota.settle(operation, _accounts(books, hold), hold, now=now))
+            return _write(books, quota.resize(operation, _accounts(books, hold), hold))
+        case Checkpoint():
+            hold = books.hold(operation.id)
+            return _write(books, quota.checkpoint(operation, _accounts(books, hold), hold))
+        case Settle():
+            return _settle(books, operation, now)
         case Release():
             return _release(books, operation, now)
         case Grant():
@@ -78,11 +119,7 @@ def carry_out(books: Books, operation: Operation, *, now: float) -> Result:
             books.put_lease(operation.owner, now + operation.ttl_s)
             return Result(id=operation.owner, status="done")
         case Sweep():
-            swept = [
-                _write(books, quota.expire(hold, _accounts(books, hold), now=now)) for hold in list(books.due(now))
-            ]
-            entries = tuple(entry for result in swept for entry in result.entries)
-            return Result(status="done", amount=len(swept), entries=entries)
+            return _sweep(books, now)
 
 
 def _reserve(books: Books, operation: Reserve, now: float) -> Result:
@@ -90,13 +127,42 @@ def _reserve(books: Books, operation: Reserve, now: float) -> Result:
     if lease is None or lease <= now:
         return Result(id=operation.id, status="fenced")
     accounts = [books.account(name) or Account(id=name) for name in operation.accounts]
-    return _write(books, quota.reserve(operation, accounts, books.hold(operation.id), now=now))
+    hold, claim = books.hold(operation.id), operation.claim
+    if hold is None and claim is not None:
+        found = books.claim(claim.key)
+        other = books.hold(found.hold) if found is not None else None
+        taken = claims.answer(operation, claim, found, other, now=now)
+        if taken is not None:
+            return taken
+    change = quota.reserve(operation, accounts, hold, now=now)
+    if change.hold is not None and claim is not None:
+        books.put_claim(claims.claimed(claim, change.hold, now=now))
+    return _write(books, change)
+
+
+def _settle(books: Books, operation: Settle, now: float) -> Result:
+    hold = books.hold(operation.id)
+    change = quota.settle(operation, _accounts(books, hold), hold, now=now)
+    if change.hold is not None and change.hold.claim is not None and operation.kept is not None:
+        found = books.claim(change.hold.claim)
+        stored = books.kept_bytes(change.hold.accounts[0], now)
+        if found is not None and claims.keep(operation.kept, found, change.hold, stored=stored):
+            books.put_claim(msgspec.structs.replace(found, kept=operation.kept.body))
+    return _write(books, change)
+
+
+def _sweep(books: Books, now: float) -> Result:
+    due = list(books.due(now))[:MOST_SWEPT]
+    swept = [_write(books, quota.expire(hold, _accounts(books, hold), now=now)) for hold in due]
+    books.prune(now, now - quota.KEEP_RESOLVED_S, MOST_SWEPT)
+    entries = tuple(entry for result in swept for entry in result.entries)
+    return Result(status="done", amount=len(swept), entries=entries)
 
 
 def _release(books: Books, operation: Release, now: float) -> Result:
     hold = books.hold(operation.id)
     if hold is None:
-        books.put_hold(quota.tombstone(operation))
+        books.put_hold(quota.tombstone(operation, now=now))
         return Result(id=operation.id, status="done")
     return _write(books, quota.release(operation, _accounts(books, hold), hold, now=now))
 

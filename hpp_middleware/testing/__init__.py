@@ -8,10 +8,12 @@ Nothing here is needed to serve, and nothing needs a test runner.
 from hpp_middleware.testing.asgi import Call, get, post
 from hpp_middleware.testing.script import USAGE, Script
 from hpp_middleware.testing.stores import (
+    AUDIT_PROMISES,
     CREDENTIAL_PROMISES,
     LEDGER_PROMISES,
     QUOTA_PROMISES,
     STORE_PROMISES,
+    check_audit,
     check_credential_store,
     check_ledger,
     check_quota_store,
@@ -20,6 +22,7 @@ from hpp_middleware.testing.stores import (
 from hpp_middleware.testing.upstream import Exchange, FakeUpstream, TokenCount
 
 __all__ = [
+    "AUDIT_PROMISES",
     "CREDENTIAL_PROMISES",
     "LEDGER_PROMISES",
     "QUOTA_PROMISES",
@@ -30,6 +33,7 @@ __all__ = [
     "FakeUpstream",
     "Script",
     "TokenCount",
+    "check_audit",
     "check_credential_store",
     "check_ledger",
     "check_quota_store",

@@ -10,8 +10,8 @@ import anyio.to_thread
 import pytest
 
 from hpp_middleware import SQLiteStore, StoreError
-from hpp_middleware.stores import schema
-from hpp_middleware.testing import STORE_PROMISES
+from hpp_middleware.stores.sqlite import schema
+from hpp_middleware.testing import AUDIT_PROMISES, STORE_PROMISES
 from hpp_middleware.testing.stores import Promise
 from hpp_middleware.testing.stores.bench import Clock, reserve, settle
 from hpp_middleware.types.consumer import Consumer, Credential
@@ -34,7 +34,7 @@ async def store(path: Path) -> AsyncGenerator[SQLiteStore]:
     await store.aclose()
 
 
-@pytest.mark.parametrize("promise", STORE_PROMISES, ids=lambda promise: promise.__name__)
+@pytest.mark.parametrize("promise", [*STORE_PROMISES, *AUDIT_PROMISES], ids=lambda promise: promise.__name__)
 async def test_the_sqlite_store_keeps_its_promise_that(promise: Promise, path: Path) -> None:
     async def make(clock: Callable[[], float] = time.time) -> SQLiteStore:
         return SQLiteStore(path, clock=clock)

@@ -13,14 +13,28 @@ from hpp_middleware.testing import (
     LEDGER_PROMISES,
     QUOTA_PROMISES,
     STORE_PROMISES,
+    check_audit,
     check_credential_store,
     check_ledger,
     check_quota_store,
     check_store,
 )
 from hpp_middleware.types.consumer import Credential
-from hpp_middleware.types.operations import Declare, Grant, Operation, Release, Renew, Reserve, Result, Settle, Sweep
-from hpp_middleware.types.quota import Balance, Entry
+from hpp_middleware.types.operations import (
+    Checkpoint,
+    Declare,
+    Grant,
+    Kept,
+    Operation,
+    Release,
+    Renew,
+    Reserve,
+    Resize,
+    Result,
+    Settle,
+    Sweep,
+)
+from hpp_middleware.types.quota import Balance, Entry, Seal, Statement
 
 pytestmark = pytest.mark.anyio
 
@@ -120,6 +134,38 @@ class Sweepless(Breaking):
         return Renew(owner="nobody", ttl_s=0) if isinstance(operation, Sweep) else operation
 
 
+class Rerunning(Breaking):
+    """Lets anybody have a key that is in use."""
+
+    def before(self, operation: Operation) -> Operation:
+        return msgspec.structs.replace(operation, claim=None) if isinstance(operation, Reserve) else operation
+
+
+class Hoarding(Breaking):
+    """Keeps whatever answer it is given."""
+
+    def before(self, operation: Operation) -> Operation:
+        if isinstance(operation, Settle) and operation.kept is not None:
+            return msgspec.structs.replace(operation, kept=Kept(body=operation.kept.body, most=10**9))
+        return operation
+
+
+class Confused(MemoryStore):
+    """States one account's sums for another's."""
+
+    async def statement(self, account: str) -> Statement:
+        found = await super().statement(account)
+        return msgspec.structs.replace(found, held=found.held + found.charged)
+
+
+class Reseal(MemoryStore):
+    """Lets a seal be overwritten."""
+
+    async def add_seals(self, seals: Sequence[Seal]) -> None:
+        for seal in seals:
+            self._books.seals.setdefault(seal.account, {})[seal.seq] = seal
+
+
 class Disordered(MemoryStore):
     """Reads its ledger backwards."""
 
@@ -153,6 +199,8 @@ class Deleting(MemoryStore):
 
 BROKEN: list[tuple[Callable[..., Any], type[MemoryStore]]] = [
     *((check_quota_store, kind) for kind in (Forgetful, Generous, Greedy, Unfenced, Silent, AllOrNothing, Sweepless)),
+    *((check_quota_store, kind) for kind in (Rerunning, Hoarding)),
+    *((check_audit, kind) for kind in (Confused, Reseal)),
     *((check_ledger, kind) for kind in (Disordered, Indiscreet)),
     *((check_credential_store, kind) for kind in (Vague, Deleting)),
 ]
@@ -197,7 +245,7 @@ async def test_a_broken_store_is_found_out(check: Callable[..., Any], kind: type
     assert str(caught.value).split("\n")[0]  # says which promise
 
 
-@pytest.mark.parametrize("operation", [Reserve, Settle, Release, Grant, Declare, Renew, Sweep])
+@pytest.mark.parametrize("operation", [Reserve, Resize, Checkpoint, Settle, Release, Grant, Declare, Renew, Sweep])
 async def test_every_operation_is_checked(operation: type[Operation]) -> None:
     """A store that refuses one kind of operation, whichever, is found out."""
 

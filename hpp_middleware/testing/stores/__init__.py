@@ -14,23 +14,43 @@ run out; without, the suite waits some seconds in all. The ``*_PROMISES`` name e
 one: ``await promise(make)``.
 """
 
-from hpp_middleware.testing.stores import credentials, expiring, granting, ledger, reserving, settling
+from hpp_middleware.testing.stores import (
+    auditing,
+    claiming,
+    credentials,
+    expiring,
+    granting,
+    ledger,
+    reserving,
+    resizing,
+    settling,
+)
 from hpp_middleware.testing.stores.bench import Make, Promise
 
 __all__ = [
+    "AUDIT_PROMISES",
     "CREDENTIAL_PROMISES",
     "LEDGER_PROMISES",
     "QUOTA_PROMISES",
     "STORE_PROMISES",
     "Make",
     "Promise",
+    "check_audit",
     "check_credential_store",
     "check_ledger",
     "check_quota_store",
     "check_store",
 ]
 
-QUOTA_PROMISES = (*reserving.PROMISES, *settling.PROMISES, *granting.PROMISES, *expiring.PROMISES)
+QUOTA_PROMISES = (
+    *reserving.PROMISES,
+    *resizing.PROMISES,
+    *settling.PROMISES,
+    *claiming.PROMISES,
+    *granting.PROMISES,
+    *expiring.PROMISES,
+)
+AUDIT_PROMISES = auditing.PROMISES
 LEDGER_PROMISES = ledger.PROMISES
 CREDENTIAL_PROMISES = credentials.PROMISES
 STORE_PROMISES = (*QUOTA_PROMISES, *LEDGER_PROMISES, *CREDENTIAL_PROMISES)
@@ -51,6 +71,12 @@ async def check_ledger(make: Make) -> None:
 async def check_credential_store(make: Make) -> None:
     """Hold a :class:`~hpp_middleware.ports.CredentialStore` to every promise."""
     for promise in CREDENTIAL_PROMISES:
+        await promise(make)
+
+
+async def check_audit(make: Make) -> None:
+    """Hold an :class:`~hpp_middleware.ports.Audit`, which is a quota store too, to every promise."""
+    for promise in AUDIT_PROMISES:
         await promise(make)
 
 

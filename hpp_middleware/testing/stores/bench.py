@@ -15,7 +15,20 @@ import anyio
 from msgspec import Raw
 
 from hpp_middleware.ports import QuotaStore
-from hpp_middleware.types.operations import Declare, Grant, Operation, Release, Renew, Reserve, Result, Settle, Sweep
+from hpp_middleware.types.operations import (
+    Claim,
+    Declare,
+    Grant,
+    Kept,
+    Operation,
+    Release,
+    Renew,
+    Reserve,
+    Resize,
+    Result,
+    Settle,
+    Sweep,
+)
 from hpp_middleware.types.price import Price, Rates, Usage
 from hpp_middleware.types.quota import Attempt, Balance, Draft, Entry, Report
 
@@ -30,6 +43,7 @@ __all__ = [
     "fresh",
     "promise",
     "reserve",
+    "resize",
     "settle",
 ]
 
@@ -83,6 +97,7 @@ def reserve(
     owner: str = "worker",
     ttl_s: float = 600,
     orphan: int = 0,
+    claim: Claim | None = None,
 ) -> Reserve:
     """A reserve of ``want``, or of at least ``floor`` where that is given, for ``alice`` unless accounts are."""
     return Reserve(
@@ -94,12 +109,18 @@ def reserve(
         ttl_s=ttl_s,
         orphan_amount=orphan,
         draft=DRAFT,
+        claim=claim,
     )
 
 
-def settle(hold: str, amount: int) -> Settle:
+def resize(hold: str, amount: int, *, attempt: int = 1, orphan: int = 0) -> Resize:
+    """A resize for another attempt."""
+    return Resize(id=hold, attempt=attempt, amount=amount, orphan_amount=orphan, draft=DRAFT)
+
+
+def settle(hold: str, amount: int, kept: Kept | None = None) -> Settle:
     """A settlement of a completed request."""
-    return Settle(id=hold, amount=amount, report=REPORT)
+    return Settle(id=hold, amount=amount, report=REPORT, kept=kept)
 
 
 class Bench(Generic[StoreT]):
@@ -121,6 +142,11 @@ class Bench(Generic[StoreT]):
         self._live: dict[str, int] = {}
         self._accounts: dict[str, tuple[str, ...]] = {}
         self._named: set[str] = set()
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether the store goes by a clock that is set."""
+        return self._clock is not None
 
     async def wait(self, seconds: float) -> None:
         """Let time pass for the store: its clock is set, where it takes one."""
@@ -157,24 +183,29 @@ class Bench(Generic[StoreT]):
         if result.status != "done":
             assert not result.entries, "what is not done writes no ledger line"
             return
+        self._note_holds(operation, result)
+        if isinstance(operation, Grant) and operation.id not in self._grants:
+            self._grants.add(operation.id)
+            self._quota[operation.account] = self._quota.get(operation.account, 0) + operation.amount
+        if isinstance(operation, Declare):
+            change = operation.quota - self._declared.get(operation.account, 0)
+            self._declared[operation.account] = operation.quota
+            self._quota[operation.account] = self._quota.get(operation.account, 0) + change
+        for entry in result.entries:
+            self.lines.setdefault(entry.account, []).append(entry)
+
+    def _note_holds(self, operation: Operation, result: Result) -> None:
         match operation:
             case Reserve():
                 self._live[operation.id] = result.amount
                 self._accounts[operation.id] = operation.accounts
+            case Resize():
+                self._live[operation.id] = result.amount
             case Settle() | Release():
                 self._live.pop(operation.id, None)
-            case Grant() if operation.id not in self._grants:
-                self._grants.add(operation.id)
-                self._quota[operation.account] = self._quota.get(operation.account, 0) + operation.amount
-            case Declare():
-                change = operation.quota - self._declared.get(operation.account, 0)
-                self._declared[operation.account] = operation.quota
-                self._quota[operation.account] = self._quota.get(operation.account, 0) + change
             case Sweep():
                 for entry in result.entries:
                     self._live.pop(entry.hold, None)
-        for entry in result.entries:
-            self.lines.setdefault(entry.account, []).append(entry)
 
     async def compare(self) -> None:
         """Compare the store's accounts with the books."""

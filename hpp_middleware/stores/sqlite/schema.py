@@ -12,7 +12,7 @@ __all__ = ["connect", "migrations"]
 
 def migrations() -> list[tuple[int, str]]:
     """Number and text of each migration, in order."""
-    folder = resources.files("hpp_middleware.stores") / "migrations"
+    folder = resources.files("hpp_middleware.stores.sqlite") / "migrations"
     names = sorted(item.name for item in folder.iterdir() if item.name.endswith(".sql"))
     return [(int(name.partition("_")[0]), (folder / name).read_text("utf-8")) for name in names]
 

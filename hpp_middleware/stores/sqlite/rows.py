@@ -6,11 +6,12 @@ from typing import Any
 
 import msgspec
 
+from hpp_middleware.stores.books import MOST_SWEPT
 from hpp_middleware.types.consumer import Consumer, Credential
 from hpp_middleware.types.operations import Grant
-from hpp_middleware.types.quota import Account, Draft, Entry, Hold
+from hpp_middleware.types.quota import Account, Claimed, Draft, Entry, Hold
 
-__all__ = ["SQLiteBooks", "credential_from", "credential_row", "entry_from"]
+__all__ = ["HOLD", "SQLiteBooks", "as_json", "credential_from", "credential_row", "entry_from", "hold_from"]
 
 _encode = msgspec.json.Encoder().encode
 _entry = msgspec.json.Decoder(Entry)
@@ -19,7 +20,7 @@ _names = msgspec.json.Decoder(tuple[str, ...])
 _consumer = msgspec.json.Decoder(Consumer)
 
 _ACCOUNT = "id, quota, settled, held, declared, seq, requests, tokens"
-_HOLD = "id, accounts, amount, want, state, owner, deadline, orphan_amount, charged, draft"
+HOLD = "id, accounts, amount, want, state, owner, deadline, orphan_amount, charged, draft, attempt, claim, resolved"
 
 
 class SQLiteBooks:
@@ -35,8 +36,8 @@ class SQLiteBooks:
 
     def hold(self, hold_id: str) -> Hold | None:
         """One hold."""
-        row = self._execute(f"SELECT {_HOLD} FROM hold WHERE id = ?", (hold_id,)).fetchone()  # noqa: S608  # constant
-        return _hold_from(row) if row else None
+        row = self._execute(f"SELECT {HOLD} FROM hold WHERE id = ?", (hold_id,)).fetchone()  # noqa: S608  # constant
+        return hold_from(row) if row else None
 
     def granted(self, grant_id: str) -> int | None:
         """The amount granted under an id."""
@@ -50,14 +51,25 @@ class SQLiteBooks:
 
     def due(self, now: float) -> Iterable[Hold]:
         """Live holds whose owner's lease or own deadline has run out."""
-        columns = ", ".join(f"hold.{name.strip()}" for name in _HOLD.split(","))
+        columns = ", ".join(f"hold.{name.strip()}" for name in HOLD.split(","))
         rows = self._execute(
             f"SELECT {columns} FROM hold LEFT JOIN lease USING (owner)"  # noqa: S608  # constant
             " WHERE hold.state = 'held' AND (hold.deadline <= ? OR lease.until IS NULL OR lease.until <= ?)"
-            " ORDER BY hold.id",
-            (now, now),
+            " ORDER BY hold.id LIMIT ?",
+            (now, now, MOST_SWEPT),
         )
-        return [_hold_from(row) for row in rows]
+        return [hold_from(row) for row in rows]
+
+    def claim(self, key: str) -> Claimed | None:
+        """One idempotency claim."""
+        sql = "SELECT key, fingerprint, hold, account, expires, kept FROM claim WHERE key = ?"
+        row = self._execute(sql, (key,)).fetchone()
+        return Claimed(**dict(zip(Claimed.__struct_fields__, row, strict=True))) if row else None
+
+    def kept_bytes(self, account_id: str, now: float) -> int:
+        """How long the answers are that an account has kept."""
+        sql = "SELECT SUM(LENGTH(kept)) FROM claim WHERE account = ? AND kept IS NOT NULL AND expires > ?"
+        return int(self._execute(sql, (account_id, now)).fetchone()[0] or 0)
 
     def put_account(self, account: Account) -> None:
         """Write an account."""
@@ -69,10 +81,10 @@ class SQLiteBooks:
     def put_hold(self, hold: Hold) -> None:
         """Write a hold."""
         self._execute(
-            f"INSERT OR REPLACE INTO hold ({_HOLD}) VALUES (?,?,?,?,?,?,?,?,?,?)",  # noqa: S608  # constant
+            f"INSERT OR REPLACE INTO hold ({HOLD}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608  # constant
             (
                 hold.id,
-                _json(hold.accounts),
+                as_json(hold.accounts),
                 hold.amount,
                 hold.want,
                 hold.state,
@@ -80,7 +92,10 @@ class SQLiteBooks:
                 hold.deadline,
                 hold.orphan_amount,
                 hold.charged,
-                _json(hold.draft) if hold.draft is not None else None,
+                as_json(hold.draft) if hold.draft is not None else None,
+                hold.attempt,
+                hold.claim,
+                hold.resolved,
             ),
         )
 
@@ -113,8 +128,30 @@ class SQLiteBooks:
                 entry.created,
                 entry.draft.model,
                 entry.report.outcome,
-                _json(entry),
+                as_json(entry),
             ),
+        )
+
+    def put_claim(self, claimed: Claimed) -> None:
+        """Write a claim."""
+        self._execute(
+            "INSERT OR REPLACE INTO claim (key, fingerprint, hold, account, expires, kept) VALUES (?,?,?,?,?,?)",
+            msgspec.structs.astuple(claimed),
+        )
+
+    def prune(self, now: float, before: float, most: int) -> None:
+        """Forget what is long over."""
+        self._execute(
+            "DELETE FROM hold WHERE id IN (SELECT id FROM hold WHERE resolved < ? ORDER BY resolved LIMIT ?)",
+            (before, most),
+        )
+        self._execute(
+            "DELETE FROM lease WHERE owner IN (SELECT owner FROM lease WHERE until < ? LIMIT ?)", (before, most)
+        )
+        self._execute(
+            "DELETE FROM claim WHERE key IN (SELECT key FROM claim WHERE expires <= ? AND NOT EXISTS"
+            " (SELECT 1 FROM hold WHERE hold.id = claim.hold AND hold.state = 'held') ORDER BY expires LIMIT ?)",
+            (now, most),
         )
 
 
@@ -128,7 +165,7 @@ def credential_row(credential: Credential) -> tuple[Any, ...]:
     return (
         credential.digest,
         credential.id,
-        _json(credential.consumer),
+        as_json(credential.consumer),
         credential.created,
         credential.expires,
         credential.revoked,
@@ -148,12 +185,14 @@ def credential_from(row: tuple[Any, ...]) -> Credential:
     )
 
 
-def _hold_from(row: tuple[Any, ...]) -> Hold:
+def hold_from(row: tuple[Any, ...]) -> Hold:
+    """A hold from its row, whose columns are ``HOLD``."""
     values = dict(zip(Hold.__struct_fields__, row, strict=True))
     values["accounts"] = _names.decode(values["accounts"])
     values["draft"] = _draft.decode(values["draft"]) if values["draft"] is not None else None
     return Hold(**values)
 
 
-def _json(value: Any) -> str:
+def as_json(value: Any) -> str:
+    """A value as a JSON column."""
     return _encode(value).decode()

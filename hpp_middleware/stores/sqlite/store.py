@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hpp_middleware.core import quota
-from hpp_middleware.stores import pepper, schema
+from hpp_middleware.stores import pepper
 from hpp_middleware.stores.books import carry_out
-from hpp_middleware.stores.rows import SQLiteBooks, credential_from, credential_row, entry_from
-from hpp_middleware.stores.writer import Writer
+from hpp_middleware.stores.sqlite import audit, schema
+from hpp_middleware.stores.sqlite.rows import SQLiteBooks, credential_from, credential_row, entry_from
+from hpp_middleware.stores.sqlite.writer import Writer
 from hpp_middleware.types.consumer import Credential
-from hpp_middleware.types.operations import Operation, Result
-from hpp_middleware.types.quota import Account, Balance, Entry
+from hpp_middleware.types.operations import Grant, Operation, Result
+from hpp_middleware.types.quota import Account, Balance, Entry, Hold, Seal, Statement
 
 __all__ = ["SQLiteStore"]
 
@@ -124,5 +125,40 @@ class SQLiteStore:
 
         def work(connection: sqlite3.Connection) -> list[Credential]:
             return [credential_from(row) for row in connection.execute(sql)]
+
+        return await self._writer.run(work, writes=False)
+
+    async def accounts(self, after: str = "", most: int = 1000) -> list[str]:
+        """See :class:`hpp_middleware.ports.Audit`."""
+        return await self._writer.run(lambda connection: audit.accounts(connection, after, most), writes=False)
+
+    async def statement(self, account: str) -> Statement:
+        """See :class:`hpp_middleware.ports.Audit`."""
+        return await self._writer.run(lambda connection: audit.statement(connection, account), writes=False)
+
+    async def holds(self, ids: Sequence[str]) -> list[Hold]:
+        """See :class:`hpp_middleware.ports.Audit`."""
+        wanted = tuple(ids)
+        return await self._writer.run(lambda connection: audit.holds(connection, wanted), writes=False)
+
+    async def seals(self, account: str, after: int = 0, most: int = 1000) -> list[Seal]:
+        """See :class:`hpp_middleware.ports.Audit`."""
+        return await self._writer.run(lambda connection: audit.seals(connection, account, after, most), writes=False)
+
+    async def add_seals(self, seals: Sequence[Seal]) -> None:
+        """See :class:`hpp_middleware.ports.Audit`."""
+        given = tuple(seals)
+        await self._writer.run(lambda connection: audit.add_seals(connection, given))
+
+    async def archive(self, items: Sequence[Entry | Grant]) -> None:
+        """See :class:`hpp_middleware.ports.Archive`."""
+        given = tuple(items)
+        await self._writer.run(lambda connection: audit.archive(connection, given, self._clock()))
+
+    async def totals(self, account: str) -> Account:
+        """See :class:`hpp_middleware.ports.Archive`."""
+
+        def work(connection: sqlite3.Connection) -> Account:
+            return SQLiteBooks(connection).account(account) or Account(id=account)
 
         return await self._writer.run(work, writes=False)

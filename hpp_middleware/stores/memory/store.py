@@ -3,18 +3,19 @@
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
-from msgspec import Struct, field
 
 from hpp_middleware.core import quota
+from hpp_middleware.errors import StoreError
 from hpp_middleware.stores.books import carry_out
+from hpp_middleware.stores.memory.books import MemoryBooks
 from hpp_middleware.types.consumer import Credential
-from hpp_middleware.types.operations import Grant, Operation, Result
-from hpp_middleware.types.quota import Account, Balance, Entry, Hold
+from hpp_middleware.types.operations import Operation, Result
+from hpp_middleware.types.quota import Account, Balance, Entry, Hold, Seal, Statement
 
-__all__ = ["MemoryBooks", "MemoryStore"]
+__all__ = ["MemoryStore"]
 
 
 class MemoryStore:
@@ -90,62 +91,33 @@ class MemoryStore:
         with self._lock:
             return sorted(self._credentials.values(), key=lambda credential: (credential.created, credential.id))
 
+    async def accounts(self, after: str = "", most: int = 1000) -> list[str]:
+        """See :class:`hpp_middleware.ports.Audit`."""
+        with self._lock:
+            return sorted(name for name in self._books.accounts if name > after)[:most]
 
-class MemoryBooks(Struct):
-    """
-    Dicts, and an index of live holds for the sweep; see :class:`hpp_middleware.stores.books.Books`.
+    async def statement(self, account: str) -> Statement:
+        """See :class:`hpp_middleware.ports.Audit`."""
+        with self._lock:
+            return self._books.statement(account)
 
-    A struct, so that ``msgspec`` can encode it: the books of a small store of your own.
-    """
+    async def holds(self, ids: Sequence[str]) -> list[Hold]:
+        """See :class:`hpp_middleware.ports.Audit`."""
+        with self._lock:
+            return [self._books.holds[hold_id] for hold_id in ids if hold_id in self._books.holds]
 
-    accounts: dict[str, Account] = field(default_factory=dict)
-    holds: dict[str, Hold] = field(default_factory=dict)
-    live: set[str] = field(default_factory=set)
-    grants: dict[str, int] = field(default_factory=dict)
-    leases: dict[str, float] = field(default_factory=dict)
-    entries: dict[str, list[Entry]] = field(default_factory=dict)
+    async def seals(self, account: str, after: int = 0, most: int = 1000) -> list[Seal]:
+        """See :class:`hpp_middleware.ports.Audit`."""
+        with self._lock:
+            found = self._books.seals.get(account, {})
+            return [found[seq] for seq in sorted(found) if seq > after][:most]
 
-    def account(self, account_id: str) -> Account | None:
-        """One account."""
-        return self.accounts.get(account_id)
-
-    def hold(self, hold_id: str) -> Hold | None:
-        """One hold."""
-        return self.holds.get(hold_id)
-
-    def granted(self, grant_id: str) -> int | None:
-        """The amount granted under an id."""
-        return self.grants.get(grant_id)
-
-    def lease(self, owner: str) -> float | None:
-        """When a worker's lease ends."""
-        return self.leases.get(owner)
-
-    def due(self, now: float) -> Iterable[Hold]:
-        """Live holds whose owner's lease or own deadline has run out."""
-        holds = (self.holds[hold_id] for hold_id in sorted(self.live))
-        return [hold for hold in holds if quota.is_due(hold, lease_until=self.lease(hold.owner), now=now)]
-
-    def put_account(self, account: Account) -> None:
-        """Write an account."""
-        self.accounts[account.id] = account
-
-    def put_hold(self, hold: Hold) -> None:
-        """Write a hold."""
-        self.holds[hold.id] = hold
-        if hold.state == "held":
-            self.live.add(hold.id)
-        else:
-            self.live.discard(hold.id)
-
-    def put_grant(self, grant: Grant, now: float) -> None:  # noqa: ARG002  # the port's signature
-        """Keep a grant."""
-        self.grants[grant.id] = grant.amount
-
-    def put_lease(self, owner: str, until: float) -> None:
-        """Extend a lease."""
-        self.leases[owner] = max(until, self.leases.get(owner, until))
-
-    def put_entry(self, entry: Entry) -> None:
-        """Append a ledger line."""
-        self.entries.setdefault(entry.account, []).append(entry)
+    async def add_seals(self, seals: Sequence[Seal]) -> None:
+        """See :class:`hpp_middleware.ports.Audit`."""
+        with self._lock:
+            for seal in seals:
+                there = self._books.seals.get(seal.account, {}).get(seal.seq)
+                if there is not None and there.mac != seal.mac:
+                    raise StoreError("Another seal stands there already.")
+            for seal in seals:
+                self._books.seals.setdefault(seal.account, {}).setdefault(seal.seq, seal)

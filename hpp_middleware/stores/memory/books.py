@@ -1,0 +1,130 @@
+"""The books of a store that lives in memory, or in a file of your own: dicts, as one struct that msgspec can encode."""
+
+from collections.abc import Iterable
+
+from msgspec import Struct, field
+
+from hpp_middleware.core import quota
+from hpp_middleware.types.operations import Grant
+from hpp_middleware.types.quota import Account, Claimed, Entry, Hold, Seal, Statement
+
+__all__ = ["MemoryBooks"]
+
+
+class MemoryBooks(Struct):
+    """
+    Accounts, holds and ledger; see :class:`hpp_middleware.stores.books.Books`.
+
+    Attributes:
+        live: The holds that the sweep looks at.
+        resolved: When the others were resolved, the oldest first.
+        keeping: The claims with an answer, by account.
+    """
+
+    accounts: dict[str, Account] = field(default_factory=dict)
+    holds: dict[str, Hold] = field(default_factory=dict)
+    live: set[str] = field(default_factory=set)
+    resolved: dict[str, float] = field(default_factory=dict)
+    grants: dict[str, Grant] = field(default_factory=dict)
+    leases: dict[str, float] = field(default_factory=dict)
+    entries: dict[str, list[Entry]] = field(default_factory=dict)
+    claims: dict[str, Claimed] = field(default_factory=dict)
+    keeping: dict[str, set[str]] = field(default_factory=dict)
+    seals: dict[str, dict[int, Seal]] = field(default_factory=dict)
+
+    def account(self, account_id: str) -> Account | None:
+        """One account."""
+        return self.accounts.get(account_id)
+
+    def hold(self, hold_id: str) -> Hold | None:
+        """One hold."""
+        return self.holds.get(hold_id)
+
+    def granted(self, grant_id: str) -> int | None:
+        """The amount granted under an id."""
+        grant = self.grants.get(grant_id)
+        return grant.amount if grant is not None else None
+
+    def lease(self, owner: str) -> float | None:
+        """When a worker's lease ends."""
+        return self.leases.get(owner)
+
+    def due(self, now: float) -> Iterable[Hold]:
+        """Live holds whose owner's lease or own deadline has run out."""
+        holds = (self.holds[hold_id] for hold_id in sorted(self.live))
+        return [hold for hold in holds if quota.is_due(hold, lease_until=self.lease(hold.owner), now=now)]
+
+    def claim(self, key: str) -> Claimed | None:
+        """One idempotency claim."""
+        return self.claims.get(key)
+
+    def kept_bytes(self, account_id: str, now: float) -> int:
+        """How long the answers are that an account has kept."""
+        claims = [self.claims[key] for key in self.keeping.get(account_id, ())]
+        return sum(len(claim.kept or b"") for claim in claims if claim.expires > now)
+
+    def put_account(self, account: Account) -> None:
+        """Write an account."""
+        self.accounts[account.id] = account
+
+    def put_hold(self, hold: Hold) -> None:
+        """Write a hold."""
+        self.holds[hold.id] = hold
+        if hold.state == "held":
+            self.live.add(hold.id)
+            return
+        self.live.discard(hold.id)
+        self.resolved.pop(hold.id, None)  # so that a corrected one is the newest again
+        self.resolved[hold.id] = hold.resolved or 0.0
+
+    def put_grant(self, grant: Grant, now: float) -> None:  # noqa: ARG002  # the port's signature
+        """Keep a grant."""
+        self.grants[grant.id] = grant
+
+    def put_lease(self, owner: str, until: float) -> None:
+        """Extend a lease."""
+        self.leases[owner] = max(until, self.leases.get(owner, until))
+
+    def put_entry(self, entry: Entry) -> None:
+        """Append a ledger line."""
+        self.entries.setdefault(entry.account, []).append(entry)
+
+    def put_claim(self, claimed: Claimed) -> None:
+        """Write a claim."""
+        self._drop_claim(claimed.key)
+        self.claims[claimed.key] = claimed
+        if claimed.kept is not None:
+            self.keeping.setdefault(claimed.account, set()).add(claimed.key)
+
+    def prune(self, now: float, before: float, most: int) -> None:
+        """Forget what is long over."""
+        for hold_id, resolved in list(self.resolved.items())[:most]:
+            if resolved >= before:
+                break
+            del self.resolved[hold_id], self.holds[hold_id]
+        owners = {self.holds[hold_id].owner for hold_id in self.live}
+        for owner, until in list(self.leases.items()):
+            if until < before and owner not in owners:
+                del self.leases[owner]
+        for key, claim in list(self.claims.items())[:most]:
+            if claim.expires <= now and claim.hold not in self.live:
+                self._drop_claim(key)
+
+    def statement(self, account_id: str) -> Statement:
+        """What an auditor compares."""
+        lines = self.entries.get(account_id, ())
+        live = [self.holds[hold_id] for hold_id in self.live]
+        return Statement(
+            account=self.account(account_id) or Account(id=account_id),
+            granted=sum(grant.amount for grant in self.grants.values() if grant.account == account_id),
+            held=sum(hold.amount for hold in live if account_id in hold.accounts),
+            charged=sum(entry.amount for entry in lines),
+            lines=len(lines),
+            seq=max((entry.seq for entry in lines), default=0),
+            resolutions=sum(entry.line == "resolution" for entry in lines),
+        )
+
+    def _drop_claim(self, key: str) -> None:
+        claim = self.claims.pop(key, None)
+        if claim is not None:
+            self.keeping.get(claim.account, set()).discard(key)
