@@ -1,13 +1,16 @@
 """
 Idempotency keys: who has one, and what a repeat of its request is told.
 
-A claim is placed with its hold and dies with it: where the hold was released, or its owner died, the key is free again.
+A claim is placed with its hold and dies with it: where the hold was released, where its owner died,
+or where the request failed and cost nothing, the key is free again.
 """
 
-from hpp_middleware.types.operations import Claim, Kept, Reserve, Result
+import msgspec
+
+from hpp_middleware.types.operations import Claim, Reserve, Result, Settle
 from hpp_middleware.types.quota import Claimed, Hold
 
-__all__ = ["answer", "claimed", "is_live", "keep"]
+__all__ = ["after", "answer", "claimed", "is_live"]
 
 
 def is_live(found: Claimed, hold: Hold | None, *, now: float) -> bool:
@@ -49,14 +52,24 @@ def claimed(claim: Claim, hold: Hold, *, now: float) -> Claimed:
     )
 
 
-def keep(kept: Kept, found: Claimed | None, hold: Hold, *, stored: int) -> bool:
+def after(operation: Settle, found: Claimed | None, hold: Hold, *, stored: int, now: float) -> Claimed | None:
     """
-    Whether an answer is kept.
+    A claim as it is to be written when its hold is charged; None where it stays as it is.
+
+    A request that failed and cost nothing frees its key, so that it can be tried again; any other is never run again.
 
     Args:
-        kept: The answer.
-        found: The claim that its hold was placed with.
-        hold: The hold.
-        stored: How many bytes the account has kept already.
+        operation: What charges the hold.
+        found: The claim that is kept under the hold's key.
+        hold: The hold, charged.
+        stored: How many bytes of answers the account has kept already.
+        now: By the store's clock.
     """
-    return found is not None and found.hold == hold.id and found.kept is None and stored + len(kept.body) <= kept.most
+    if found is None or found.hold != hold.id:
+        return None  # the key was claimed anew meanwhile
+    if operation.report.outcome == "failed" and operation.amount == 0:
+        return msgspec.structs.replace(found, expires=now)
+    kept = operation.kept
+    if kept is None or stored + len(kept.body) > kept.most:
+        return None
+    return msgspec.structs.replace(found, kept=kept.body)

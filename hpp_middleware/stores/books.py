@@ -8,8 +8,6 @@ The store supplies rows (:class:`Books`), one operation at a time and inside its
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-import msgspec
-
 from hpp_middleware.core import claims, quota
 from hpp_middleware.types.operations import (
     Checkpoint,
@@ -143,11 +141,12 @@ def _reserve(books: Books, operation: Reserve, now: float) -> Result:
 def _settle(books: Books, operation: Settle, now: float) -> Result:
     hold = books.hold(operation.id)
     change = quota.settle(operation, _accounts(books, hold), hold, now=now)
-    if change.hold is not None and change.hold.claim is not None and operation.kept is not None:
+    if change.hold is not None and change.hold.claim is not None:
         found = books.claim(change.hold.claim)
-        stored = books.kept_bytes(change.hold.accounts[0], now)
-        if found is not None and claims.keep(operation.kept, found, change.hold, stored=stored):
-            books.put_claim(msgspec.structs.replace(found, kept=operation.kept.body))
+        stored = books.kept_bytes(change.hold.accounts[0], now) if operation.kept is not None else 0
+        after = claims.after(operation, found, change.hold, stored=stored, now=now)
+        if after is not None:
+            books.put_claim(after)
     return _write(books, change)
 
 

@@ -5,8 +5,8 @@ import pytest
 from test_quota import NOW, hold_in, reserving
 
 from hpp_middleware.core import claims
-from hpp_middleware.types.operations import Claim, Kept
-from hpp_middleware.types.quota import Claimed
+from hpp_middleware.types.operations import Claim, Kept, Settle
+from hpp_middleware.types.quota import Claimed, Outcome, Report
 
 CLAIM = Claim(key="k", fingerprint="f", ttl_s=100.0)
 LATER = reserving(id="later", claim=CLAIM)
@@ -63,17 +63,36 @@ def test_a_claim_is_the_payers_and_lasts_for_its_time() -> None:
 @pytest.mark.parametrize(
     ("claim", "stored", "kept"),
     [
-        (found(kept=None), 0, True),
-        (found(kept=None), 4, True),
-        (found(kept=None), 5, False),  # past the bound of the account
-        (found(kept=None, hold="another"), 0, False),  # the key was claimed anew meanwhile
-        (found(), 0, False),
-        (None, 0, False),
+        (found(kept=None), 0, b"answer"),
+        (found(kept=None), 4, b"answer"),
+        (found(kept=None), 5, None),  # past the bound of the account
+        (found(kept=None, hold="another"), 0, None),  # the key was claimed anew meanwhile
+        (None, 0, None),
     ],
 )
 def test_an_answer_is_kept_within_the_bound_and_with_its_own_claim(
-    claim: Claimed | None, stored: int, kept: bool  # noqa: FBT001
+    claim: Claimed | None, stored: int, kept: bytes | None
 ) -> None:
     _, hold = hold_in("settled")
     assert hold is not None
-    assert claims.keep(Kept(body=b"answer", most=10), claim, hold, stored=stored) is kept
+    settle = Settle(id="h", amount=25, report=Report(outcome="completed"), kept=Kept(body=b"answer", most=10))
+    after = claims.after(settle, claim, hold, stored=stored, now=NOW)
+    assert after == (None if kept is None else found(kept=kept))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "amount", "free"),
+    [("failed", 0, True), ("failed", 1, False), ("completed", 0, False), ("abandoned", 5, False)],
+)
+def test_a_request_that_failed_and_cost_nothing_frees_its_key(
+    outcome: Outcome,
+    amount: int,
+    free: bool,  # noqa: FBT001
+) -> None:
+    _, hold = hold_in("settled")
+    assert hold is not None
+    settle = Settle(id="h", amount=amount, report=Report(outcome=outcome))
+    after = claims.after(settle, found(kept=None), hold, stored=0, now=NOW)
+    assert (after is not None) is free
+    if after is not None:
+        assert not claims.is_live(after, hold, now=NOW)

@@ -12,8 +12,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from hpp_middleware import MemoryStore, SQLiteStore
 from hpp_middleware.core.quota import MAX_NANO
-from hpp_middleware.testing.stores.bench import Bench, Clock, reserve, settle
-from hpp_middleware.types.operations import Declare, Grant, Operation, Release, Renew, Settle, Sweep
+from hpp_middleware.testing.stores.bench import Bench, Clock, reserve, resize, settle
+from hpp_middleware.types.operations import (
+    Checkpoint,
+    Claim,
+    Declare,
+    Grant,
+    Kept,
+    Operation,
+    Release,
+    Renew,
+    Settle,
+    Sweep,
+)
 
 T = TypeVar("T")
 
@@ -27,9 +38,20 @@ ACCOUNTS = st.sampled_from(["alice", "bob", "team"])
 AMOUNTS = st.one_of(st.integers(0, 300), st.sampled_from([-1, 100, MAX_NANO, MAX_NANO + 1, 2**64]))
 TTLS = st.sampled_from([10.0, 60.0, 300.0])
 
+CLAIMS = st.one_of(
+    st.none(),
+    st.builds(
+        lambda key, fingerprint, ttl_s: Claim(key=key, fingerprint=fingerprint, ttl_s=ttl_s),
+        st.sampled_from(["key-1", "key-2"]),
+        st.sampled_from(["asked", "asked", "asked otherwise"]),
+        st.sampled_from([8.0, 500.0]),
+    ),
+)
+ANSWERS = st.one_of(st.none(), st.builds(lambda body: Kept(body=body, most=20), st.binary(max_size=15)))
+
 RESERVES = st.builds(
-    lambda hold, want, accounts, floor, owner, ttl_s, orphan: reserve(
-        hold, want, *accounts, floor=min(want, floor), owner=owner, ttl_s=ttl_s, orphan=orphan
+    lambda hold, want, accounts, floor, owner, ttl_s, orphan, claim: reserve(
+        hold, want, *accounts, floor=min(want, floor), owner=owner, ttl_s=ttl_s, orphan=orphan, claim=claim
     ),
     HOLDS,
     AMOUNTS,
@@ -38,8 +60,17 @@ RESERVES = st.builds(
     OWNERS,
     TTLS,
     st.integers(-5, 150),
+    CLAIMS,
 )
-SETTLES = st.builds(settle, HOLDS, AMOUNTS)
+RESIZES = st.builds(
+    lambda hold, amount, attempt, orphan: resize(hold, amount, attempt=attempt, orphan=orphan),
+    HOLDS,
+    AMOUNTS,
+    st.integers(0, 3),
+    st.integers(-5, 400),
+)
+CHECKPOINTS = st.builds(lambda hold, orphan: Checkpoint(id=hold, orphan_amount=orphan), HOLDS, st.integers(-5, 400))
+SETTLES = st.builds(settle, HOLDS, AMOUNTS, ANSWERS)
 RELEASES = st.builds(lambda hold: Release(id=hold), HOLDS)
 GRANTS = st.builds(
     lambda number, account, amount, expect: Grant(id=f"grant-{number}", account=account, amount=amount, expect=expect),
@@ -51,7 +82,9 @@ GRANTS = st.builds(
 DECLARES = st.builds(lambda account, quota: Declare(account=account, quota=quota), ACCOUNTS, AMOUNTS)
 RENEWS = st.builds(lambda owner, ttl_s: Renew(owner=owner, ttl_s=ttl_s), OWNERS, TTLS)
 SWEEPS = st.just(Sweep())
-OPERATIONS: st.SearchStrategy[Operation] = st.one_of(RESERVES, SETTLES, RELEASES, GRANTS, DECLARES, RENEWS, SWEEPS)
+OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
+    RESERVES, RESIZES, CHECKPOINTS, SETTLES, RELEASES, GRANTS, DECLARES, RENEWS, SWEEPS
+)
 
 
 class Programs(RuleBasedStateMachine):
@@ -104,6 +137,31 @@ class Programs(RuleBasedStateMachine):
         self.clock.now += slept
         self._apply(Sweep())
 
+    @rule(operation=st.one_of(RESIZES, CHECKPOINTS))
+    def change_the_hold(self, operation: Operation) -> None:
+        self._apply(operation)
+
+    @rule(want=st.integers(20, 60), amount=st.integers(0, 200), orphan=st.integers(0, 200), late=st.booleans())
+    def try_a_dearer_model(self, want: int, amount: int, orphan: int, late: bool) -> None:  # noqa: FBT001
+        """A hold that is resized, raised, and settled or left to the sweeper."""
+        hold = self._name()
+        self._apply(Renew(owner="worker", ttl_s=60), reserve(hold, want, orphan=5))
+        self._apply(resize(hold, amount, orphan=7), Checkpoint(id=hold, orphan_amount=orphan))
+        if late:
+            self.clock.now += 600
+            self._apply(Sweep())
+        self._apply(settle(hold, amount))
+
+    @rule(claim=CLAIMS, body=ANSWERS, leaves=st.booleans())
+    def ask_twice_under_one_key(self, claim: Claim | None, body: Kept | None, leaves: bool) -> None:  # noqa: FBT001
+        """A keyed request, its repeat while it runs, and its repeat when it is done or given back."""
+        hold = self._name()
+        self._apply(
+            Renew(owner="worker", ttl_s=60), reserve(hold, 10, claim=claim), reserve(f"{hold}-b", 10, claim=claim)
+        )
+        self._apply(Release(id=hold) if leaves else settle(hold, 5, body))
+        self._apply(reserve(f"{hold}-c", 10, claim=claim))
+
     @rule(operation=st.one_of(SETTLES, RELEASES))
     def resolve(self, operation: Operation) -> None:
         self._apply(operation)
@@ -125,7 +183,7 @@ class Programs(RuleBasedStateMachine):
         """As after a reply that was lost; in one batch, so that no time passes."""
         self._apply(operation, operation)
 
-    @rule(seconds=st.sampled_from([1, 9, 10, 61, 301]))
+    @rule(seconds=st.sampled_from([1, 9, 10, 61, 301, 700_000]))
     def let_time_pass(self, seconds: int) -> None:
         self.clock.now += seconds
 
@@ -151,6 +209,12 @@ class Programs(RuleBasedStateMachine):
             lines = self._run(self.memory.store.lines(account))
             assert lines == self.memory.lines.get(account, [])
             assert self._run(self.sqlite.store.lines(account)) == lines
+            assert self._run(self.sqlite.store.statement(account)) == self._run(self.memory.store.statement(account))
+        names = [
+            *(f"hold-{number}" for number in range(1, 5)),
+            *(f"own-{number}" for number in range(1, self.number + 1)),
+        ]
+        assert self._run(self.sqlite.store.holds(names)) == self._run(self.memory.store.holds(names))
 
     def _opened(self) -> SQLiteStore:
         store = SQLiteStore(Path(self.folder.name) / "hpp.db", clock=self.clock)

@@ -3,7 +3,8 @@
 from hpp_middleware.core.quota import KEEP_RESOLVED_S
 from hpp_middleware.ports import QuotaStore
 from hpp_middleware.testing.stores.bench import LEASE_S, Bench, Promise, promise, reserve, settle
-from hpp_middleware.types.operations import Claim, Kept, Release, Renew, Sweep
+from hpp_middleware.types.operations import Claim, Kept, Release, Renew, Settle, Sweep
+from hpp_middleware.types.quota import Report
 
 __all__ = ["PROMISES"]
 
@@ -70,6 +71,17 @@ async def a_released_hold_frees_its_key(bench: Bench[QuotaStore]) -> None:
     other = Claim(key="key", fingerprint="asked otherwise", ttl_s=3600)
     assert (await bench.one(reserve("again", 100, claim=other))).status == "done", "nothing was forwarded under it"
     assert (await bench.one(reserve("third", 100, claim=other))).hold == "again", "and it is the next one's"
+
+
+@promise
+async def a_failure_that_cost_nothing_frees_its_key(bench: Bench[QuotaStore]) -> None:
+    await bench.start(QUOTA)
+    for number, (amount, status) in enumerate(((0, "done"), (5, "finished"))):
+        claim = Claim(key=f"key-{number}", fingerprint="asked", ttl_s=3600)
+        await bench.one(reserve(f"hold-{number}", 100, claim=claim))
+        await bench.one(Settle(id=f"hold-{number}", amount=amount, report=Report(outcome="failed")))
+        again = await bench.one(reserve(f"again-{number}", 100, claim=claim))
+        assert again.status == status, "what failed for nothing can be tried again, what was charged cannot"
 
 
 @promise
@@ -144,6 +156,7 @@ PROMISES: tuple[Promise, ...] = (
     another_request_under_the_same_key_is_told_so,
     a_refused_reserve_claims_nothing,
     a_released_hold_frees_its_key,
+    a_failure_that_cost_nothing_frees_its_key,
     a_claim_dies_with_its_owner,
     an_answer_is_kept_for_its_time,
     an_account_keeps_so_many_bytes,
