@@ -41,7 +41,8 @@ class Credential(Struct, frozen=True, kw_only=True):
         consumer: Who is charged.
         created: Seconds since the epoch.
         expires: Seconds since the epoch from which the key is refused, or None.
-        revoked: Seconds since the epoch at which it was revoked, or None.
+        revoked: Seconds since the epoch from which it is revoked, or None; ahead of now while a grace runs.
+        pepper: The id of the pepper that the digest was made with; empty where it was not noted.
     """
 
     digest: bytes
@@ -50,3 +51,4 @@ class Credential(Struct, frozen=True, kw_only=True):
     created: float = 0.0
     expires: float | None = None
     revoked: float | None = None
+    pepper: str = ""

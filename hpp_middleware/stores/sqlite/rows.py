@@ -11,7 +11,16 @@ from hpp_middleware.types.consumer import Consumer, Credential
 from hpp_middleware.types.operations import Grant
 from hpp_middleware.types.quota import Account, Claimed, Draft, Entry, Hold
 
-__all__ = ["HOLD", "SQLiteBooks", "as_json", "credential_from", "credential_row", "entry_from", "hold_from"]
+__all__ = [
+    "CREDENTIAL",
+    "HOLD",
+    "SQLiteBooks",
+    "as_json",
+    "credential_from",
+    "credential_row",
+    "entry_from",
+    "hold_from",
+]
 
 _encode = msgspec.json.Encoder().encode
 _entry = msgspec.json.Decoder(Entry)
@@ -21,6 +30,7 @@ _consumer = msgspec.json.Decoder(Consumer)
 
 _ACCOUNT = "id, quota, settled, held, declared, seq, requests, tokens"
 HOLD = "id, accounts, amount, want, state, owner, deadline, orphan_amount, charged, draft, attempt, claim, resolved"
+CREDENTIAL = "digest, id, consumer, created, expires, revoked, pepper"
 
 
 class SQLiteBooks:
@@ -169,12 +179,13 @@ def credential_row(credential: Credential) -> tuple[Any, ...]:
         credential.created,
         credential.expires,
         credential.revoked,
+        credential.pepper,
     )
 
 
 def credential_from(row: tuple[Any, ...]) -> Credential:
     """A credential from its row."""
-    digest, key_id, consumer, created, expires, revoked = row
+    digest, key_id, consumer, created, expires, revoked, pepper = row
     return Credential(
         digest=digest,
         id=key_id,
@@ -182,6 +193,7 @@ def credential_from(row: tuple[Any, ...]) -> Credential:
         created=created,
         expires=expires,
         revoked=revoked,
+        pepper=pepper,
     )
 
 

@@ -15,7 +15,8 @@ from hpp_middleware.core import quota
 from hpp_middleware.stores import pepper
 from hpp_middleware.stores.books import carry_out
 from hpp_middleware.stores.sqlite import audit, schema
-from hpp_middleware.stores.sqlite.rows import SQLiteBooks, credential_from, credential_row, entry_from
+from hpp_middleware.stores.sqlite.rows import CREDENTIAL, SQLiteBooks, credential_from, credential_row, entry_from
+from hpp_middleware.stores.sqlite.turn import Turn
 from hpp_middleware.stores.sqlite.writer import Writer
 from hpp_middleware.types.consumer import Credential
 from hpp_middleware.types.operations import Grant, Operation, Result
@@ -37,7 +38,7 @@ class SQLiteStore:
     def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.time, busy_s: float = 10.0) -> None:
         self.path = Path(path)
         self._clock = clock
-        self._writer = Writer(lambda: schema.connect(self.path, busy_s=busy_s))
+        self._writer = Writer(lambda: schema.connect(self.path, busy_s=busy_s), Turn(self.path, busy_s=busy_s))
 
     async def open(self) -> None:
         """
@@ -93,7 +94,7 @@ class SQLiteStore:
 
     async def find(self, digest: bytes) -> Credential | None:
         """See :class:`hpp_middleware.ports.CredentialStore`."""
-        sql = "SELECT digest, id, consumer, created, expires, revoked FROM credential WHERE digest = ?"
+        sql = f"SELECT {CREDENTIAL} FROM credential WHERE digest = ?"  # noqa: S608  # constant
 
         def work(connection: sqlite3.Connection) -> Credential | None:
             row = connection.execute(sql, (digest,)).fetchone()
@@ -103,7 +104,7 @@ class SQLiteStore:
 
     async def add(self, credential: Credential) -> None:
         """See :class:`hpp_middleware.ports.CredentialStore`."""
-        sql = "INSERT OR REPLACE INTO credential (digest, id, consumer, created, expires, revoked) VALUES (?,?,?,?,?,?)"
+        sql = f"INSERT OR REPLACE INTO credential ({CREDENTIAL}) VALUES (?,?,?,?,?,?,?)"  # noqa: S608  # constant
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(sql, credential_row(credential))
@@ -112,7 +113,7 @@ class SQLiteStore:
 
     async def revoke(self, key_id: str, at: float) -> bool:
         """See :class:`hpp_middleware.ports.CredentialStore`."""
-        sql = "UPDATE credential SET revoked = ? WHERE id = ?"
+        sql = "UPDATE credential SET revoked = min(?1, ifnull(revoked, ?1)) WHERE id = ?2"
 
         def work(connection: sqlite3.Connection) -> bool:
             return connection.execute(sql, (at, key_id)).rowcount > 0
@@ -121,12 +122,29 @@ class SQLiteStore:
 
     async def credentials(self) -> list[Credential]:
         """See :class:`hpp_middleware.ports.CredentialStore`."""
-        sql = "SELECT digest, id, consumer, created, expires, revoked FROM credential ORDER BY created, id"
+        sql = f"SELECT {CREDENTIAL} FROM credential ORDER BY created, id"  # noqa: S608  # constant
 
         def work(connection: sqlite3.Connection) -> list[Credential]:
             return [credential_from(row) for row in connection.execute(sql)]
 
         return await self._writer.run(work, writes=False)
+
+    async def epoch(self) -> int:
+        """See :class:`hpp_middleware.ports.CredentialEpoch`."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            return int(connection.execute("SELECT epoch FROM credential_epoch").fetchone()[0])
+
+        return await self._writer.run(work, writes=False)
+
+    async def rehash(self, digest: bytes, to: bytes, pepper: str) -> bool:
+        """See :class:`hpp_middleware.ports.CredentialRehash`."""
+        sql = "UPDATE credential SET digest = ?, pepper = ? WHERE digest = ?"
+
+        def work(connection: sqlite3.Connection) -> bool:
+            return connection.execute(sql, (to, pepper, digest)).rowcount > 0
+
+        return await self._writer.run(work)
 
     async def accounts(self, after: str = "", most: int = 1000) -> list[str]:
         """See :class:`hpp_middleware.ports.Audit`."""

@@ -16,6 +16,7 @@ import anyio
 from anyio.lowlevel import EventLoopToken, current_token
 
 from hpp_middleware.errors import StoreError
+from hpp_middleware.stores.sqlite.turn import Turn
 
 __all__ = ["Writer"]
 
@@ -44,10 +45,12 @@ class Writer:
 
     Args:
         connect: Opens the connection; called in the thread.
+        turn: Whose turn it is, among all that write this file.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], turn: Turn) -> None:
         self._connect = connect
+        self._turn = turn
         self._thread: threading.Thread | None = None
         self._jobs: _Jobs = queue.SimpleQueue()  # each thread has its own: none can take another's closing job
         self._lock = threading.Lock()
@@ -103,39 +106,58 @@ class Writer:
 
     def _run(self, waiting: _Jobs) -> None:
         connection: sqlite3.Connection | None = None
-        while True:
+        closing = False
+        while not closing:
             jobs = _take(waiting)
-            works = [job for job in jobs if job.work is not None]
             try:
-                connection = connection or self._connect()
-                if works:
-                    _commit(connection, works)
+                connection = connection or self._open()
+                self._carry_out(connection, jobs, waiting)
             except BaseException as error:  # noqa: BLE001  # the thread must outlive any failure, and tell it
-                for job in works:
+                for job in jobs:
                     job.error = error
                 _give_up(connection)
                 connection = None
-            closing = len(works) < len(jobs)
+            closing = jobs[-1].work is None
             if closing and connection is not None:
                 connection.close()
-            _wake(jobs)
             if closing:
-                return
+                self._turn.close()
+            _wake(jobs)
+
+    def _open(self) -> sqlite3.Connection:
+        self._turn.open()
+        return self._connect()
+
+    def _carry_out(self, connection: sqlite3.Connection, jobs: "list[_Job[Any]]", waiting: _Jobs) -> None:
+        """Commit what waits together, and what came while it waited for its turn."""
+        if not any(job.writes for job in jobs if job.work is not None):
+            connection.execute("BEGIN")
+            _commit(connection, jobs)
+            return
+        try:
+            self._turn.begin(connection)
+            _take_more(waiting, jobs)
+            _commit(connection, jobs)
+        finally:
+            self._turn.end()
 
 
-def _take(waiting: _Jobs) -> list[_Job[Any]]:
-    """All that waits, up to the closing job."""
+def _take(waiting: _Jobs) -> "list[_Job[Any]]":
+    """All that waits, up to the closing job; at least one."""
     jobs = [waiting.get()]
+    _take_more(waiting, jobs)
+    return jobs
+
+
+def _take_more(waiting: _Jobs, jobs: "list[_Job[Any]]") -> None:
     while jobs[-1].work is not None and len(jobs) < MOST_TOGETHER:
         try:
             jobs.append(waiting.get_nowait())
         except queue.Empty:
-            break
-    return jobs
+            return
 
 
-def _commit(connection: sqlite3.Connection, jobs: list[_Job[Any]]) -> None:
-    connection.execute("BEGIN IMMEDIATE" if any(job.writes for job in jobs) else "BEGIN")
+def _commit(connection: sqlite3.Connection, jobs: "list[_Job[Any]]") -> None:
     for job in jobs:
         if job.work is None:
             continue
