@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Iterator
 
+import databases
 import llama as llama_server
 import pytest
 from background import BackgroundUpstream, running_upstream
@@ -35,3 +36,30 @@ def background_upstream() -> Iterator[BackgroundUpstream]:
     """A fault-injecting provider in a thread of its own."""
     with running_upstream() as upstream:
         yield upstream
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The DSN of a real PostgreSQL; HPP_TEST_POSTGRES_DSN names another one."""
+    with databases.postgres(tmp_path_factory.mktemp("postgres")) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def postgres_dsn(postgres_server: str) -> Iterator[str]:
+    """The DSN of an empty database of the test's own."""
+    with databases.fresh_database(postgres_server) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real Valkey; HPP_TEST_REDIS_URL names another one."""
+    with databases.valkey(tmp_path_factory.mktemp("valkey")) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """The URL of an empty Redis database."""
+    return databases.emptied(redis_server)
