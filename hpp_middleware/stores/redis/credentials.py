@@ -1,0 +1,75 @@
+"""
+Credentials as JSON by their digest, and the digests by id; all in the first shard.
+
+What changes one is made from it here and written only if it is still the same there.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from hpp_middleware.stores.redis.keys import Key
+from hpp_middleware.stores.redis.server import Server
+from hpp_middleware.types.consumer import Credential
+
+__all__ = ["add", "everybody", "find", "rehash", "revoke"]
+
+_decode = msgspec.json.Decoder(Credential).decode
+_encode = msgspec.json.Encoder().encode
+
+
+async def find(server: Server, digest: bytes) -> Credential | None:
+    """The credential of a digest."""
+    found = await server.ask(0, "HGET", Key.CREDENTIALS, digest)
+    return _decode(found) if found is not None else None
+
+
+async def add(server: Server, credential: Credential) -> None:
+    """Keep one."""
+    await _write(server, credential, made_from=b"", before=b"", counts=True)
+
+
+async def everybody(server: Server) -> list[Credential]:
+    """All of them, oldest first."""
+    found = await server.ask(0, "HVALS", Key.CREDENTIALS)
+    return sorted(map(_decode, found), key=lambda credential: (credential.created, credential.id))
+
+
+async def revoke(server: Server, key_id: str, at: float) -> bool:
+    """Mark one as revoked; of several revocations the earliest stands."""
+
+    def revoked(credential: Credential) -> Credential:
+        earliest = at if credential.revoked is None else min(at, credential.revoked)
+        return msgspec.structs.replace(credential, revoked=earliest)
+
+    while (digest := await server.ask(0, "HGET", Key.DIGESTS, key_id)) is not None:
+        if await _change(server, digest, revoked, counts=True) is True:
+            return True
+    return False
+
+
+async def rehash(server: Server, digest: bytes, to: bytes, pepper: str) -> bool:
+    """Keep one under another digest."""
+
+    def moved(credential: Credential) -> Credential:
+        return msgspec.structs.replace(credential, digest=to, pepper=pepper)
+
+    while (done := await _change(server, digest, moved, counts=False)) is False:
+        pass
+    return done is True
+
+
+async def _change(
+    server: Server, digest: bytes, change: Callable[[Credential], Credential], *, counts: bool
+) -> bool | None:
+    """Whether one was changed; False where somebody was quicker, None where there is none."""
+    before = await server.ask(0, "HGET", Key.CREDENTIALS, digest)
+    if before is None:
+        return None
+    return await _write(server, change(_decode(before)), made_from=digest, before=before, counts=counts)
+
+
+async def _write(server: Server, credential: Credential, *, made_from: bytes, before: bytes, counts: bool) -> bool:
+    values = (credential.digest, _encode(credential), made_from, before, "1" if counts else "0")
+    reply = await server.one("credential", 0, credential.id, *values)
+    return bool(reply[1] == 1)

@@ -1,0 +1,93 @@
+"""
+A mover takes what the server wrote to a durable store, and a ledger reads both.
+
+Nothing runs by itself: call :meth:`Mover.move` when it suits, or start :meth:`Mover.run` in a task of your own.
+"""
+
+import asyncio
+import logging
+
+from hpp_middleware.errors import StoreError
+from hpp_middleware.ports import Archive, Ledger
+from hpp_middleware.stores.redis import moving
+from hpp_middleware.stores.redis.store import RedisStore
+from hpp_middleware.types.quota import Entry
+
+__all__ = ["MovedLedger", "Mover"]
+
+_logger = logging.getLogger("hpp_middleware")
+
+
+class Mover:
+    """
+    Moves ledger lines and grants into an archive; several may run at once.
+
+    Args:
+        store: Whence.
+        archive: Whereto: a SQLite or PostgreSQL store.
+        trim: Whether the server forgets the lines that were moved, so that it does not grow with the ledger; they are
+            then read through a :class:`MovedLedger`.
+    """
+
+    def __init__(self, store: RedisStore, archive: Archive, *, trim: bool = False) -> None:
+        self._store = store
+        self._archive = archive
+        self._trim = trim
+
+    async def move(self, most: int = 1000) -> int:
+        """
+        Move up to ``most`` lines and grants of each shard.
+
+        Returns:
+            How many were moved; 0 when nothing is left.
+        Raises:
+            StoreError: The server or the archive cannot be reached; nothing is lost.
+        """
+        return await moving.move(self._store.server, self._archive, most, trim=self._trim)
+
+    async def run(self, every_s: float = 1.0) -> None:
+        """Move for ever, and rest when nothing is left or somebody cannot be reached."""
+        while True:
+            try:
+                moved = await self.move()
+            except StoreError:
+                _logger.warning("The ledger cannot be moved at the moment; it is tried again.")
+                moved = 0
+            if not moved:
+                await asyncio.sleep(every_s)
+
+
+class MovedLedger:
+    """
+    A ledger whose older lines are in an archive.
+
+    Args:
+        store: Where lines are written.
+        archive: Where they are moved.
+    """
+
+    def __init__(self, store: RedisStore, archive: Ledger) -> None:
+        self._store = store
+        self._archive = archive
+
+    async def entries(self, account: str, hold: str) -> list[Entry]:
+        """See :class:`hpp_middleware.ports.Ledger`."""
+        here = await self._store.entries(account, hold)  # first: what is moved meanwhile is found in the archive
+        found = {entry.id: entry for entry in (*await self._archive.entries(account, hold), *here)}
+        return sorted(found.values(), key=lambda entry: entry.seq)
+
+    async def lines(self, account: str, after: int = 0, most: int = 1000) -> list[Entry]:
+        """See :class:`hpp_middleware.ports.Ledger`."""
+        found: list[Entry] = []
+        while len(found) < most:
+            left = most - len(found)
+            page = await self._archive.lines(account, after, left)
+            if not page:
+                page = await self._store.lines(account, after, left)
+                if not page or page[0].seq != after + 1:  # moved, and forgotten here, between the two
+                    page = await self._archive.lines(account, after, left)
+            if not page:
+                break
+            found += page
+            after = page[-1].seq
+        return found

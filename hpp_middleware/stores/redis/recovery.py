@@ -1,0 +1,102 @@
+"""
+When the server may have forgotten: its books are compared with the archive, fenced, and rebuilt from it.
+
+The archive is never ahead of a server that lost nothing. So where it is ahead, the server refuses everything, in every
+process, until somebody decides to rebuild it: the archive wins, and what it never got is lost.
+"""
+
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Protocol, runtime_checkable
+
+from hpp_middleware.errors import ConfigurationError, StoreError
+from hpp_middleware.ports import Archive
+from hpp_middleware.stores.redis import moving
+from hpp_middleware.stores.redis.keys import shard_of
+from hpp_middleware.stores.redis.server import BEHIND, Server
+
+__all__ = ["look_over", "rebuild"]
+
+_AT_ONCE = 1000
+
+_logger = logging.getLogger("hpp_middleware")
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """An archive that says whom it knows."""
+
+    async def accounts(self, after: str = "", most: int = 1000) -> list[str]:
+        """See :class:`hpp_middleware.ports.Audit`."""
+        ...
+
+
+async def look_over(server: Server, archive: Archive | None) -> None:
+    """
+    Compare every account with the archive; the server was opened, or is another one than before.
+
+    Raises:
+        StoreError: The server is behind, and fenced now; or it cannot be known.
+    """
+    if archive is None:
+        if server.known:
+            _logger.warning("The store's server was restarted or replaced: the last writes may be lost.")
+        return
+    while await moving.move(server, archive, _AT_ONCE) >= _AT_ONCE:
+        pass
+    async with aclosing(_listed(archive)) as names:
+        async for name in names:
+            if await _is_behind(server, archive, name):
+                await server.everywhere("note", "epoch", f"fenced:{server.epoch}")
+                raise StoreError(BEHIND)
+
+
+async def rebuild(server: Server, archive: Archive, accounts: Sequence[str] | None) -> int:
+    """
+    Make accounts anew from the archive: grants, charges and counts as it has them, nothing held, no lease.
+
+    Credentials, seals and the ids of grants stay where they are still there; what a configuration file declares comes
+    back with the next start. The sums of accounts that were no hold's first come from no ledger line, and are lost.
+    Every other process has to be restarted.
+
+    Raises:
+        StoreError: The server or the archive cannot be reached; what was begun is refused until it is repeated.
+        ConfigurationError: The archive cannot list its accounts.
+    """
+    return await server.inside(_rebuild(server, archive, accounts))
+
+
+async def _rebuild(server: Server, archive: Archive, accounts: Sequence[str] | None) -> int:
+    if accounts is None:
+        async with aclosing(_listed(archive)) as listed:
+            accounts = [name async for name in listed]
+    epoch = secrets.token_hex(16)
+    await server.begin_anew(f"rebuilding:{epoch}")
+    for name in accounts:
+        account = await archive.totals(name)
+        sums = (account.quota, account.settled, account.seq, account.requests, account.tokens)
+        await server.one("restore", shard_of(name, server.shards), name, *map(str, sums))
+    await server.name(epoch)
+    return len(accounts)
+
+
+async def _is_behind(server: Server, archive: Archive, name: str) -> bool:
+    before = await archive.totals(name)
+    _, seq, quota, declared, pending = await server.one("standing", shard_of(name, server.shards), name)
+    if int(seq) < before.seq:
+        return True
+    # Where all was moved, and nothing was meanwhile, both have the same; that shows a grant that was lost, too.
+    differs = (int(seq), int(quota) - int(declared)) != (before.seq, before.quota)
+    return differs and pending == 0 and await archive.totals(name) == before
+
+
+async def _listed(archive: Archive) -> AsyncGenerator[str]:
+    if not isinstance(archive, Listing):
+        raise ConfigurationError("The archive cannot list its accounts.")
+    after = ""
+    while page := await archive.accounts(after):
+        for name in page:
+            yield name
+        after = page[-1]

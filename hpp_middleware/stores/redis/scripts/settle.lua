@@ -1,0 +1,33 @@
+-- Swap a hold for what was used.
+-- ARGV: 3 id, 4 amount, 5 whether it is sane, 6 report, 7 tokens, 8 whether the request failed and cost nothing, 9 how
+-- many bytes of answers may be kept (empty for no answer), 10 the answer
+
+local id, amount = ARGV[3], tonumber(ARGV[4])
+local hold = read_hold(id)
+if not hold then return reply(id, 'unknown') end
+local before = integer(hold[CHARGED])
+if ARGV[5] ~= '1' then return reply(id, 'refused', before) end
+
+local after = ({ held = 'settled', expired = 'corrected' })[hold[STATE]]
+if not after then
+  if hold[STATE] ~= 'released' and before == ARGV[4] then return reply(id, 'done', before) end
+  return reply(id, 'conflict', before)
+end
+
+local lines = charge(id, hold, amount, after, ARGV[6], ARGV[7])
+if not lines then return reply(id, 'refused', before) end
+
+local key, payer = hold[CLAIM], hold[WHOSE][1]
+local packed = key ~= '' and redis.call('HGET', CLAIMS, key)
+local claim = packed and cmsgpack.unpack(packed)
+if claim and claim[BY] == id then
+  if ARGV[8] == '1' then
+    claim[EXPIRES] = NOW -- it can be tried again
+    redis.call('HSET', CLAIMS, key, cmsgpack.pack(claim))
+    redis.call('ZADD', CLAIMED, score(NOW), key)
+  elseif ARGV[9] ~= '' and kept_bytes(payer) + #ARGV[10] <= tonumber(ARGV[9]) then
+    redis.call('HSET', KEPT, key, ARGV[10])
+    redis.call('ZADD', KEEPING, 0, prefix(payer) .. key)
+  end
+end
+return reply(id, 'done', integer(amount), nil, lines)

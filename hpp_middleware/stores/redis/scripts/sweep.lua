@@ -1,0 +1,62 @@
+-- Expire the holds that are due, and forget what is long over; a bounded number of each.
+-- ARGV: 3 the report of an orphan, 4 how many, 5 how long what is over is remembered, in seconds
+
+local most, before = tonumber(ARGV[4]), NOW - tonumber(ARGV[5])
+local due, seen = {}, {}
+
+local function add(id)
+  if not seen[id] then
+    seen[id] = true
+    due[#due + 1] = id
+  end
+end
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', LIVE, '-inf', score(NOW), 'LIMIT', 0, most)) do add(id) end
+
+-- From owner to owner of a live hold, by jumping over what stands between.
+local from = '-'
+while true do
+  local first = redis.call('ZRANGEBYLEX', OWNED, from, '+', 'LIMIT', 0, 1)[1]
+  if not first then break end
+  local colon = first:find(':', 1, true)
+  local owner = first:sub(colon + 1, colon + tonumber(first:sub(1, colon - 1)))
+  local ends = redis.call('ZSCORE', LEASES, owner)
+  if not ends or tonumber(ends) <= NOW then
+    for _, id in ipairs(belonging(OWNED, owner, most)) do add(id) end
+  end
+  from = '(' .. prefix(owner) .. '\255'
+end
+
+-- By bytes: Lua's own comparison goes by the server's locale.
+local function sooner(one, other)
+  for place = 1, math.min(#one, #other) do
+    local a, b = one:byte(place), other:byte(place)
+    if a ~= b then return a < b end
+  end
+  return #one < #other
+end
+table.sort(due, sooner)
+
+local swept, all = 0, {}
+for place = 1, math.min(#due, most) do
+  local id = due[place]
+  local hold = read_hold(id)
+  local lines = hold and charge(id, hold, hold[ORPHAN], 'expired', ARGV[3], '0')
+  if lines then
+    swept = swept + 1
+    for _, text in ipairs(lines) do all[#all + 1] = text end
+  end
+end
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', RESOLVED, '-inf', '(' .. score(before), 'LIMIT', 0, most)) do
+  redis.call('HDEL', HOLDS, id)
+  redis.call('ZREM', RESOLVED, id)
+end
+for _, owner in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', '(' .. score(before), 'LIMIT', 0, most)) do
+  if #belonging(OWNED, owner, 1) == 0 then redis.call('ZREM', LEASES, owner) end
+end
+for _, key in ipairs(redis.call('ZRANGEBYSCORE', CLAIMED, '-inf', score(NOW), 'LIMIT', 0, most)) do
+  local packed = redis.call('HGET', CLAIMS, key)
+  if packed and not redis.call('ZSCORE', LIVE, cmsgpack.unpack(packed)[BY]) then drop_claim(key) end
+end
+return reply('', 'done', integer(swept), nil, all)
