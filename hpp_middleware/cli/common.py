@@ -14,7 +14,6 @@ from msgspec import Raw
 
 from hpp_middleware.accounts import Accounts
 from hpp_middleware.config import Settings, load
-from hpp_middleware.core import auth
 from hpp_middleware.core import price as pricing
 from hpp_middleware.errors import ConfigurationError
 
@@ -67,23 +66,22 @@ async def accounts(settings: Settings) -> AsyncIterator[Accounts]:
     The keys and accounts of a configuration's store.
 
     Raises:
-        ConfigurationError: The store lives in the router's own process.
+        ConfigurationError: A store lives in the router's own process.
         StoreError: It cannot be opened.
     """
-    if settings.database is None:
+    where = settings.places.in_memory
+    if where is not None:
         raise ConfigurationError(
-            "store.url: a memory store lives in the router's own process, where no other command can reach it; declare "
+            f"{where}: a memory store lives in the router's own process, where no other command can reach it; declare "
             "consumers and their keys under [consumers.NAME], or use a sqlite:/// store"
         )
-    store = settings.store()
-    await store.open()
-    try:
-        pepper = settings.pepper or store.pepper()
+    stores = settings.stores()
+    keys = stores.credentials or stores.store
+    async with stores.opened():
+        pepper = settings.pepper or keys.pepper()
         if pepper is None:
             raise ConfigurationError("keys.pepper: this store has none of its own; set HPP_PEPPER")
-        yield Accounts(store, store, auth.check_pepper(pepper))
-    finally:
-        await store.aclose()
+        yield Accounts(stores.store, keys, pepper, previous_pepper=settings.previous_pepper)
 
 
 def as_json(value: Any) -> None:

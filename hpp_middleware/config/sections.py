@@ -14,6 +14,7 @@ from hpp_middleware.config.values import (
     Dialect,
     HeaderName,
     Key,
+    Location,
     Name,
     Origin,
     Quota,
@@ -22,7 +23,8 @@ from hpp_middleware.config.values import (
     Secret,
     Word,
 )
-from hpp_middleware.types.provider import MissingUsage, OrphanPolicy
+from hpp_middleware.types.http import CostIn
+from hpp_middleware.types.provider import MissingUsage, OnDisconnect, OrphanPolicy
 
 __all__ = ["File", "ModelSection", "ProviderSection", "Section"]
 
@@ -44,7 +46,30 @@ class Section(BaseModel):
 class StoreSection(Section):
     """``[store]``: where accounts, keys and the ledger are kept."""
 
-    url: str = "sqlite:///hpp.db"
+    url: Location = Field(default="sqlite:///hpp.db", repr=False)
+
+
+class CredentialsSection(Section):
+    """``[credentials]``: where keys are kept, if not in the store."""
+
+    url: Location | None = Field(default=None, repr=False)
+
+
+class LedgerSection(Section):
+    """``[ledger]``: where a Redis store's lines are moved, and how they are sealed, so that altered ones are found."""
+
+    url: Location | None = Field(default=None, repr=False)
+    seal_key: str | None = Field(default=None, repr=False)
+    previous_seal_keys: list[str] = Field(default=[], repr=False)
+    heads: Word = "heads.jsonl"
+    seal_every_s: Seconds = 60.0
+
+
+class JournalSection(Section):
+    """``[journal]``: where settlements are kept that the store did not take."""
+
+    dir: Word | None = None
+    slots: int = Field(default=1024, ge=1, le=1024 * 1024)
 
 
 class TimeoutsSection(Section):
@@ -69,6 +94,9 @@ class ProviderSection(Section):
     bytes_per_token: Count | None = None
     cap_fields: list[Literal["max_tokens", "max_completion_tokens"]] | None = Field(default=None, min_length=1)
     include_usage: bool | None = None
+    on_disconnect: OnDisconnect | None = None
+    drain_s: Seconds | None = None
+    drain_bytes: Count | None = None
 
 
 class ModelSection(Section):
@@ -106,6 +134,7 @@ class KeysSection(Section):
     """``[keys]``: how keys are kept."""
 
     pepper: str = Field(default="env:HPP_PEPPER", repr=False)
+    previous_pepper: str = Field(default="env:HPP_PREVIOUS_PEPPER", repr=False)
 
 
 class ConsumerSection(Section):
@@ -133,6 +162,8 @@ class LimitsSection(Section):
     event_bytes: Count | None = None
     usage_wait_s: Seconds | None = None
     json_wait_s: Seconds | None = None
+    drain_slots: Count | None = None
+    consumer_drain_slots: Count | None = None
     read_wait_s: Seconds | None = None
 
 
@@ -143,6 +174,21 @@ class ServerSection(Section):
     port: int = Field(default=8000, ge=0, le=65535)
     cors_origins: list[Origin] = []
     public_models: bool = True
+
+
+class IdempotencySection(Section):
+    """``[idempotency]``: see :class:`hpp_middleware.types.replay.Idempotency`."""
+
+    keep: bool | None = None
+    ttl_s: Seconds | None = None
+    body_bytes: Count | None = None
+    account_bytes: Count | None = None
+
+
+class ResponsesSection(Section):
+    """``[responses]``: what answers say besides the upstream's words."""
+
+    cost: CostIn = "header"
 
 
 class BillingSection(Section):
@@ -156,6 +202,9 @@ class File(Section):
     """The whole file."""
 
     store: StoreSection = StoreSection()
+    credentials: CredentialsSection = CredentialsSection()
+    ledger: LedgerSection = LedgerSection()
+    journal: JournalSection = JournalSection()
     providers: dict[Word, ProviderSection] = {}
     models: dict[Word, ModelSection] = {}
     aliases: dict[Word, Word] = {}
@@ -164,4 +213,6 @@ class File(Section):
     consumers: dict[Name, ConsumerSection] = {}
     limits: LimitsSection = LimitsSection()
     server: ServerSection = ServerSection()
+    responses: ResponsesSection = ResponsesSection()
+    idempotency: IdempotencySection = IdempotencySection()
     billing: BillingSection = BillingSection()

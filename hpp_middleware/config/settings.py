@@ -6,22 +6,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpp_middleware.config.sections import ConsumerSection, File, ModelSection, ProviderSection
+from hpp_middleware.audit import Sealing
+from hpp_middleware.config.sealing import sealing
+from hpp_middleware.config.sections import ConsumerSection, File, KeysSection, ModelSection, ProviderSection
+from hpp_middleware.config.stores import Places, Stores
+from hpp_middleware.config.stores import places as places_of
 from hpp_middleware.config.values import Context, from_environment, key_path
 from hpp_middleware.core import auth
 from hpp_middleware.core.price import RATES
 from hpp_middleware.dialects import presets
 from hpp_middleware.errors import ConfigurationError
-from hpp_middleware.ports import Store
 from hpp_middleware.types.price import Price, Rates
 from hpp_middleware.types.provider import Declared, Limits, Model, Provider, Timeouts
+from hpp_middleware.types.replay import Idempotency
 
 if TYPE_CHECKING:
     from hpp_middleware.asgi.app import Gateway
 
 __all__ = ["Settings", "settle"]
 
-_SQLITE = "sqlite:///"
 _CAPABILITIES = (
     "name",
     "description",
@@ -42,53 +45,67 @@ class Settings:
 
     Attributes:
         file: The sections as they were written.
-        database: The SQLite file; None for the memory store.
+        places: Where accounts, keys and the ledger are kept.
         providers: The upstreams.
         models: The operator's own models.
         consumers: Who is declared in the file.
         pepper: The pepper that the file or the environment names; None for the store's own.
+        previous_pepper: The one before it; None outside a rotation.
         limits: Bounds on requests.
+        sealing: How the ledger is sealed; None where there is no key.
+        journal: The folder for settlements that the store did not take; ``auto`` for the one that the store names.
     """
 
     file: File
-    database: Path | None
+    places: Places = field(repr=False)
     providers: Mapping[str, Provider]
     models: Mapping[str, Model]
     consumers: Mapping[str, Declared] = field(repr=False)
     pepper: bytes | None = field(repr=False)
+    previous_pepper: bytes | None = field(repr=False)
     limits: Limits
+    sealing: Sealing | None = field(default=None, repr=False)
+    journal: Path | str = "auto"
 
-    def store(self) -> Store:
-        """The store, not yet opened."""
-        if self.database is None:
-            from hpp_middleware.stores.memory import MemoryStore
+    def stores(self) -> Stores:
+        """
+        The stores, not yet opened.
 
-            return MemoryStore()
-        from hpp_middleware.stores.sqlite import SQLiteStore
-
-        return SQLiteStore(self.database)
+        Raises:
+            ConfigurationError: A library is missing for one of them.
+        """
+        return self.places.stores()
 
     def gateway(self) -> "Gateway":
         """
         The gateway that serves, not yet opened.
 
         Raises:
-            ConfigurationError: A model or an alias names what is not there.
+            ConfigurationError: A model or an alias names what is not there, or a library is missing for a store.
         """
         from hpp_middleware.asgi.app import Gateway
         from hpp_middleware.observers.logging import LoggingObserver
 
+        stores = self.stores()
         return Gateway(
             providers=self.providers,
             models=self.models,
             aliases=self.file.aliases,
-            store=self.store(),
+            store=stores.store,
+            credentials=stores.credentials,
+            ledger=stores.ledger,
             consumers=self.consumers,
             pepper=self.pepper,
+            previous_pepper=self.previous_pepper,
             error_format=self.file.errors.format,
             missing_usage=self.file.billing.missing_usage,
             orphan=self.file.billing.orphan,
+            cost_in=self.file.responses.cost,
             limits=self.limits,
+            sealing=self.sealing,
+            journal=self.journal,
+            journal_slots=self.file.journal.slots,
+            idempotency=Idempotency(**self.file.idempotency.given()),
             public_models=self.file.server.public_models,
             cors_origins=tuple(self.file.server.cors_origins),
             observers=(LoggingObserver(),),
@@ -109,7 +126,7 @@ def settle(file: File, *, directory: Path, context: Context) -> Settings:
     problems: list[str] = []
     settings = Settings(
         file=file,
-        database=_database(file.store.url, directory, problems),
+        places=places_of(file, directory=directory, problems=problems),
         providers={
             name: provider
             for name, section in file.providers.items()
@@ -117,32 +134,18 @@ def settle(file: File, *, directory: Path, context: Context) -> Settings:
         },
         models={model_id: _model(model_id, section, problems) for model_id, section in file.models.items()},
         consumers={name: _consumer(section) for name, section in file.consumers.items()},
-        pepper=_pepper(file, context, problems),
+        pepper=_pepper("pepper", file.keys, context, problems),
+        previous_pepper=_pepper("previous_pepper", file.keys, context, problems),
         limits=Limits(**file.limits.given()),
+        sealing=sealing(file.ledger, directory=directory, context=context, problems=problems),
+        journal=_journal(file, directory, problems),
     )
     problems += _shared_keys(settings.consumers)
+    problems += _same_peppers(settings)
+    problems += _no_pepper(settings, problems)
     if problems:
         raise ConfigurationError("\n".join(problems))
     return settings
-
-
-def _database(url: str, directory: Path, problems: list[str]) -> Path | None:
-    if url == "memory:":
-        return None
-    rest = url.removeprefix(_SQLITE)
-    if rest == url or rest in {"", "/"} or ":memory:" in rest:
-        # Not repeated: the URL of another kind of store may hold a password.
-        problems.append(
-            'store.url: must be "sqlite:///FILE" (relative to this file), "sqlite:////FILE" (absolute) or "memory:"; '
-            "there is no other kind of store"
-        )
-        return None
-    path = directory / rest
-    if not path.parent.is_dir():
-        problems.append(f"store.url: there is no directory {path.parent}")
-    elif path.is_dir():
-        problems.append(f"store.url: {path} is a directory")
-    return path
 
 
 def _provider(name: str, section: ProviderSection, context: Context, problems: list[str]) -> Provider | None:
@@ -155,7 +158,9 @@ def _provider(name: str, section: ProviderSection, context: Context, problems: l
     if preset is None and section.base_url is None:
         problems.append(f"{where}.base_url: is missing, and {name!r} is no preset")
         return None
-    own = section.given("dialect", "bytes_per_token", "include_usage", "base_url")
+    own = section.given(
+        "dialect", "bytes_per_token", "include_usage", "base_url", "on_disconnect", "drain_s", "drain_bytes"
+    )
     if section.cap_fields is not None:
         own["cap_fields"] = tuple(section.cap_fields)
     settings: dict[str, Any] = {
@@ -202,6 +207,19 @@ def _consumer(section: ConsumerSection) -> Declared:
     return Declared(quota=section.quota, keys=keys, models=_tuple(section.models))
 
 
+def _journal(file: File, directory: Path, problems: list[str]) -> Path | str:
+    """Beside this file, where the store names no folder of its own."""
+    if file.journal.dir is None:
+        own = file.store.url.startswith(("sqlite:", "memory:"))
+        return "auto" if own else directory / "hpp-settle"
+    path = directory / file.journal.dir
+    if not path.parent.is_dir():
+        problems.append(f"journal.dir: there is no directory {path.parent}")
+    elif path.exists() and not path.is_dir():
+        problems.append(f"journal.dir: {path} is no directory")
+    return path
+
+
 def _shared_keys(consumers: Mapping[str, Declared]) -> list[str]:
     """A key that two consumers show would charge one for the other."""
     uses = Counter(key for declared in consumers.values() for key in declared.keys)
@@ -213,17 +231,44 @@ def _shared_keys(consumers: Mapping[str, Declared]) -> list[str]:
     ]
 
 
-def _pepper(file: File, context: Context, problems: list[str]) -> bytes | None:
-    chosen = file.keys.given("pepper")
-    if not chosen and not context.environment.get("HPP_PEPPER"):
-        return None
+def _pepper(name: str, keys: KeysSection, context: Context, problems: list[str]) -> bytes | None:
+    """A pepper that the file names, or that is in its usual variable; one that is set but empty was meant to be one."""
+    where = key_path("keys", name)
+    variable = f"HPP_{name.upper()}"
+    value = getattr(keys, name)
+    if not keys.given(name):
+        if variable not in context.environment:
+            return None
+        if not context.environment[variable]:
+            problems.append(f"{where}: the environment variable {variable} is empty")
+            return None
     try:
-        return auth.check_pepper(from_environment(file.keys.pepper, context.environment).encode())
+        return auth.check_pepper(from_environment(value, context.environment).encode(), where)
     except ValueError as error:
-        problems.append(f"keys.pepper: {error}")
+        problems.append(f"{where}: {error}")
     except ConfigurationError as error:
         problems.append(error.message)
     return None
+
+
+def _same_peppers(settings: Settings) -> list[str]:
+    if settings.pepper is None:
+        return []
+    try:
+        auth.check_peppers(settings.pepper, settings.previous_pepper)
+    except ConfigurationError as error:
+        return [error.message]
+    return []
+
+
+def _no_pepper(settings: Settings, problems: list[str]) -> list[str]:
+    """Every router of a shared store must have the same pepper, which does not belong beside the digests."""
+    known = settings.pepper is not None or any(problem.startswith("keys.pepper") for problem in problems)
+    if known or not settings.places.shared_keys:
+        return []
+    return [
+        'keys.pepper: is missing; set HPP_PEPPER, or write "env:NAME": a store that is shared keeps none of its own'
+    ]
 
 
 def _tuple(values: list[str] | None) -> tuple[str, ...] | None:

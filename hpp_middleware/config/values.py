@@ -18,6 +18,7 @@ __all__ = [
     "Dialect",
     "HeaderName",
     "Key",
+    "Location",
     "Name",
     "Origin",
     "Quota",
@@ -98,6 +99,13 @@ def _secret(value: str, info: ValidationInfo) -> str:
     return found
 
 
+def _location(value: str, info: ValidationInfo) -> str:
+    context = info.context
+    if not isinstance(context, Context):
+        raise TypeError("the sections are validated with a Context")
+    return from_environment(value, context.environment)
+
+
 def _key(value: str) -> str:
     return value and _said(auth.check_secret, value)
 
@@ -160,6 +168,8 @@ def _header_name(value: str) -> str:
 
 Secret = Annotated[str, AfterValidator(_secret)]
 """``env:NAME``, or the secret itself; empty where secrets are left unread."""
+Location = Annotated[str, AfterValidator(_location)]
+"""A store's URL, or ``env:NAME``, since it may hold a password; every command needs it."""
 Key = Annotated[Secret, AfterValidator(_key)]
 """A secret that a consumer shows: at least 20 characters."""
 Rate = Annotated[int, BeforeValidator(_rate)]

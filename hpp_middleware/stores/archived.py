@@ -1,0 +1,112 @@
+"""A Redis store's ledger in a durable store: where a mover puts the lines, where they are sealed, and read again."""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.ports import Archive, Audit, Ledger, Store
+from hpp_middleware.stores.redis import MovedLedger, Mover, RedisStore
+from hpp_middleware.types.operations import Grant
+from hpp_middleware.types.quota import Account, Entry, Hold, Seal, Statement
+
+__all__ = ["ArchivedLedger", "Durable", "OpenedWhenUsed"]
+
+
+@runtime_checkable
+class Durable(Archive, Audit, Ledger, Protocol):
+    """A store that can be an archive."""
+
+    async def open(self) -> None:
+        """Connect; safe to repeat."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go; safe to repeat."""
+        ...
+
+
+class ArchivedLedger:
+    """
+    Lines of a request are read from both stores; all else is the archive's, which alone is sealed and audited: what is
+    in it is not lost with a failover.
+
+    Args:
+        store: Where lines are written first.
+        archive: Where they are moved.
+
+    Attributes:
+        archive: The same.
+        mover: Moves them; nobody has started it.
+    """
+
+    def __init__(self, store: Store, archive: Store) -> None:
+        if not isinstance(store, RedisStore) or not isinstance(archive, Durable):
+            raise ConfigurationError("only a Redis store has its ledger moved, and only to a store that is an archive")
+        self.archive: Durable = archive
+        self.mover = Mover(store, archive)
+        self._both = MovedLedger(store, archive)
+
+    async def open(self) -> None:
+        """Open the archive; the store is opened by itself."""
+        await self.archive.open()
+
+    async def aclose(self) -> None:
+        """Close the archive."""
+        await self.archive.aclose()
+
+    async def entries(self, account: str, hold: str) -> list[Entry]:
+        """See :class:`hpp_middleware.ports.Ledger`; those that are not moved yet too."""
+        return await self._both.entries(account, hold)
+
+    async def lines(self, account: str, after: int = 0, most: int = 1000) -> list[Entry]:
+        """See :class:`hpp_middleware.ports.Ledger`; those that were moved."""
+        return await self.archive.lines(account, after, most)
+
+    async def accounts(self, after: str = "", most: int = 1000) -> list[str]:
+        """See :class:`hpp_middleware.ports.Audit`."""
+        return await self.archive.accounts(after, most)
+
+    async def statement(self, account: str) -> Statement:
+        """See :class:`hpp_middleware.ports.Audit`."""
+        return await self.archive.statement(account)
+
+    async def holds(self, ids: Sequence[str]) -> list[Hold]:
+        """See :class:`hpp_middleware.ports.Audit`."""
+        return await self.archive.holds(ids)
+
+    async def seals(self, account: str, after: int = 0, most: int = 1000) -> list[Seal]:
+        """See :class:`hpp_middleware.ports.Audit`."""
+        return await self.archive.seals(account, after, most)
+
+    async def add_seals(self, seals: Sequence[Seal]) -> None:
+        """See :class:`hpp_middleware.ports.Audit`."""
+        await self.archive.add_seals(seals)
+
+
+class OpenedWhenUsed:
+    """
+    An archive that is opened by its first use: a Redis store compares its books with it while it is opened itself.
+
+    Args:
+        archive: The store.
+    """
+
+    def __init__(self, archive: Store) -> None:
+        if not isinstance(archive, Durable):
+            raise ConfigurationError("this store is no archive")
+        self._archive: Durable = archive
+
+    async def archive(self, items: Sequence[Entry | Grant]) -> None:
+        """See :class:`hpp_middleware.ports.Archive`."""
+        await self._archive.open()
+        await self._archive.archive(items)
+
+    async def totals(self, account: str) -> Account:
+        """See :class:`hpp_middleware.ports.Archive`."""
+        await self._archive.open()
+        return await self._archive.totals(account)
+
+    async def accounts(self, after: str = "", most: int = 1000) -> list[str]:
+        """See :class:`hpp_middleware.ports.Audit`."""
+        await self._archive.open()
+        return await self._archive.accounts(after, most)

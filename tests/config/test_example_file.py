@@ -1,0 +1,66 @@
+"""The example is good, and shows every key."""
+
+import re
+
+import pytest
+from reading import EXAMPLE
+
+from hpp_middleware.config import load
+from hpp_middleware.config.sections import (
+    ConsumerSection,
+    File,
+    ModelSection,
+    ProviderSection,
+    Section,
+    TimeoutsSection,
+)
+from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.types.provider import Limits, Timeouts
+
+
+def documented() -> dict[str, str]:
+    """The variables that the example's own head names, with a value each."""
+    (line,) = [line for line in EXAMPLE.read_text("utf-8").split("\n") if line.startswith("#     export ")]
+    return {name: f"{name}-of-an-example" for name in re.findall(r"([A-Z_]+)=", line)}
+
+
+def test_the_example_is_good_with_only_the_variables_that_it_documents() -> None:
+    settings = load(EXAMPLE, environment=documented())
+    gateway = settings.gateway()
+    assert set(settings.providers) == {"openai", "research", "acme"}
+    assert gateway.catalog.find("acme/acme-large") is not None
+    assert settings.consumers["alice"].quota == 9_000 * 10**9
+
+
+@pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "ACME_API_KEY", "ALICE_KEY"])
+def test_the_example_names_each_variable_that_it_needs(variable: str) -> None:
+    environment = {name: value for name, value in documented().items() if name != variable}
+    with pytest.raises(ConfigurationError, match=f"the environment variable {variable} is not set"):
+        load(EXAMPLE, environment=environment)
+
+
+def test_the_example_shows_every_key_of_every_section() -> None:
+    text = EXAMPLE.read_text("utf-8")
+    sections: list[type[Section]] = [ProviderSection, ModelSection, ConsumerSection, TimeoutsSection]
+    sections += [
+        field.annotation
+        for field in File.model_fields.values()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+    ]
+    assert len(sections) == 15
+    missing = [
+        f"{section.__name__}.{key}"
+        for section in sections
+        for key in section.model_fields
+        if not re.search(rf"(^|[{{,] ?|^# ){key} = ", text, re.MULTILINE)
+    ]
+    assert missing == []
+    assert [name for name in File.model_fields if not re.search(rf"^\[{name}[\].]", text, re.MULTILINE)] == []
+
+
+def test_the_examples_defaults_are_the_defaults() -> None:
+    settings = load(EXAMPLE, environment=documented())
+    assert settings.limits == Limits()
+    for name in ("store", "errors", "server", "billing"):
+        assert getattr(settings.file, name) == File.model_fields[name].default
+    assert settings.providers["openai"].timeouts == Timeouts()

@@ -1,0 +1,115 @@
+"""The file as a whole: what an empty one comes to, and how every mistake in one is named."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from reading import LOCAL, read, refusal
+
+from hpp_middleware.config import load
+from hpp_middleware.config.sections import (
+    LimitsSection,
+    TimeoutsSection,
+)
+from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.types.provider import Limits, Timeouts
+
+
+def test_an_empty_file_is_a_sqlite_router_with_defaults(tmp_path: Path) -> None:
+    settings = read(tmp_path, "")
+    assert settings.places.store == "sqlite:///hpp.db"
+    assert (settings.file.server.host, settings.file.server.port) == ("127.0.0.1", 8000)
+    assert settings.limits == Limits()
+    assert settings.providers == {}
+    assert settings.pepper is None
+
+
+def test_nothing_is_opened_or_written_by_loading_and_building(tmp_path: Path) -> None:
+    read(tmp_path, LOCAL).gateway()
+    assert [path.name for path in tmp_path.iterdir()] == ["router.toml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("[store\n", 1), ("[store]\nurl = \n", 2), ('[store]\nurl = "a"\nurl = "b"\n', 3), ("\n\n\na = [\n\n", 4)],
+)
+def test_broken_toml_names_the_line(tmp_path: Path, text: str, line: int) -> None:
+    (problem,) = refusal(tmp_path, text)
+    assert problem.startswith(f"{tmp_path / 'router.toml'}: line {line}: is not valid TOML: ")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere\.toml: cannot be read \(No such file or directory\)"):
+        load(tmp_path / "nowhere.toml")
+
+
+def test_a_file_that_is_no_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "router.toml").write_bytes(b'[store]\nurl = "\xff"')
+    with pytest.raises(ConfigurationError, match="is not UTF-8 text"):
+        load(tmp_path / "router.toml")
+
+
+def test_every_problem_has_its_line(tmp_path: Path) -> None:
+    problems = refusal(tmp_path, 'bogus = 1\n[server]\nport = "8000"\n[errors]\nformat = "xml"\n')
+    assert sorted(problems) == [
+        "bogus: unknown key",
+        "errors.format: must be 'object' or 'simple'",
+        "server.port: must be a whole number",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("storage = 1", "storage"),
+        ("[store]\npath = 1", "store.path"),
+        ('[providers.openai]\nbase_ulr = "x"', "providers.openai.base_ulr"),
+        ("[providers.openai]\ntimeouts = { read = 1 }", "providers.openai.timeouts.read"),
+        ('[models."openai/gpt-5"]\nprompt = "1"', 'models."openai/gpt-5".prompt'),
+        ('[errors]\nstyle = "simple"', "errors.style"),
+        ('[keys]\nsalt = "x"', "keys.salt"),
+        ('[consumers.alice]\nkey = "x"', "consumers.alice.key"),
+        ('[consumers."a b"]\nkey = "x"', 'consumers."a b".key'),
+        ("[limits]\nbody = 1", "limits.body"),
+        ("[server]\nworkers = 2", "server.workers"),
+        ('[billing]\nmissing = "free"', "billing.missing"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_its_path(tmp_path: Path, text: str, path: str) -> None:
+    assert refusal(tmp_path, text, OPENAI_API_KEY="sk-x") == [f"{path}: unknown key"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("store = 1", "store: must be a table"),
+        ("providers = []", "providers: must be a table"),
+        ("[store]\nurl = 1", "store.url: must be a string"),
+        ('[providers.a]\nmodels = "*"', "providers.a.models: must be an array"),
+        ("[providers.a]\nmodels = [1]", "providers.a.models[0]: must be a string"),
+        ('[providers.a]\nmodels = [""]', "providers.a.models[0]: must not be empty"),
+        ("[providers.a]\ncap_fields = []", "providers.a.cap_fields: must not be empty"),
+        ("[providers.a]\nbytes_per_token = 0", "providers.a.bytes_per_token: must be greater than or equal to 1"),
+        ("[providers.a]\nbytes_per_token = true", "providers.a.bytes_per_token: must be a whole number"),
+        ('[providers.a]\ninclude_usage = "yes"', "providers.a.include_usage: must be true or false"),
+        ("[providers.a]\ntimeouts = { idle = 0 }", "providers.a.timeouts.idle: must be greater than 0"),
+        ("[providers.a]\ntimeouts = { total = inf }", "providers.a.timeouts.total: must be a finite number"),
+        ('[providers.a]\non_disconnect = "wait"', "providers.a.on_disconnect: must be 'cancel' or 'drain'"),
+        ("[providers.a]\ndrain_s = 0", "providers.a.drain_s: must be greater than 0"),
+        ("[providers.a]\ndrain_bytes = 0", "providers.a.drain_bytes: must be greater than or equal to 1"),
+        ("[aliases]\na = 1", "aliases.a: must be a string"),
+        ('[responses]\ncost = "body"', "responses.cost: must be 'header' or 'usage'"),
+        ("[server]\nport = 65536", "server.port: must be less than or equal to 65535"),
+        ("[limits]\nn = 0", "limits.n: must be greater than or equal to 1"),
+        ("[limits]\nbody_s = 0", "limits.body_s: must be greater than 0"),
+        ('[billing]\norphan = "x"', "billing.orphan: must be 'estimate', 'hold' or 'free'"),
+        ('[billing]\nmissing_usage = "x"', "billing.missing_usage: must be 'estimate', 'hold' or 'free'"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_with_its_path(tmp_path: Path, text: str, problem: str) -> None:
+    assert refusal(tmp_path, text) == [problem]
+
+
+def test_what_the_sections_offer_is_what_the_gateway_knows() -> None:
+    assert set(LimitsSection.model_fields) == {each.name for each in fields(Limits)}
+    assert set(TimeoutsSection.model_fields) == {each.name for each in fields(Timeouts)}

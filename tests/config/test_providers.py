@@ -1,0 +1,101 @@
+"""``[providers.NAME]``: presets, and upstreams that are none."""
+
+from pathlib import Path
+
+import pytest
+from reading import LOCAL, read, refusal
+
+from hpp_middleware.dialects.presets import PRESETS
+from hpp_middleware.types.provider import Timeouts
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_name_that_is_a_preset_needs_nothing_more_than_its_variable(tmp_path: Path, name: str) -> None:
+    preset = PRESETS[name]
+    environment = {preset.key_variable: "sk-x"} if preset.key_variable else {}
+    provider = read(tmp_path, f"[providers.{name}]", **environment).providers[name]
+    assert provider.base_url == preset.base_url
+    assert provider.api_key == (None if preset.local else "sk-x")
+    assert (provider.cap_fields, provider.include_usage) == (preset.cap_fields, preset.include_usage)
+    assert (provider.cost_fields, provider.reasoning, provider.prices) == (
+        preset.cost_fields,
+        preset.reasoning,
+        preset.prices,
+    )
+
+
+def test_a_preset_under_another_name_keeps_what_the_preset_knows(tmp_path: Path) -> None:
+    provider = read(tmp_path, '[providers.second]\npreset = "openai"', OPENAI_API_KEY="sk-x").providers["second"]
+    assert (provider.base_url, provider.prices) == (PRESETS["openai"].base_url, "openai")
+
+
+def test_a_presets_key_that_is_nowhere_is_named_with_its_variable(tmp_path: Path) -> None:
+    assert refusal(tmp_path, "[providers.groq]") == [
+        'providers.groq.api_key: is missing; write it as "env:NAME", or set GROQ_API_KEY'
+    ]
+
+
+def test_a_presets_usual_key_goes_to_no_other_address(tmp_path: Path) -> None:
+    text = '[providers.openai]\nbase_url = "http://127.0.0.1:9/v1"'
+    assert read(tmp_path, text, OPENAI_API_KEY="sk-x").providers["openai"].api_key is None
+
+
+def test_what_is_set_wins_over_the_preset(tmp_path: Path) -> None:
+    text = (
+        '[providers.openai]\nbase_url = "https://eu.example/v1"\napi_key = "k"\nmodels = ["gpt-5*"]\n'
+        'bytes_per_token = 1\ncap_fields = ["max_tokens"]\ninclude_usage = false\n'
+        "timeouts = { connect = 1, first_byte = 2.5 }\n"
+    )
+    provider = read(tmp_path, text).providers["openai"]
+    assert (provider.base_url, provider.api_key, provider.models) == ("https://eu.example/v1", "k", ("gpt-5*",))
+    assert (provider.bytes_per_token, provider.cap_fields, provider.include_usage) == (1, ("max_tokens",), False)
+    assert provider.timeouts == Timeouts(connect=1.0, first_byte=2.5)
+    assert provider.reasoning == PRESETS["openai"].reasoning
+
+
+def test_an_unknown_preset_is_refused_and_the_presets_are_named(tmp_path: Path) -> None:
+    (problem,) = refusal(tmp_path, '[providers.a]\npreset = "opanai"')
+    assert problem.startswith("providers.a.preset: there is no preset 'opanai'; there are openai, ")
+
+
+def test_a_provider_that_is_no_preset_needs_an_address(tmp_path: Path) -> None:
+    assert refusal(tmp_path, "[providers.acme]") == ["providers.acme.base_url: is missing, and 'acme' is no preset"]
+
+
+@pytest.mark.parametrize("url", ["", "api.example/v1", "ftp://x/v1", "https://", "https://x/v1?key=1", "http://x /v1"])
+def test_an_address_that_is_no_http_url_is_refused(tmp_path: Path, url: str) -> None:
+    problems = refusal(tmp_path, f'[providers.acme]\nbase_url = "{url}"')
+    assert problems == ["providers.acme.base_url: must be a URL that begins with http:// or https://"]
+
+
+def test_a_dialect_that_is_not_spoken_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path, LOCAL + 'dialect = "anthropic"') == [
+        "providers.local.dialect: 'anthropic' is no dialect that this version speaks; it speaks: openai"
+    ]
+
+
+def test_headers_that_the_router_sets_and_names_that_are_none_are_refused(tmp_path: Path) -> None:
+    problems = refusal(tmp_path, LOCAL + 'headers = { Host = "x", "a b" = "x", "X-Fine" = "x" }')
+    assert problems == [
+        "providers.local.headers.Host: is set by the router itself",
+        'providers.local.headers."a b": is no header\'s name',
+    ]
+
+
+def test_an_output_cap_under_a_name_that_no_provider_knows_is_refused(tmp_path: Path) -> None:
+    problems = refusal(tmp_path, LOCAL + 'cap_fields = ["max_token"]')
+    assert problems == ["providers.local.cap_fields[0]: must be 'max_tokens' or 'max_completion_tokens'"]
+
+
+def test_what_becomes_of_a_stream_whose_client_left_is_the_presets_unless_the_file_says_otherwise(
+    tmp_path: Path,
+) -> None:
+    text = '[providers.groq]\n[providers.openai]\non_disconnect = "drain"\ndrain_s = 5.0\ndrain_bytes = 9\n' + LOCAL
+    found = read(tmp_path, text, GROQ_API_KEY="gsk-x", OPENAI_API_KEY="sk-x").providers
+    assert {name: provider.on_disconnect for name, provider in found.items()} == {
+        "groq": "drain",
+        "openai": "drain",
+        "local": "cancel",
+    }
+    assert (found["groq"].drain_s, found["groq"].drain_bytes) == (60.0, 8 * 1024 * 1024)
+    assert (found["openai"].drain_s, found["openai"].drain_bytes) == (5.0, 9)
