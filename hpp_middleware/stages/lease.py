@@ -2,7 +2,8 @@
 A worker's lease: it covers all its holds, and says to the store that they still have an owner.
 
 Renewal and sweep ride on traffic, so that nothing runs which the host did not start; a timer does both besides where
-the gateway was opened by a lifespan, and a running exchange where it was not.
+the gateway was opened by a lifespan, and a running exchange where it was not. So do the checkpoints of long streams,
+and the replay of what the store has not answered.
 """
 
 import time
@@ -12,7 +13,9 @@ import anyio
 
 from hpp_middleware.errors import StoreError
 from hpp_middleware.ports import QuotaStore
-from hpp_middleware.types.operations import Operation, Release, Renew, Result, Sweep
+from hpp_middleware.stages.journal import Debt, Journal
+from hpp_middleware.types.events import Alarm
+from hpp_middleware.types.operations import Checkpoint, Operation, Release, Renew, Result, Settle, Sweep
 from hpp_middleware.types.quota import Entry
 
 __all__ = ["LEASE_S", "MARGIN_S", "Lease"]
@@ -24,7 +27,13 @@ MARGIN_S = 5.0
 STORE_S = 20.0
 """After this long without an answer, nothing is known of what was asked."""
 
-MOST_OWED = 100
+REPLAY_S = 2.0
+"""How long a request waits at most for what others owe."""
+
+REPLAY_AFTER_S = 1.0
+"""After a replay that failed, others of the same second do not try."""
+
+MOST_CHECKPOINTS = 64
 
 
 class Lease:
@@ -34,8 +43,12 @@ class Lease:
     Args:
         store: Where it is kept.
         owner: The worker's id, never used before.
-        swept: Told the ledger lines that a sweep wrote.
+        swept: Told the ledger lines that a sweep or a replay wrote.
+        journal: Keeps what the store has not answered; by default in memory.
         clock: Monotonic seconds.
+
+    Attributes:
+        journal: What is owed to the store.
     """
 
     def __init__(
@@ -44,49 +57,111 @@ class Lease:
         owner: str,
         *,
         swept: Callable[[Sequence[Entry]], None],
+        journal: Journal | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.owner = owner
+        self.journal = Journal(clock=clock) if journal is None else journal
         self._store = store
         self._swept = swept
         self._clock = clock
         self._renewed = float("-inf")
         self._swept_at = float("-inf")
-        self._owed: list[Release] = []
+        self._replay_after = float("-inf")
+        self._replaying = False
+        self._watched: dict[str, tuple[Callable[[], int], int]] = {}
+        self._to_tell: list[str] = []
 
     @property
     def holds(self) -> bool:
         """Whether enough of it is left to send something that costs money. By our own clock, with a margin."""
         return self._clock() < self._renewed + LEASE_S - MARGIN_S
 
-    async def apply(self, operations: Sequence[Operation], *, renew: bool = False) -> list[Result]:
+    async def apply(
+        self, operations: Sequence[Operation], *, renew: bool = False, account: str | None = None
+    ) -> list[Result]:
         """
         Carry out operations, with whatever upkeep is due before them, in one go.
+
+        What is owed to the store is replayed before, by itself: it never fails what is asked here.
 
         Args:
             operations: What to do.
             renew: Renew in any case.
+            account: All that is owed for it is replayed, and not only as much as a request may be kept waiting for.
         Raises:
             StoreError: Nothing is known of any of them.
         """
+        unanswered: Sequence[Debt] = ()
+        if not self.journal.is_quiet:
+            unanswered = await self._replay(account)
         before = self._clock()
-        upkeep = self._due(before, renew=renew)
-        if not upkeep and not operations:
+        needed, upkeep = self._due(before, renew=renew)
+        if not needed and not upkeep and not operations:
             return []
         try:
-            results = await self._tried([*upkeep, *operations])
+            results = await self._tried([*needed, *upkeep, *operations])
         except StoreError:
-            if not any(isinstance(operation, Sweep) for operation in upkeep):
+            if not upkeep:
                 raise
-            # A sweep that fails must not take everybody's requests with it: without it, and all is idempotent.
-            upkeep = [operation for operation in upkeep if not isinstance(operation, Sweep)]
-            results = await self._tried([*upkeep, *operations])
+            # Upkeep that fails must not take everybody's requests with it: without it, and all is idempotent.
+            upkeep = []
+            results = await self._tried([*needed, *operations])
             self._swept_at = before
-        if len(results) != len(upkeep) + len(operations):
+        due = [*needed, *upkeep]
+        if len(results) != len(due) + len(operations):
             raise StoreError("The quota store gave too few answers.")
-        for operation, result in zip(upkeep, results, strict=False):
+        for operation, result in zip(due, results, strict=False):
             self._kept(operation, result, before)
-        return results[len(upkeep) :]
+        if unanswered:
+            self.journal.blame(unanswered)
+        return results[len(due) :]
+
+    async def catch_up(self, account: str) -> None:
+        """
+        Sweep where that is due, and replay what is owed for an account, so that its figures can be read.
+
+        Raises:
+            StoreError: They lack something still.
+        """
+        await self.apply([], account=account)
+        if self.journal.owes(account):
+            raise StoreError("Settlements of this account are waiting for the store.")
+
+    async def drain(self) -> None:
+        """Replay all that is owed, for as long as the store answers."""
+        owed = self.journal.owed + 1
+        while 0 < self.journal.owed < owed:
+            owed = self.journal.owed
+            await self._replay(None)
+
+    def owe(self, release: Release) -> None:
+        """Give a hold back as soon as the store answers again; past a bound it is left to the sweeper."""
+        self.journal.owe(release)
+
+    def watch(self, hold_id: str, amount: Callable[[], int]) -> None:
+        """
+        Tell the store, at each renewal, what a hold is to be charged if this worker dies.
+
+        Args:
+            hold_id: The hold; what it was placed with is known already.
+            amount: What it is now, in nano-dollars.
+        """
+        self._watched[hold_id] = (amount, amount())
+
+    def unwatch(self, hold_id: str) -> None:
+        """The hold is about to be resolved."""
+        self._watched.pop(hold_id, None)
+
+    async def keep(self) -> None:
+        """Renew, sweep and replay until cancelled; a failure is tried again at the next turn."""
+        while True:
+            await anyio.sleep(RENEW_AFTER_S / 2)
+            try:
+                await self.apply([])
+                await self.drain()
+            except StoreError:
+                continue
 
     async def _tried(self, operations: Sequence[Operation]) -> list[Result]:
         try:
@@ -97,31 +172,69 @@ class Lease:
         except Exception as error:
             raise StoreError("The quota store failed.") from error
 
-    def owe(self, release: Release) -> None:
-        """Give a hold back as soon as the store answers again; past a bound it is left to the sweeper."""
-        if len(self._owed) < MOST_OWED:
-            self._owed.append(release)
+    async def _replay(self, account: str | None) -> Sequence[Debt]:
+        """Try some of what is owed; those that were not answered."""
+        await self.journal.mend()
+        urgent = account is not None and self.journal.owes(account)
+        if not urgent and (self._replaying or self._clock() < self._replay_after):
+            return ()
+        debts = self.journal.due(account if urgent else None)
+        if not debts:
+            return ()
+        results: list[Result] = []
+        mine = [debt for debt in debts if not debt.busy]
+        self._replaying = True
+        for debt in mine:
+            debt.busy = True
+        try:
+            with anyio.move_on_after(REPLAY_S):
+                results = await self._tried([debt.operation for debt in debts])
+        except StoreError:
+            results = []
+        finally:
+            self._replaying = False
+            for debt in mine:
+                debt.busy = False
+        if [result.id for result in results] != [debt.operation.id for debt in debts]:
+            self._replay_after = self._clock() + REPLAY_AFTER_S
+            await self.journal.write()
+            return debts
+        self.journal.praise()
+        for debt, result in zip(debts, results, strict=True):
+            self._answered(debt, result)
+        await self.journal.strike(result.id for result in results)
+        return ()
 
-    async def keep(self) -> None:
-        """Renew and sweep until cancelled; a failure is tried again at the next turn."""
-        while True:
-            await anyio.sleep(RENEW_AFTER_S / 2)
-            try:
-                await self.apply([])
-            except StoreError:
-                continue
+    def _answered(self, debt: Debt, result: Result) -> None:
+        if result.status != "done":
+            wanted = debt.operation.amount if isinstance(debt.operation, Settle) else 0
+            detail = f"{result.status}: wanted {wanted}, stands at {result.amount} nano-dollars"
+            self.journal.alarm(Alarm(kind="conflict", request_id=result.id, detail=detail))
+        elif result.entries:
+            self._swept(result.entries)
 
-    def _due(self, now: float, *, renew: bool) -> list[Operation]:
+    def _due(self, now: float, *, renew: bool) -> tuple[list[Operation], list[Operation]]:
+        """What must be done with every call, and what can be done without."""
+        needed: list[Operation] = []
         upkeep: list[Operation] = []
         if renew or now >= self._renewed + RENEW_AFTER_S:
-            upkeep.append(Renew(owner=self.owner, ttl_s=LEASE_S))
+            needed.append(Renew(owner=self.owner, ttl_s=LEASE_S))
+            self._to_tell = list(self._watched)
         if now >= self._swept_at + SWEEP_AFTER_S:
             upkeep.append(Sweep())
-        return [*upkeep, *self._owed]
+        while self._to_tell and len(upkeep) < MOST_CHECKPOINTS:
+            hold_id = self._to_tell.pop()
+            if hold_id in self._watched:
+                amount, told = self._watched[hold_id]
+                if (risen := amount()) > told:
+                    upkeep.append(Checkpoint(id=hold_id, orphan_amount=risen))
+        return needed, upkeep
 
     def _kept(self, operation: Operation, result: Result, before: float) -> None:
-        if isinstance(operation, Release):
-            self._owed = [each for each in self._owed if each.id != operation.id]
+        if isinstance(operation, Checkpoint):
+            watched = self._watched.get(operation.id)
+            if watched is not None:  # one that was resolved meanwhile is told nothing more, too
+                self._watched[operation.id] = (watched[0], operation.orphan_amount)
             return
         if result.status != "done":
             return  # it is still due

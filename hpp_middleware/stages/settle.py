@@ -12,45 +12,80 @@ from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.errors import StoreError
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.types.events import Alarm
-from hpp_middleware.types.operations import Release, Result, Settle
+from hpp_middleware.types.operations import Kept, Release, Result, Settle
 from hpp_middleware.types.quota import Report
 
 __all__ = ["Pending", "settle"]
 
-_PAUSES_S = (0.05, 0.2, 1.0, 3.0)
+_PAUSES_S = (0.05, 0.2, 1.0)
+
+PATIENCE_S = 2.0
+"""A store that has not answered by then has failed: what it was asked is written down, and asked again."""
 
 
 async def settle(
-    lease: Lease, hold_id: str, settlement: Settlement, report: Report, *, alarm: Callable[[Alarm], None]
+    lease: Lease,
+    hold_id: str,
+    settlement: Settlement,
+    report: Report,
+    *,
+    account: str,
+    alarm: Callable[[Alarm], None],
+    kept: Kept | None = None,
 ) -> Result | None:
     """
     Settle a hold, or release it where nothing was forwarded.
 
-    Repeats by id while the store fails; what cannot be told in the end raises an alarm, and is left to the sweeper.
+    At the first failure of the store it is written into the journal, and from then on it is not lost. It is repeated by
+    id for a moment; then it is left to the replay, and raises an alarm.
 
+    Args:
+        lease: The worker's; its journal keeps what fails.
+        hold_id: The hold.
+        settlement: What to charge.
+        report: The other half of the ledger entry.
+        account: Who is charged: nobody reads its figures while they lack this.
+        alarm: Told what an operator should look at.
+        kept: The answer, where it may be asked for again.
     Returns:
         What the store wrote, or None.
     """
-    operation = (
-        Release(id=hold_id)
-        if settlement.outcome is None
-        else Settle(id=hold_id, amount=settlement.amount, report=report)
-    )
-    for pause in (*_PAUSES_S, None):
-        try:
-            (result,) = await lease.apply([operation])
-            if result.id != hold_id:
-                raise StoreError("The quota store answered another question.")
-            break
-        except StoreError:
+    operation: Settle | Release = Release(id=hold_id)
+    if settlement.outcome is not None:
+        operation = Settle(id=hold_id, amount=settlement.amount, report=report, kept=kept)
+    journal = lease.journal
+    try:
+        for pause in (*_PAUSES_S, None):
+            result = await _told(lease, operation)
+            if result is not None:
+                break
+            await journal.keep(operation, account)
             if pause is None:
-                alarm(Alarm(kind="settle_failed", request_id=hold_id, detail=f"{settlement.amount} nano-dollars"))
+                detail = f"{settlement.amount} nano-dollars; kept, and repeated until the store answers"
+                alarm(Alarm(kind="settle_failed", request_id=hold_id, detail=detail))
                 return None
             await anyio.sleep(pause)
-    if result.status != "done":
+    except BaseException:  # cancelled by force
+        journal.owe(operation, account)
+        raise
+    finally:
+        journal.leave(hold_id)
+    await journal.strike([hold_id])
+    if result is not None and result.status != "done":
         detail = f"{result.status}: wanted {settlement.amount}, stands at {result.amount} nano-dollars"
         alarm(Alarm(kind="conflict", request_id=hold_id, detail=detail))
     return result
+
+
+async def _told(lease: Lease, operation: Settle | Release) -> Result | None:
+    """What the store answers; None where nothing is known."""
+    try:
+        with anyio.move_on_after(PATIENCE_S):
+            (result,) = await lease.apply([operation])
+            return result if result.id == operation.id else None
+    except StoreError:
+        return None
+    return None
 
 
 class Pending:

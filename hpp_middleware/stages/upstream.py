@@ -13,6 +13,8 @@ import anyio
 from hpp_middleware.core import relay, reply
 from hpp_middleware.errors import UpstreamError
 from hpp_middleware.ports import Transport, UpstreamResponse
+from hpp_middleware.stages.lease import Lease
+from hpp_middleware.stages.reserve import unavailable
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.http import HTTPCall
 
@@ -34,12 +36,17 @@ class Upstream:
         status: The response's status; None while there is none.
         sent: Whether a byte may have gone out: from there on it may cost money.
         begun: Whether a byte of the response's body has come.
+        unwanted: To be set when nothing is to be sent any more, unless it is out already.
+        guard: The lease that must not have run out when the first byte goes out; None for none.
     """
 
     def __init__(self, target: Target, transport: Transport, wait: Callable[[float], None]) -> None:
         self.status: int | None = None
         self.sent = False
         self.begun = False
+        self.unwanted = False
+        self.guard: Lease | None = None
+        self._withheld = False
         self._target = target
         self._transport = transport
         self._wait = wait
@@ -51,17 +58,20 @@ class Upstream:
 
         Raises:
             UpstreamError: It could not be reached, or broke off.
+            StoreError: The lease has run out, and nothing was sent.
         """
         timeouts = self._target.provider.timeouts
         self._wait(timeouts.connect + timeouts.first_byte)
         name = self._target.provider_name
         try:
             self._response = await self._transport.send(call, provider=name, sent=self._on_sent)
-        except UpstreamError as error:
-            self.sent = self.sent and not error.unsent
-            raise
-        except Exception as error:  # a host's own transport may raise anything
-            raise self.broken() from error
+        except Exception as error:
+            if self._withheld:
+                raise unavailable() from error
+            told = self._told(error)
+            if told is error:
+                raise
+            raise told from error
         self.sent = True
         self.status = self._response.status
 
@@ -174,5 +184,16 @@ class Upstream:
             retryable=True,
         )
 
+    def _told(self, error: Exception) -> UpstreamError:
+        """What a transport raised; a host's own one may raise anything."""
+        if isinstance(error, UpstreamError):
+            self.sent = self.sent and not error.unsent
+            return error
+        return self.broken()
+
     def _on_sent(self) -> None:
+        """The last moment at which nothing has been sent: a worker that woke past its lease sends nothing."""
+        if self.unwanted or (self.guard is not None and not self.guard.holds):
+            self._withheld = True
+            raise unavailable()
         self.sent = True

@@ -8,7 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import anyio
@@ -17,7 +17,10 @@ from hpp_middleware.core import auth
 from hpp_middleware.errors import ConfigurationError, StoreError
 from hpp_middleware.ports import CredentialStore, Ledger, QuotaStore, Transport
 from hpp_middleware.stages.auth import Authenticator
+from hpp_middleware.stages.drain import Slots
+from hpp_middleware.stages.journal import Journal
 from hpp_middleware.stages.lease import Lease
+from hpp_middleware.stages.reserve import unavailable
 from hpp_middleware.stages.settle import Pending
 from hpp_middleware.types.consumer import Consumer, Credential
 from hpp_middleware.types.operations import Declare
@@ -75,6 +78,7 @@ class Worker:
     Attributes:
         transports: By provider.
         own: Those that are closed with the worker.
+        slots: Where streams whose clients have left are read on.
         timed: Whether a timer renews the lease and sweeps.
         opened: How often it has been opened by a lifespan.
         end: What is closed when the worker, or its event loop, ends.
@@ -85,6 +89,7 @@ class Worker:
     lease: Lease
     transports: dict[str, Transport]
     own: tuple[Transport, ...]
+    slots: Slots
     pending: Pending = field(default_factory=Pending)
     ready: bool = False
     timed: bool = False
@@ -102,17 +107,20 @@ class Worker:
         own: Mapping[str, Transport],
         declared: Mapping[bytes, Credential],
         *,
-        pepper: bytes,
+        peppers: auth.Peppers,
         swept: Callable[[Sequence[Entry]], None],
+        slots: Slots,
+        journal: Journal,
     ) -> "Worker":
         """A worker that is not started yet; nothing here waits."""
         owner = f"{os.getpid()}-{secrets.token_hex(8)}"
         return cls(
             backends=backends,
-            authenticator=Authenticator(backends.credentials, pepper, declared),
-            lease=Lease(backends.quota, owner, swept=swept),
+            authenticator=Authenticator(backends.credentials, peppers, declared),
+            lease=Lease(backends.quota, owner, swept=swept, journal=journal),
             transports={**given, **own},
             own=tuple(own.values()),
+            slots=slots,
         )
 
     async def start(self, consumers: Mapping[str, Declared]) -> None:
@@ -128,12 +136,32 @@ class Worker:
                 return
             try:
                 await self.backends.open()
+                await self.lease.journal.open()
                 await self._declare(consumers)
-            except ConfigurationError:
-                raise
-            except Exception as error:
+            except BaseException as error:
+                self.lease.journal.close()  # a worker that never starts keeps no file from those that do
+                if isinstance(error, ConfigurationError) or not isinstance(error, Exception):
+                    raise
                 raise StoreError("A store cannot be opened.", headers={"Retry-After": "1"}) from error
             self.ready = True
+        await self.lease.drain()  # what a process before this one has left
+
+    async def admit(self) -> None:
+        """
+        Refuse a request that had no slot of the journal to fall back on, should its store not answer in the end.
+
+        Raises:
+            StoreError: 503; nothing was held.
+        """
+        if self._has_room():
+            return
+        with suppress(StoreError):
+            await self.lease.apply([])  # replays: refused requests are traffic, too
+        if not self._has_room():
+            raise unavailable()
+
+    def _has_room(self) -> bool:
+        return self.lease.journal.has_room(self._answering)
 
     async def _declare(self, consumers: Mapping[str, Declared]) -> None:
         operations = [
@@ -162,14 +190,23 @@ class Worker:
         """
         Return when no answer is in flight, or after a while.
 
-        A server that stops cancels what it does not await: it must still find the stores open to settle.
+        A server that stops cancels what it does not await: it must still find the stores open to settle. What is
+        drained by then is closed, and settled too.
         """
+        await self._none_in_flight()
+        if self.slots.close():
+            await self._none_in_flight()
+        with anyio.move_on_after(CLOSE_S):
+            await self.lease.drain()
+
+    async def _none_in_flight(self) -> None:
         with anyio.move_on_after(CLOSE_S):
             while self._answering:
                 await self._idle.wait()
 
     async def aclose(self) -> None:
-        """Close the pools that are our own."""
+        """Close the pools that are our own, and give the journal up with what it holds."""
+        self.lease.journal.close()
         for transport in self.own:
             await transport.aclose()
 

@@ -12,6 +12,8 @@ from hpp_middleware.types.quota import Entry
 
 pytestmark = pytest.mark.anyio
 
+EMPTY = {"pending": 0, "slots": 1024}
+
 
 async def test_liveness_needs_no_key_and_no_store(fake_upstream: FakeUpstream) -> None:
     store = Delegate()
@@ -28,7 +30,7 @@ async def test_readiness_needs_no_key_and_writes_no_account(fake_upstream: FakeU
         for _ in range(2):
             async with get(found.app, "/readyz") as call:
                 assert await call.started() == 200
-                assert await call.json() == {"status": "ok", "stores": "reachable"}
+                assert await call.json() == {"status": "ok", "stores": "reachable", "journal": EMPTY}
         assert await found.store.lines("readyz") == []
 
 
@@ -52,7 +54,7 @@ async def test_one_store_that_cannot_be_read_is_enough_not_to_be_ready(part: str
         (await found.worker()).lease._swept_at = float("-inf")
         async with get(found.app, "/readyz") as call:
             assert await call.started() == 503
-            assert await call.json() == {"status": "unavailable", "stores": "unreachable"}
+            assert await call.json() == {"status": "unavailable", "stores": "unreachable", "journal": EMPTY}
 
 
 async def test_a_store_that_cannot_be_opened_is_not_ready_and_may_come_back(fake_upstream: FakeUpstream) -> None:

@@ -1,17 +1,21 @@
 """A worker's lease: renewal and sweep that ride on traffic, by a clock that the test sets."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
-from rig import ALICE, Delegate, Witness, check_books, gateway, question
+from rig import ALICE, Delegate, Witness, ask, check_books, gateway, question
 
 from hpp_middleware import MemoryStore, StoreError
+from hpp_middleware.ports import Transport, UpstreamResponse
 from hpp_middleware.stages import lease as stage
-from hpp_middleware.stages.lease import LEASE_S, MARGIN_S, Lease
+from hpp_middleware.stages.lease import LEASE_S, MARGIN_S, RENEW_AFTER_S, Lease
 from hpp_middleware.testing import FakeUpstream, Script
-from hpp_middleware.types.operations import Operation, Release, Renew, Reserve, Result, Settle, Sweep
+from hpp_middleware.transports.httpx import HttpxTransport
+from hpp_middleware.types.http import HTTPCall
+from hpp_middleware.types.operations import Checkpoint, Operation, Release, Renew, Reserve, Result, Settle, Sweep
 from hpp_middleware.types.quota import Entry
 
 pytestmark = pytest.mark.anyio
@@ -253,3 +257,159 @@ async def test_a_sweep_that_fails_takes_nobodys_request_with_it() -> None:
     clock.now += 5
     await held.apply([Release(id="t")])
     assert Sweep in kinds(store.calls[-2])
+
+
+async def test_a_checkpoint_goes_with_each_renewal_where_the_amount_rose() -> None:
+    store, clock, amount = Delegate(), Clock(), 5
+    held = lease(store, clock)
+    held.watch("req_1", lambda: amount)
+    told = []
+    for amount in (5, 5, 8, 8, 9):  # noqa: B007  # read by the lease
+        await held.apply([])
+        told.append([operation.orphan_amount for operation in store.calls[-1] if isinstance(operation, Checkpoint)])
+        clock.now += RENEW_AFTER_S
+    assert told == [[], [], [8], [], [9]]
+    held.unwatch("req_1")
+    held.unwatch("req_1")
+    amount = 100
+    await held.apply([])
+    assert len(store.asked(Checkpoint)) == 2
+
+
+async def test_between_renewals_nothing_is_told() -> None:
+    store, clock, amount = Delegate(), Clock(), 0
+    held = lease(store, clock)
+    await held.apply([])
+    held.watch("req_1", lambda: amount)
+    amount = 7
+    clock.now += 1
+    await held.apply([Release(id="r")])
+    assert store.asked(Checkpoint) == []
+
+
+async def test_a_checkpoint_that_fails_takes_nobodys_request_with_it_and_is_tried_at_the_next_renewal() -> None:
+    store, clock, amount = Delegate(), Clock(), 0
+
+    async def no_checkpoint(operations: Sequence[Operation]) -> None:
+        if Checkpoint in kinds(operations):
+            raise StoreError("a hold that cannot be read")
+
+    held = lease(store, clock)
+    held.watch("req_1", lambda: amount)
+    amount = 7
+    store.before = no_checkpoint
+    (result,) = await held.apply([Release(id="r")])
+    assert result.status == "done"
+    assert held.holds
+    store.before = None
+    clock.now += RENEW_AFTER_S
+    await held.apply([])
+    assert Checkpoint in kinds(store.calls[-1])
+
+
+async def test_many_streams_are_told_a_bounded_number_at_a_time() -> None:
+    store, clock, amount = Delegate(), Clock(), 0
+    held = lease(store, clock)
+    for number in range(150):
+        held.watch(f"req_{number}", lambda: amount)
+    amount = 7
+    for _ in range(4):
+        await held.apply([Release(id="r")])
+    told = [operation.id for operation in store.asked(Checkpoint)]
+    assert len(told) == len(set(told)) == 150
+    assert max(kinds(call).count(Checkpoint) for call in store.calls) <= 64
+
+
+async def test_a_stream_whose_worker_dies_is_charged_what_it_had_come_to(
+    fake_upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "RENEW_AFTER_S", 0.02)
+    fake_upstream.script = Script(texts=("word " * 20,), endless=True, delay_between_s=0.01)
+    clock = Clock()
+    store = Delegate(MemoryStore(clock=clock))
+    swept: list[Entry] = []
+
+    async def die(operations: Sequence[Operation], results: list[Result]) -> list[Result]:
+        done = [each for each in results if each.status == "done"]
+        if Checkpoint in kinds(operations) and len(store.asked(Checkpoint)) > 3 and len(done) == len(results):
+            store.error = OSError()  # from here on the worker is as good as dead
+        return results
+
+    store.after = die
+    found = gateway(fake_upstream, store=store)
+    with anyio.move_on_after(0.5):
+        await found.complete(ALICE, question(stream=True, max_tokens=100_000))
+    asked = store.asked(Checkpoint)
+    amounts = [each.orphan_amount for each in asked]
+    assert amounts == sorted(set(amounts))
+    (hold,) = await store.inner.holds([asked[0].id])  # type: ignore[attr-defined]  # MemoryStore has it
+    assert hold.orphan_amount == amounts[3]
+    assert hold.orphan_amount <= hold.amount
+    clock.now += LEASE_S + 1
+    await lease(store.inner, clock, swept).apply([])
+    (line,) = swept
+    assert (line.report.outcome, line.amount) == ("orphaned", amounts[3])
+
+
+@pytest.mark.parametrize("orphan", ["hold", "free"])
+async def test_under_another_orphan_policy_no_checkpoint_is_made(
+    orphan: str, fake_upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "RENEW_AFTER_S", 0.02)
+    fake_upstream.script = Script(texts=("word " * 20,) * 30, delay_between_s=0.01)
+    store = Delegate()
+    async with gateway(fake_upstream, store=store, orphan=orphan) as found:
+        await found.complete(ALICE, question(stream=True, max_tokens=10_000))
+    assert len(store.asked(Renew)) > 3
+    assert store.asked(Checkpoint) == []
+
+
+class Late:
+    """A transport that is stopped, with the whole process, just before the first byte."""
+
+    def __init__(self, inner: Transport, stop: Callable[[], Awaitable[None]]) -> None:
+        self._inner = inner
+        self._stop = stop
+
+    async def send(self, call: HTTPCall, *, provider: str, sent: Callable[[], None]) -> UpstreamResponse:
+        await self._stop()
+        return await self._inner.send(call, provider=provider, sent=sent)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+@pytest.mark.parametrize("swept", [False, True])
+@pytest.mark.parametrize("own_client", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_worker_that_wakes_past_its_lease_sends_no_byte_and_charges_nothing(
+    fake_upstream: FakeUpstream, *, stream: bool, own_client: bool, swept: bool
+) -> None:
+    clock = Clock()
+    store = MemoryStore(clock=clock)
+    stopped = True
+
+    async def stop() -> None:
+        if stopped:
+            clock.now += LEASE_S - MARGIN_S + 10 * swept
+            if swept:
+                await lease(store, clock).apply([])
+
+    client: Any = httpx2.AsyncClient()  # its signatures are narrower than what is asked of a host's
+    async with client:
+        late = Late(HttpxTransport(client) if own_client else HttpxTransport(), stop)
+        async with gateway(fake_upstream, store=store, transports={"fake": late}) as found:
+            held = (await found.worker()).lease
+            held._clock, held._renewed, held._swept_at = clock, float("-inf"), float("-inf")
+            async with ask(found, stream=stream) as call:
+                assert await call.started() == 503
+                assert (await call.json())["error"]["code"] == "quota_unavailable"
+                await call.returned()
+            assert fake_upstream.log == []
+            lines = await check_books(found)
+            assert [line.line for line in lines] == (["resolution", "correction"] if swept else [])
+            assert sum(line.amount for line in lines) == 0
+            stopped = False
+            assert (await found.complete(ALICE, question())).status == 200
+        await late.aclose()
+    assert len(fake_upstream.log) == 1

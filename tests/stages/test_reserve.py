@@ -55,7 +55,7 @@ def answering(status: Status) -> Callable[[Sequence[Operation], list[Result]], A
 
 async def test_what_fits_is_granted() -> None:
     store, lease = await stand()
-    assert await place(lease, asking(60)) == 60
+    assert (await place(lease, asking(60))).amount == 60
     assert (await store.balance("alice")).held == 60
 
 
@@ -103,7 +103,7 @@ async def test_a_fenced_worker_renews_its_lease_and_asks_once_more() -> None:
         return await answering("fenced")(operations, results) if times == 1 else results
 
     store.after = once
-    assert await place(lease, asking()) == 60
+    assert (await place(lease, asking())).amount == 60
     assert len(store.asked(Reserve)) == 2
     assert [type(operation) for operation in store.calls[-1]] == [Renew, Reserve]
 

@@ -53,7 +53,7 @@ class Stand:
         return self
 
     async def settle(self, settlement: Settlement = CHARGE) -> Result | None:
-        return await settle(self.lease, "req_1", settlement, REPORT, alarm=self.alarms.append)
+        return await settle(self.lease, "req_1", settlement, REPORT, account="alice", alarm=self.alarms.append)
 
     async def figures(self) -> tuple[int, int]:
         balance = await self.store.balance("alice")
@@ -155,8 +155,12 @@ async def test_the_answer_is_given_although_it_could_not_be_settled(fake_upstrea
         assert (await found.complete(ALICE, question())).cost == USAGE_NANO
         assert witness.alarms == ["settle_failed"]
         assert witness.settled == []
+        with pytest.raises(StoreError):  # no figures are better than wrong ones
+            await found.balance(ALICE)
         store.before = None
-        assert (await found.balance(ALICE)).held > 0
+        assert (await found.balance(ALICE)).used == USAGE_NANO
+        (line,) = await check_books(found)
+        assert [told.entries for told in witness.settled] == [(line,)]
 
 
 async def test_settling_is_shielded_from_the_hosts_cancellation(fake_upstream: FakeUpstream) -> None:

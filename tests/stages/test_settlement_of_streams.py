@@ -99,6 +99,33 @@ async def test_what_came_before_the_fault_in_the_same_bytes_still_reaches_the_cl
             assert line.amount == estimate(fake_upstream.log[-1], "words that were paid for")
 
 
+def broken_stream(*events: dict[str, Any]) -> Script:
+    """A stream of these events that ends before its finish reason."""
+    raw = b"".join(b"data: " + json.dumps({"id": "c", **event}).encode() + b"\n\n" for event in events)
+    return Script(raw_body=raw, content_type="text/event-stream")
+
+
+def piece(text: str) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": {"content": text}}]}
+
+
+async def test_each_piece_of_a_broken_stream_is_a_token_at_least(fake_upstream: FakeUpstream) -> None:
+    fake_upstream.script = broken_stream(*(piece(digit) for digit in "31415926"))
+    async with gateway(fake_upstream) as found:
+        body, line = await stream_to_its_end(found)
+        assert text_of(body.partition(b'data: {"error"')[0]) == "31415926"
+        assert line.report.usage.output == 8
+        assert line.amount == estimate(fake_upstream.log[0], "four" * 8)
+
+
+async def test_a_report_at_the_start_of_a_broken_stream_is_a_lower_bound(fake_upstream: FakeUpstream) -> None:
+    first = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 0, "total_tokens": 9}}
+    fake_upstream.script = broken_stream(first, *(piece("word") for _ in range(5)))
+    async with gateway(fake_upstream) as found:
+        _, line = await stream_to_its_end(found)
+        assert (line.amount, line.report.outcome, line.report.estimated) == (9 * 1_000 + 5 * 2_000, "failed", True)
+
+
 @pytest.mark.parametrize("code", [None, 429, 503, "rate_limit_exceeded"])
 async def test_an_error_event_ends_the_stream_as_an_error_of_ours(
     code: int | str | None, fake_upstream: FakeUpstream
