@@ -4,16 +4,19 @@ Keys and quotas, for whoever runs the router: what the command line does, and wh
 Never reachable by a client.
 """
 
+import math
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
+from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from hpp_middleware.core import auth, price
 from hpp_middleware.errors import ConfigurationError, StoreError
-from hpp_middleware.ports import CredentialStore, QuotaStore
+from hpp_middleware.ports import CredentialExpiry, CredentialStore, QuotaStore
 from hpp_middleware.types.consumer import Consumer, Credential
 from hpp_middleware.types.operations import Grant
 from hpp_middleware.types.quota import Balance
@@ -29,6 +32,8 @@ class NewKey(Struct, frozen=True, kw_only=True):
 
     Attributes:
         quota: The account's quota in nano-dollars.
+        replaces: The id of the key that it was rotated from.
+        replaced_until: Seconds since the epoch at which that one ends, or ended.
     """
 
     key: str
@@ -37,6 +42,8 @@ class NewKey(Struct, frozen=True, kw_only=True):
     quota: int
     models: tuple[str, ...] | None = None
     expires: float | None = None
+    replaces: str | None = None
+    replaced_until: float | None = None
 
 
 class Accounts:
@@ -47,7 +54,9 @@ class Accounts:
         quota: Where accounts are.
         credentials: Where credentials are.
         pepper: What digests are made with.
+        previous_pepper: The one before it, while peppers are rotated.
         clock: Seconds since the epoch.
+        changed: Called after a key was made or revoked, so that whoever remembers keys may look again.
     """
 
     def __init__(
@@ -56,12 +65,15 @@ class Accounts:
         credentials: CredentialStore,
         pepper: bytes,
         *,
+        previous_pepper: bytes | None = None,
         clock: Callable[[], float] = time.time,
+        changed: Callable[[], None] | None = None,
     ) -> None:
         self._quota = quota
         self._credentials = credentials
-        self._pepper = pepper
+        self._peppers = auth.check_peppers(pepper, previous_pepper)
         self._clock = clock
+        self._changed = changed
 
     async def create_key(
         self,
@@ -84,6 +96,7 @@ class Accounts:
             StoreError: The store failed.
         """
         name = _checked_name(consumer)
+        self._check_expiry(expires)
         balance = await self._quota.balance(name)
         if quota is not None:
             if balance != Balance(account=name):
@@ -91,28 +104,91 @@ class Accounts:
                     f"{name} has an account already: change its quota with `quota set` or `quota add`", param="quota"
                 )
             balance = await self._move(name, to=price.nano_from_usd(quota, "quota"))
-        if expires is not None and expires <= self._clock():
-            raise ConfigurationError("expires must be in the future", param="expires")
-        key, key_id = auth.make_key(secrets.token_bytes(8), secrets.token_bytes(20))
         allowed = tuple(models) if models is not None else None
-        await self._credentials.add(
-            Credential(
-                digest=auth.digest(key, self._pepper),
-                id=key_id,
-                consumer=Consumer(id=name, key_id=key_id, models=allowed),
-                created=self._clock(),
-                expires=expires,
-            )
+        return await self._keep(Consumer(id=name, models=allowed), expires=expires, quota=balance.quota)
+
+    async def rotate_key(self, key_id: str, *, grace_s: float = 0.0, expires: float | None = None) -> NewKey | None:
+        """
+        Make a key that takes another one's place: the same consumer, account and models.
+
+        Args:
+            key_id: The public id of the key to replace.
+            grace_s: For how long the old key still works, until it expires; it is revoked at once by default.
+            expires: Seconds since the epoch; by default the old key's.
+        Returns:
+            The new key, or None if there is no key of that id.
+        Raises:
+            ConfigurationError: The old key is revoked, or a value is wrong; nothing was changed.
+            StoreError: The store failed; the old key may still work.
+        """
+        if not 0 <= grace_s < math.inf:
+            raise ConfigurationError("grace must not be negative", param="grace")
+        if grace_s and not isinstance(self._credentials, CredentialExpiry):
+            raise ConfigurationError("this store can end the old key at once only", param="grace")
+        old = next((each for each in await self.keys() if each.id == key_id), None)
+        if old is None:
+            return None
+        if old.revoked is not None:
+            raise ConfigurationError("this key is revoked", param="key_id")
+        until = old.expires if expires is None else expires
+        self._check_expiry(until)
+        balance = await self._quota.balance(old.consumer.account)
+        made = await self._keep(old.consumer, expires=until, quota=balance.quota)
+        ends = self._clock() + grace_s
+        if grace_s and isinstance(self._credentials, CredentialExpiry):
+            with self._telling():
+                await self._credentials.expire(key_id, ends)
+        else:
+            await self.revoke(key_id)
+        return structs.replace(made, replaces=key_id, replaced_until=ends)
+
+    async def _keep(self, consumer: Consumer, *, expires: float | None, quota: int) -> NewKey:
+        """A new key of a consumer."""
+        key, key_id = auth.make_key(secrets.token_bytes(8), secrets.token_bytes(20))
+        credential = Credential(
+            digest=auth.digest(key, self._peppers.current),
+            id=key_id,
+            consumer=structs.replace(consumer, key_id=key_id),
+            created=self._clock(),
+            expires=expires,
+            pepper=auth.pepper_id(self._peppers.current),
         )
-        return NewKey(key=key, id=key_id, consumer=name, quota=balance.quota, models=allowed, expires=expires)
+        with self._telling():
+            await self._credentials.add(credential)
+        return NewKey(key=key, id=key_id, consumer=consumer.id, quota=quota, models=consumer.models, expires=expires)
 
     async def keys(self) -> list[Credential]:
         """All credentials, oldest first, revoked and expired ones too."""
         return await self._credentials.credentials()
 
+    def kept_under(self, credential: Credential) -> Literal["current", "previous", "unknown"]:
+        """
+        Which pepper a key is kept under; the previous one can be dropped when no key that still works needs it.
+
+        Unknown for a key that an older version made, until it is used, and for one under a pepper that was dropped.
+        """
+        return self._peppers.which(credential)
+
     async def revoke(self, key_id: str) -> bool:
-        """Revoke a key by its public id; it is refused within seconds. False if there is none."""
-        return await self._credentials.revoke(key_id, self._clock())
+        """
+        Revoke a key by its public id. The gateway whose accounts these are refuses it from then on, others within
+        seconds; an answer that is being streamed goes on to its end. False if there is no key of that id.
+        """
+        with self._telling():
+            return await self._credentials.revoke(key_id, self._clock())
+
+    def _check_expiry(self, expires: float | None) -> None:
+        if expires is not None and expires <= self._clock():
+            raise ConfigurationError("expires must be in the future", param="expires")
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """A change of keys; it is told although it failed, since it may have been made all the same."""
+        try:
+            yield
+        finally:
+            if self._changed is not None:
+                self._changed()
 
     async def balance(self, consumer: str) -> Balance:
         """A consumer's account, fresh."""

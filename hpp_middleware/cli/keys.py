@@ -1,4 +1,4 @@
-"""``hpp-router keys``: make, list and revoke keys, while the router runs or not."""
+"""``hpp-router keys``: make, list, rotate and revoke keys, while the router runs or not."""
 
 import re
 import time
@@ -10,15 +10,20 @@ import typer
 from hpp_middleware.accounts import Accounts, NewKey
 from hpp_middleware.cli.common import AsJSON, Config, Fault, as_json, dollars, in_office, moment, table
 from hpp_middleware.config import Settings
+from hpp_middleware.core import auth
 from hpp_middleware.core import price as pricing
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.consumer import Credential
 
-__all__ = ["app", "expiry"]
+__all__ = ["app", "expiry", "span"]
 
-app = typer.Typer(help="Make, list and revoke keys.", no_args_is_help=True)
+app = typer.Typer(help="Make, list, rotate and revoke keys.", no_args_is_help=True)
+
+KeyId = Annotated[str, typer.Argument(help="The key's id, as `keys list` shows it.")]
+Expires = Annotated[str | None, typer.Option(help="30d, 12h, or a date such as 2027-01-31 (UTC).")]
 
 _SPAN = re.compile(r"(\d{1,6})([smhdw])")
+_NO_SUCH_KEY = "there is no key of this id"  # not repeated: it may be the key itself
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -31,7 +36,7 @@ def create(
     models: Annotated[
         list[str] | None, typer.Option(help="Models or globs the key may use; repeat, or separate by commas.")
     ] = None,
-    expires: Annotated[str | None, typer.Option(help="30d, 12h, or a date such as 2027-01-31 (UTC).")] = None,
+    expires: Expires = None,
     json: AsJSON = False,
 ) -> None:
     """Make a key, and print it this once. A second key of a consumer shares its account."""
@@ -44,48 +49,31 @@ def create(
             raise ConfigurationError(f"--quota: the quota of {consumer} is declared in the file, under [consumers]")
         return await accounts.create_key(consumer, quota=quota, models=allowed, expires=until)
 
-    made = in_office(config, work)
-    if json:
-        as_json(
-            {
-                "key": made.key,
-                "id": made.id,
-                "consumer": made.consumer,
-                "quota": dollars(made.quota),
-                "models": made.models,
-                "expires": moment(made.expires),
-            }
-        )
-        return
-    print(f"key       {made.key}")
-    print(f"id        {made.id}")
-    print(f"consumer  {made.consumer}")
-    print(f"quota     ${pricing.dollars(made.quota)}")
-    print(f"models    {', '.join(made.models) if made.models else 'all'}")
-    print(f"expires   {moment(made.expires) or 'never'}")
-    print("The key is shown this once; the router keeps only a digest of it.")
+    _print_once(in_office(config, work), json=json)
 
 
 @app.command("list")
 def show(config: Config = None, json: AsJSON = False) -> None:
     """List the keys: their ids, never their text."""
 
-    async def work(accounts: Accounts, _: Settings) -> list[Credential]:
-        return await accounts.keys()
+    async def work(accounts: Accounts, _: Settings) -> list[dict[str, Any]]:
+        now = time.time()
+        return [_row(each, accounts.kept_under(each), now=now) for each in await accounts.keys()]
 
-    rows = [_row(credential, now=time.time()) for credential in in_office(config, work)]
+    rows = in_office(config, work)
     if json:
         as_json(rows)
         return
     table(
-        ("ID", "CONSUMER", "STATE", "CREATED", "EXPIRES", "MODELS"),
+        ("ID", "CONSUMER", "STATE", "CREATED", "EXPIRES", "PEPPER", "MODELS"),
         [
             (
-                str(row["id"]),
-                str(row["consumer"]),
-                str(row["state"]),
-                str(row["created"]),
-                str(row["expires"] or "never"),
+                row["id"],
+                row["consumer"],
+                row["state"],
+                row["created"],
+                row["expires"] or "never",
+                row["pepper"],
                 ", ".join(row["models"] or ["all"]),
             )
             for row in rows
@@ -94,18 +82,44 @@ def show(config: Config = None, json: AsJSON = False) -> None:
 
 
 @app.command()
+def rotate(
+    *,
+    key_id: KeyId,
+    config: Config = None,
+    grace: Annotated[
+        str, typer.Option(help="How long the old key still works: 24h, 7d; not at all by default.")
+    ] = "0s",
+    expires: Annotated[
+        str | None, typer.Option(help="When the new key ends: 30d, 12h, or a date; when the old one does by default.")
+    ] = None,
+    json: AsJSON = False,
+) -> None:
+    """Make a key in another one's place, for the same consumer and models, and print it this once."""
+    until = None if expires is None else expiry(expires, now=time.time())
+    grace_s = span(grace, "--grace")
+
+    async def work(accounts: Accounts, _: Settings) -> NewKey | None:
+        return await accounts.rotate_key(key_id, grace_s=grace_s, expires=until)
+
+    made = in_office(config, work)
+    if made is None:
+        raise Fault(_NO_SUCH_KEY)
+    _print_once(made, json=json)
+
+
+@app.command()
 def revoke(
-    key_id: Annotated[str, typer.Argument(help="The key's id, as `keys list` shows it.")],
+    key_id: KeyId,
     config: Config = None,
     json: AsJSON = False,
 ) -> None:
-    """Revoke a key: a running router refuses it within 5 seconds."""
+    """Revoke a key: a running router refuses it within 5 seconds; what it is streaming goes on to its end."""
 
     async def work(accounts: Accounts, _: Settings) -> bool:
         return await accounts.revoke(key_id)
 
     if not in_office(config, work):
-        raise Fault("there is no key of this id")  # not repeated: it may be the key itself
+        raise Fault(_NO_SUCH_KEY)
     if json:
         as_json({"id": key_id, "revoked": True})
     else:
@@ -119,14 +133,51 @@ def expiry(text: str, *, now: float) -> float:
     Raises:
         ConfigurationError: It is neither.
     """
-    span = _SPAN.fullmatch(text)
-    if span:
-        return now + int(span[1]) * _UNITS[span[2]]
+    if _SPAN.fullmatch(text):
+        return now + span(text, "--expires")
     try:
         date = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigurationError("--expires: must be a span such as 30d or 12h, or a date such as 2027-01-31") from None
     return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+
+
+def span(text: str, option: str) -> int:
+    """
+    Seconds, from a span such as ``24h``.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    found = _SPAN.fullmatch(text)
+    if found is None:
+        raise ConfigurationError(f"{option}: must be a span such as 24h or 7d")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _print_once(made: NewKey, *, json: bool) -> None:
+    if json:
+        said = {
+            "key": made.key,
+            "id": made.id,
+            "consumer": made.consumer,
+            "quota": dollars(made.quota),
+            "models": made.models,
+            "expires": moment(made.expires),
+        }
+        if made.replaces is not None:
+            said |= {"replaces": made.replaces, "replaced_until": moment(made.replaced_until)}
+        as_json(said)
+        return
+    print(f"key       {made.key}")
+    print(f"id        {made.id}")
+    print(f"consumer  {made.consumer}")
+    print(f"quota     ${pricing.dollars(made.quota)}")
+    print(f"models    {', '.join(made.models) if made.models else 'all'}")
+    print(f"expires   {moment(made.expires) or 'never'}")
+    if made.replaces is not None:
+        print(f"replaces  {made.replaces}, which works until {moment(made.replaced_until)}")
+    print("The key is shown this once; the router keeps only a digest of it.")
 
 
 def _models(given: list[str] | None) -> tuple[str, ...] | None:
@@ -138,17 +189,17 @@ def _models(given: list[str] | None) -> tuple[str, ...] | None:
     return models
 
 
-def _row(credential: Credential, *, now: float) -> dict[str, Any]:
-    state = "active"
-    if credential.revoked is not None:
-        state = "revoked"
-    elif credential.expires is not None and credential.expires <= now:
-        state = "expired"
+def _row(credential: Credential, pepper: str, *, now: float) -> dict[str, Any]:
+    state = "revoked" if credential.revoked is not None else "expired"
+    if auth.is_live(credential, now=now):
+        state = "active"
     return {
         "id": credential.id,
         "consumer": credential.consumer.id,
         "state": state,
         "created": moment(credential.created),
         "expires": moment(credential.expires),
+        "revoked": moment(credential.revoked),
+        "pepper": pepper,
         "models": credential.consumer.models,
     }

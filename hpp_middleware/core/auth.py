@@ -2,27 +2,33 @@
 Who is asking: keys, digests, and what a key allows.
 
 A key is ``hpp_<id>_<secret>_<checksum>`` with 160 random bits; the checksum lets a mistyped key be refused without
-asking a store. What is kept is HMAC-SHA-256 under a pepper. Keys of any other form (an operator's own) are looked up
-all the same, if they have at least 20 characters.
+asking a store. What is kept is HMAC-SHA-256 under a pepper; while peppers are rotated there are two. Keys of any other
+form (an operator's own) are looked up all the same, if they have at least 20 characters.
 """
 
 import hmac
 import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Literal
 
 from hpp_middleware.errors import ConfigurationError, RequestError
 from hpp_middleware.types.consumer import Consumer, Credential
 
 __all__ = [
     "MOST_CHARACTERS",
+    "Peppers",
     "admit",
     "allows",
     "check_pepper",
+    "check_peppers",
     "check_secret",
     "digest",
+    "is_live",
     "is_well_formed",
     "make_key",
+    "pepper_id",
     "secret_from",
     "unauthorized",
 ]
@@ -34,6 +40,33 @@ LEAST_PEPPER_BYTES = 16
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _BASE = len(_ALPHABET)
+
+
+@dataclass(frozen=True, slots=True)
+class Peppers:
+    """
+    What digests are made with, checked by :func:`check_peppers`.
+
+    Attributes:
+        current: For new keys, and for those that were shown since it is the current one.
+        previous: For the others, until they are shown again; None outside a rotation.
+    """
+
+    current: bytes = field(repr=False)
+    previous: bytes | None = field(default=None, repr=False)
+
+    def digests(self, secret: str) -> tuple[bytes, ...]:
+        """Under which digests a key may be kept, the current one first."""
+        peppers = (self.current,) if self.previous is None else (self.current, self.previous)
+        return tuple(digest(secret, pepper) for pepper in peppers)
+
+    def which(self, credential: Credential) -> Literal["current", "previous", "unknown"]:
+        """Which of the two a credential is kept under; unknown for any other, and where it was not noted."""
+        if credential.pepper == pepper_id(self.current):
+            return "current"
+        if self.previous is not None and credential.pepper == pepper_id(self.previous):
+            return "previous"
+        return "unknown"
 
 
 def unauthorized() -> RequestError:
@@ -95,16 +128,40 @@ def digest(secret: str, pepper: bytes) -> bytes:
     return hmac.digest(pepper, secret.encode(), "sha256")
 
 
-def check_pepper(pepper: bytes) -> bytes:
+def pepper_id(pepper: bytes) -> str:
+    """A pepper's name, which may be stored and printed: 32 bits of it under itself."""
+    return hmac.digest(pepper, b"id", "sha256").hex()[:8]
+
+
+def check_pepper(pepper: object, where: str = "keys.pepper") -> bytes:
     """
     The pepper, if it is one.
 
     Raises:
-        ConfigurationError: It is empty or too short to protect anything.
+        ConfigurationError: It is no bytes, or empty, or too short to protect anything.
     """
+    if not isinstance(pepper, bytes):
+        raise ConfigurationError(f"{where} must be bytes", param=where)
     if len(pepper) < LEAST_PEPPER_BYTES:
-        raise ConfigurationError(f"keys.pepper must have at least {LEAST_PEPPER_BYTES} bytes", param="keys.pepper")
+        raise ConfigurationError(f"{where} must have at least {LEAST_PEPPER_BYTES} bytes", param=where)
     return pepper
+
+
+def check_peppers(pepper: object, previous_pepper: object | None) -> Peppers:
+    """
+    Both peppers, if they are peppers, and two.
+
+    Raises:
+        ConfigurationError: One is empty or too short, or they are the same.
+    """
+    current = check_pepper(pepper)
+    if previous_pepper is None:
+        return Peppers(current)
+    where = "keys.previous_pepper"
+    previous = check_pepper(previous_pepper, where)
+    if hmac.compare_digest(previous, current):
+        raise ConfigurationError(f"{where} must differ from keys.pepper", param=where)
+    return Peppers(current, previous)
 
 
 def check_secret(secret: str, where: str) -> str:
@@ -135,11 +192,14 @@ def admit(credential: Credential | None, shown: bytes, *, now: float) -> Consume
         RequestError: 401, the same for every cause.
     """
     known = credential is not None and hmac.compare_digest(credential.digest, shown)
-    if credential is None or not known or credential.revoked is not None:
-        raise unauthorized()
-    if credential.expires is not None and credential.expires <= now:
+    if credential is None or not known or not is_live(credential, now=now):
         raise unauthorized()
     return credential.consumer
+
+
+def is_live(credential: Credential, *, now: float) -> bool:
+    """Whether a credential is not expired, and not revoked: at whatever time, by whosever clock that was."""
+    return credential.revoked is None and (credential.expires is None or now < credential.expires)
 
 
 def allows(consumer: Consumer, model_id: str) -> bool:

@@ -14,9 +14,11 @@ from hpp_middleware.testing.stores import (
     QUOTA_PROMISES,
     STORE_PROMISES,
     check_audit,
+    check_crashes,
     check_credential_store,
     check_ledger,
     check_quota_store,
+    check_shared_store,
     check_store,
 )
 from hpp_middleware.testing.upstream import Exchange, FakeUpstream, TokenCount
@@ -34,9 +36,11 @@ __all__ = [
     "Script",
     "TokenCount",
     "check_audit",
+    "check_crashes",
     "check_credential_store",
     "check_ledger",
     "check_quota_store",
+    "check_shared_store",
     "check_store",
     "get",
     "post",

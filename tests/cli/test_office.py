@@ -172,6 +172,69 @@ def test_a_revoked_key_is_listed_as_such(folder: Path) -> None:
     assert [row["state"] for row in command(folder, "keys", "list", "--json").json] == ["revoked"]
 
 
+def test_a_rotated_key_gives_way_to_a_new_one_in_a_running_router(folder: Path) -> None:
+    with router(folder, "serve", **SECRETS) as served:
+        old = command(
+            folder, "keys", "create", "--consumer", "alice", "--quota", "5", "--models", "local/*", "--json"
+        ).json
+        assert served.get("/api/usage", old["key"]).status_code == 200
+        new = command(folder, "keys", "rotate", old["id"], "--json").json
+        assert new == {
+            "key": new["key"],
+            "id": new["key"].split("_")[1],
+            "consumer": "alice",
+            "quota": 5,
+            "models": ["local/*"],
+            "expires": None,
+            "replaces": old["id"],
+            "replaced_until": new["replaced_until"],
+        }
+        assert served.get("/api/usage", new["key"]).status_code == 200
+        polls = 0
+        while served.get("/api/usage", old["key"]).status_code != 401:
+            polls += 1
+            assert polls < 300, "30 seconds after its rotation the old key is still good"
+            time.sleep(0.1)
+        assert served.get("/api/usage", new["key"]).status_code == 200
+
+
+def test_a_grace_lets_the_old_key_work_on_until_it_is_revoked(folder: Path) -> None:
+    made = command(folder, "keys", "create", "--consumer", "alice", "--quota", "1", "--json").json
+    done = command(folder, "keys", "rotate", made["id"], "--grace", "24h", "--expires", "2999-01-31")
+    assert (done.code, done.err) == (0, "")
+    assert re.search(rf"^replaces  {made['id']}, which works until \d{{4}}-.*Z$", done.out, re.MULTILINE)
+    assert "expires   2999-01-31T00:00:00Z\n" in done.out
+    rows = command(folder, "keys", "list", "--json").json
+    assert [row["state"] for row in rows] == ["active", "active"]
+    assert {row["id"]: row["expires"] for row in rows}[made["id"]] < "2999"
+    assert command(folder, "keys", "revoke", made["id"]).code == 0
+    assert sorted(row["state"] for row in command(folder, "keys", "list", "--json").json) == ["active", "revoked"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["nothing"], 1, "there is no key of this id"),
+        (["ID", "--grace", "soon"], 2, "--grace: must be a span such as 24h or 7d"),
+        (["ID", "--grace", "2999-01-01"], 2, "--grace: must be a span such as 24h or 7d"),
+        (["ID", "--expires", "2020-01-01"], 2, "expires must be in the future"),
+    ],
+)
+def test_a_rotation_that_cannot_be_is_one_line(folder: Path, arguments: list[str], code: int, said: str) -> None:
+    made = command(folder, "keys", "create", "--consumer", "alice", "--json").json
+    done = command(folder, "keys", "rotate", *(made["id"] if each == "ID" else each for each in arguments))
+    assert (done.code, done.out, done.err) == (code, "", f"hpp-router: {said}\n")
+    assert [row["state"] for row in command(folder, "keys", "list", "--json").json] == ["active"]
+
+
+def test_a_revoked_key_is_not_rotated(folder: Path) -> None:
+    made = command(folder, "keys", "create", "--consumer", "alice", "--json").json
+    assert command(folder, "keys", "revoke", made["id"]).code == 0
+    done = command(folder, "keys", "rotate", made["id"])
+    assert (done.code, done.out) == (2, "")
+    assert "revoked" in done.err
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("30d", 30 * 86_400), ("12h", 43_200), ("5m", 300), ("90s", 90), ("2w", 1_209_600)],
@@ -300,3 +363,39 @@ def test_the_pepper_of_the_environment_is_the_routers_too(folder: Path) -> None:
         assert served.get("/api/usage", made["key"]).status_code == 200
         other = command(folder, "keys", "create", "--consumer", "alice", "--json").json
         assert served.get("/api/usage", other["key"]).status_code == 401
+
+
+def test_peppers_are_rotated_while_keys_work(folder: Path) -> None:
+    before = {"HPP_PEPPER": "the-pepper-that-there-was"}
+    used, unused = (
+        command(folder, "keys", "create", "--consumer", name, "--json", **before).json for name in ("used", "unused")
+    )
+    both = {"HPP_PEPPER": "the-pepper-that-there-is", "HPP_PREVIOUS_PEPPER": before["HPP_PEPPER"]}
+    with router(folder, "serve", **SECRETS, **both) as served:
+        assert served.get("/api/usage", used["key"]).status_code == 200
+        rows = command(folder, "keys", "list", "--json", **both).json
+        assert {row["id"]: row["pepper"] for row in rows} == {used["id"]: "current", unused["id"]: "previous"}
+    assert "PEPPER" in command(folder, "keys", "list", **both).out.splitlines()[0]
+    with router(folder, "serve", **SECRETS, HPP_PEPPER=both["HPP_PEPPER"]) as served:
+        assert served.get("/api/usage", used["key"]).status_code == 200
+        assert served.get("/api/usage", unused["key"]).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("peppers", "said"),
+    [
+        ({"HPP_PEPPER": ""}, "keys.pepper: the environment variable HPP_PEPPER is empty"),
+        ({"HPP_PEPPER": "short"}, "keys.pepper must have at least 16 bytes"),
+        ({"HPP_PREVIOUS_PEPPER": "short"}, "keys.previous_pepper must have at least 16 bytes"),
+        (
+            {"HPP_PEPPER": "one-pepper-for-both", "HPP_PREVIOUS_PEPPER": "one-pepper-for-both"},
+            "keys.previous_pepper must differ from keys.pepper",
+        ),
+    ],
+)
+@pytest.mark.parametrize("arguments", [["serve", "--check"], ["keys", "list"]])
+def test_without_two_good_peppers_nothing_starts(
+    folder: Path, arguments: list[str], peppers: dict[str, str], said: str
+) -> None:
+    done = command(folder, *arguments, **SECRETS, **peppers)
+    assert (done.code, done.out, done.err) == (2, "", f"hpp-router: {said}\n")

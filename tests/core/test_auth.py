@@ -2,7 +2,9 @@
 
 import hashlib
 import hmac
+import random
 import string
+from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given
@@ -143,6 +145,7 @@ def credential(**changes: object) -> Credential:
     [
         pytest.param(None, id="unknown"),
         pytest.param(credential(revoked=50.0), id="revoked"),
+        pytest.param(credential(revoked=7200.0), id="revoked-by-a-clock-that-is-ahead"),
         pytest.param(credential(revoked=0.0), id="revoked-at-the-epoch"),
         pytest.param(credential(expires=100.0), id="expires-now"),
         pytest.param(credential(expires=1.0), id="expired"),
@@ -193,6 +196,111 @@ def test_an_empty_or_short_pepper_is_refused(pepper: bytes) -> None:
 
 def test_a_pepper_of_sixteen_bytes_will_do() -> None:
     assert auth.check_pepper(b"x" * 16) == b"x" * 16
+
+
+OTHER_PEPPER = b"another pepper, as long as that"
+
+
+@pytest.mark.parametrize(
+    ("pepper", "previous", "param"),
+    [
+        (b"", None, "keys.pepper"),
+        (b"x" * 15, OTHER_PEPPER, "keys.pepper"),
+        (PEPPER.decode(), None, "keys.pepper"),
+        (None, OTHER_PEPPER, "keys.pepper"),
+        (PEPPER, b"", "keys.previous_pepper"),
+        (PEPPER, b"x" * 15, "keys.previous_pepper"),
+        (PEPPER, OTHER_PEPPER.decode(), "keys.previous_pepper"),
+        (PEPPER, PEPPER, "keys.previous_pepper"),
+    ],
+)
+def test_of_two_peppers_each_must_be_one_and_not_the_other(pepper: object, previous: object, param: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        auth.check_peppers(pepper, previous)
+    assert caught.value.param == param
+    assert caught.value.message.startswith(f"{param} must ")
+    assert "pepper of thirty" not in caught.value.message
+
+
+def test_a_key_may_be_kept_under_either_pepper_the_current_one_first() -> None:
+    assert auth.check_peppers(PEPPER, None).digests(KEY) == (auth.digest(KEY, PEPPER),)
+    both = (auth.digest(KEY, PEPPER), auth.digest(KEY, OTHER_PEPPER))
+    assert auth.check_peppers(PEPPER, OTHER_PEPPER).digests(KEY) == both
+
+
+def test_peppers_are_not_shown_where_they_are_printed() -> None:
+    shown = repr(auth.check_peppers(PEPPER, OTHER_PEPPER))
+    assert "thirty" not in shown
+    assert "another" not in shown
+
+
+def test_a_credential_says_which_pepper_it_is_kept_under() -> None:
+    peppers = auth.check_peppers(PEPPER, OTHER_PEPPER)
+    of = {pepper: credential(pepper=auth.pepper_id(pepper)) for pepper in (PEPPER, OTHER_PEPPER, b"a third pepper")}
+    assert [peppers.which(each) for each in of.values()] == ["current", "previous", "unknown"]
+    assert peppers.which(credential()) == "unknown"
+    assert auth.check_peppers(PEPPER, None).which(of[OTHER_PEPPER]) == "unknown"
+
+
+def test_the_id_of_a_pepper_is_short_and_nothing_of_it() -> None:
+    found = auth.pepper_id(PEPPER)
+    assert found == hmac.new(PEPPER, b"id", hashlib.sha256).hexdigest()[:8]
+    assert found != auth.pepper_id(OTHER_PEPPER)
+
+
+# --- keys that look alike ---
+
+
+def likenesses(draw: random.Random) -> tuple[str, str]:
+    """Two keys that share much, and are not the same."""
+    letters = string.ascii_letters + string.digits
+    key = "".join(draw.choices(letters, k=64))
+    shared = draw.choice([20, 32])
+    match draw.randrange(5):
+        case 0:
+            return key, key[:shared] + "".join(draw.choices(letters, k=64 - shared))
+        case 1:
+            return key, "".join(draw.choices(letters, k=64 - shared)) + key[-shared:]
+        case 2:
+            return key, key[: draw.randrange(20, 64)]
+        case 3:
+            return key, key.swapcase() if draw.random() < 0.5 else key.lower() + "a"
+        case _:
+            at = draw.randrange(64)
+            return key, key[:at] + key[at].swapcase() + key[at + 1 :] + draw.choice(letters)
+
+
+def test_ten_thousand_pairs_of_keys_that_look_alike_are_two_identities_each() -> None:
+    draw = random.Random(20)
+    for _ in range(10_000):
+        one, other = likenesses(draw)
+        assert one != other
+        shown = [auth.digest(auth.secret_from([(b"apikey", key.encode())]), PEPPER) for key in (one, other)]
+        assert shown[0] != shown[1]
+        kept = credential(digest=shown[0])
+        assert auth.admit(kept, shown[0], now=0) == CONSUMER
+        with pytest.raises(RequestError):
+            auth.admit(kept, shown[1], now=0)
+
+
+@pytest.mark.parametrize(
+    "lookalike",
+    [
+        pytest.param(lambda key: key.replace("a", "\u0430"), id="cyrillic"),
+        pytest.param(lambda key: key.replace("o", "\u03bf"), id="greek"),
+        pytest.param(lambda key: "".join(chr(ord(each) + 0xFEE0) for each in key), id="full-width"),
+        pytest.param(lambda key: key + "\u200b", id="zero-width"),
+        pytest.param(lambda key: key + "\u0301", id="combining"),
+        pytest.param(lambda key: "\u202e" + key, id="right-to-left"),
+        pytest.param(lambda key: key.replace("i", "\u0131"), id="dotless"),
+        pytest.param(lambda key: key.replace("k", "\u212a"), id="kelvin"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le"])
+def test_a_key_in_letters_that_look_alike_is_none(lookalike: Callable[[str], str], encoding: str) -> None:
+    assert lookalike("kai-" + OWN) != "kai-" + OWN
+    headers = [(b"apikey", lookalike("kai-" + OWN).encode(encoding))]
+    assert refusal(headers).status == 401
 
 
 @pytest.mark.parametrize(

@@ -197,12 +197,43 @@ class Deleting(MemoryStore):
         return False
 
 
+class Lenient(MemoryStore):
+    """Lets a later revocation take an earlier one back."""
+
+    async def revoke(self, key_id: str, at: float) -> bool:
+        for digest, credential in self._credentials.items():
+            if credential.id == key_id:
+                self._credentials[digest] = msgspec.structs.replace(credential, revoked=at)
+                self._epoch += 1
+                return True
+        return False
+
+
+class Uncounted(MemoryStore):
+    """Takes a revocation for no change."""
+
+    async def revoke(self, key_id: str, at: float) -> bool:
+        known = await super().revoke(key_id, at)
+        self._epoch -= known
+        return known
+
+
+class Reviving(MemoryStore):
+    """Loses a revocation when a key moves to another pepper."""
+
+    async def rehash(self, digest: bytes, to: bytes, pepper: str) -> bool:
+        moved = await super().rehash(digest, to, pepper)
+        if moved:
+            self._credentials[to] = msgspec.structs.replace(self._credentials[to], revoked=None)
+        return moved
+
+
 BROKEN: list[tuple[Callable[..., Any], type[MemoryStore]]] = [
     *((check_quota_store, kind) for kind in (Forgetful, Generous, Greedy, Unfenced, Silent, AllOrNothing, Sweepless)),
     *((check_quota_store, kind) for kind in (Rerunning, Hoarding)),
     *((check_audit, kind) for kind in (Confused, Reseal)),
     *((check_ledger, kind) for kind in (Disordered, Indiscreet)),
-    *((check_credential_store, kind) for kind in (Vague, Deleting)),
+    *((check_credential_store, kind) for kind in (Vague, Deleting, Lenient, Uncounted, Reviving)),
 ]
 
 

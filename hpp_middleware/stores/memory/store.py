@@ -32,6 +32,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._books = MemoryBooks()
         self._credentials: dict[bytes, Credential] = {}
+        self._epoch = 0
         self._pepper = secrets.token_bytes(32)
 
     async def open(self) -> None:
@@ -76,13 +77,16 @@ class MemoryStore:
                 if other.id == credential.id:
                     del self._credentials[digest]
             self._credentials[credential.digest] = credential
+            self._epoch += 1
 
     async def revoke(self, key_id: str, at: float) -> bool:
         """See :class:`hpp_middleware.ports.CredentialStore`."""
         with self._lock:
             for digest, credential in self._credentials.items():
                 if credential.id == key_id:
-                    self._credentials[digest] = msgspec.structs.replace(credential, revoked=at)
+                    earliest = at if credential.revoked is None else min(at, credential.revoked)
+                    self._credentials[digest] = msgspec.structs.replace(credential, revoked=earliest)
+                    self._epoch += 1
                     return True
         return False
 
@@ -90,6 +94,29 @@ class MemoryStore:
         """See :class:`hpp_middleware.ports.CredentialStore`."""
         with self._lock:
             return sorted(self._credentials.values(), key=lambda credential: (credential.created, credential.id))
+
+    async def epoch(self) -> int:
+        """See :class:`hpp_middleware.ports.CredentialEpoch`."""
+        return self._epoch
+
+    async def expire(self, key_id: str, at: float) -> bool:
+        """See :class:`hpp_middleware.ports.CredentialExpiry`."""
+        with self._lock:
+            for digest, credential in self._credentials.items():
+                if credential.id == key_id:
+                    earliest = at if credential.expires is None else min(at, credential.expires)
+                    self._credentials[digest] = msgspec.structs.replace(credential, expires=earliest)
+                    self._epoch += 1
+                    return True
+        return False
+
+    async def rehash(self, digest: bytes, to: bytes, pepper: str) -> bool:
+        """See :class:`hpp_middleware.ports.CredentialRehash`."""
+        with self._lock:
+            credential = self._credentials.pop(digest, None)
+            if credential is not None:
+                self._credentials[to] = msgspec.structs.replace(credential, digest=to, pepper=pepper)
+        return credential is not None
 
     async def accounts(self, after: str = "", most: int = 1000) -> list[str]:
         """See :class:`hpp_middleware.ports.Audit`."""

@@ -57,6 +57,10 @@ class SQLiteStore:
         """The pepper kept beside the file, made at first use, mode 0600."""
         return pepper.beside(self.path)
 
+    def journal_dir(self) -> Path:
+        """Where settlements are kept that the file did not take: a folder beside it."""
+        return self.path.with_name(f"{self.path.name}.settle")
+
     async def apply(self, operations: Sequence[Operation]) -> list[Result]:
         """See :class:`hpp_middleware.ports.QuotaStore`."""
         wanted = tuple(operations)
@@ -136,6 +140,15 @@ class SQLiteStore:
             return int(connection.execute("SELECT epoch FROM credential_epoch").fetchone()[0])
 
         return await self._writer.run(work, writes=False)
+
+    async def expire(self, key_id: str, at: float) -> bool:
+        """See :class:`hpp_middleware.ports.CredentialExpiry`."""
+        sql = "UPDATE credential SET expires = min(?1, ifnull(expires, ?1)) WHERE id = ?2"
+
+        def work(connection: sqlite3.Connection) -> bool:
+            return connection.execute(sql, (at, key_id)).rowcount > 0
+
+        return await self._writer.run(work)
 
     async def rehash(self, digest: bytes, to: bytes, pepper: str) -> bool:
         """See :class:`hpp_middleware.ports.CredentialRehash`."""

@@ -26,6 +26,7 @@ from hpp_middleware.testing.stores import (
     settling,
 )
 from hpp_middleware.testing.stores.bench import Make, Promise
+from hpp_middleware.testing.stores.processes import check_crashes, check_shared_store
 
 __all__ = [
     "AUDIT_PROMISES",
@@ -36,9 +37,11 @@ __all__ = [
     "Make",
     "Promise",
     "check_audit",
+    "check_crashes",
     "check_credential_store",
     "check_ledger",
     "check_quota_store",
+    "check_shared_store",
     "check_store",
 ]
 

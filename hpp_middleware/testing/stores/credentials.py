@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from hpp_middleware.ports import CredentialStore
+from hpp_middleware.ports import CredentialEpoch, CredentialExpiry, CredentialRehash, CredentialStore
 from hpp_middleware.testing.stores.bench import Make, Promise, fresh
 from hpp_middleware.types.consumer import Consumer, Credential
 
@@ -84,6 +84,16 @@ async def a_revoked_credential_is_still_found(store: CredentialStore) -> None:
 
 
 @promise
+async def of_several_revocations_the_earliest_stands(store: CredentialStore) -> None:
+    await store.add(_credential(1))
+    for at, stands in ((2000.0, 2000.0), (1500.0, 1500.0), (1800.0, 1500.0)):
+        assert await store.revoke("key-1", at) is True, "a revocation says that there was such a key, each time"
+        found = await store.find(_digest(1))
+        assert found is not None, "a revoked key is found"
+        assert found.revoked == stands, "the earliest revocation stands"
+
+
+@promise
 async def an_unknown_id_is_not_revoked(store: CredentialStore) -> None:
     await store.add(_credential(1))
     for key_id in ("key-2", "key", "KEY-1", ""):
@@ -99,6 +109,71 @@ async def credentials_are_listed_oldest_first(store: CredentialStore) -> None:
     await store.revoke("key-1", 5.0)
     listed = [credential.id for credential in await store.credentials()]
     assert listed == ["key-1", "key-2", "key-3"], "all are listed, oldest first, the revoked ones too"
+
+
+@promise
+async def changes_are_counted(store: CredentialStore) -> None:
+    if not isinstance(store, CredentialEpoch):
+        return
+    seen = [await store.epoch()]
+    assert await store.epoch() == seen[0], "where nothing changes the epoch stays"
+    await store.add(_credential(1))
+    seen.append(await store.epoch())
+    await store.add(msgspec.structs.replace(_credential(1), expires=99.0))
+    seen.append(await store.epoch())
+    await store.revoke("key-1", 5.0)
+    seen.append(await store.epoch())
+    assert len(set(seen)) == len(seen), "a key that is added, replaced or revoked gives an epoch that never was"
+    await store.find(_digest(1))
+    await store.credentials()
+    assert await store.epoch() == seen[-1], "reading changes nothing"
+
+
+@promise
+async def a_credential_can_be_given_an_end(store: CredentialStore) -> None:
+    if not isinstance(store, CredentialExpiry):
+        return
+    await store.add(_credential(1))
+    await store.add(_credential(2))
+    await store.revoke("key-1", 1100.0)
+    before = await store.epoch() if isinstance(store, CredentialEpoch) else None
+    for at, stands in ((2000.0, 2000.0), (1500.5, 1500.5), (1800.0, 1500.5)):
+        assert await store.expire("key-1", at) is True, "an end says that there was such a key"
+        ended = msgspec.structs.replace(_credential(1), expires=stands, revoked=1100.0)
+        assert await store.find(_digest(1)) == ended, "an end is never put off, and all else stays, a revocation too"
+    if isinstance(store, CredentialEpoch):
+        assert await store.epoch() != before, "a key that is given an end gives another epoch"
+    assert await store.expire("key-3", 5.0) is False, "an id that is not there is not given one"
+    assert await store.find(_digest(2)) == _credential(2), "and the others are left alone"
+
+
+@promise
+async def a_credential_moves_to_another_pepper_whole(store: CredentialStore) -> None:
+    if not isinstance(store, CredentialRehash):
+        return
+    credential = msgspec.structs.replace(_credential(1), pepper="0a1b2c3d", expires=99.0)
+    await store.add(credential)
+    await store.add(_credential(2))
+    assert await store.find(_digest(1)) == credential, "a credential is found with the id of its pepper"
+    await store.revoke("key-1", 5.0)
+    assert await store.rehash(_digest(1), _digest(9), "89abcdef") is True, "a move says that there was such a digest"
+    moved = msgspec.structs.replace(credential, digest=_digest(9), pepper="89abcdef", revoked=5.0)
+    assert await store.find(_digest(9)) == moved, "all but digest and pepper stays, a revocation too"
+    assert await store.find(_digest(1)) is None, "the digest it had is gone"
+    assert await store.rehash(_digest(1), _digest(8), "89abcdef") is False, "what is gone is not moved again"
+    assert await store.find(_digest(8)) is None, "and nothing is made of it"
+    assert await store.credentials() == [moved, _credential(2)], "it is listed once, and its neighbour left alone"
+
+
+@promise
+async def the_pepper_alone_is_noted(store: CredentialStore) -> None:
+    if not isinstance(store, CredentialRehash):
+        return
+    await store.add(_credential(1))
+    assert await store.rehash(_digest(1), _digest(1), "89abcdef") is True, "a digest may be moved to itself"
+    noted = msgspec.structs.replace(_credential(1), pepper="89abcdef")
+    assert await store.credentials() == [noted], "which notes the pepper"
+    assert await store.find(_digest(1)) == noted, "and loses nothing"
 
 
 def _digest(number: int) -> bytes:
@@ -117,6 +192,11 @@ PROMISES: tuple[Promise, ...] = (
     a_credential_is_replaced_by_its_digest,
     a_credential_is_replaced_by_its_id,
     a_revoked_credential_is_still_found,
+    of_several_revocations_the_earliest_stands,
     an_unknown_id_is_not_revoked,
     credentials_are_listed_oldest_first,
+    changes_are_counted,
+    a_credential_can_be_given_an_end,
+    a_credential_moves_to_another_pepper_whole,
+    the_pepper_alone_is_noted,
 )
