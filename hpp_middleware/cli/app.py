@@ -5,7 +5,7 @@ import traceback
 
 import typer
 
-from hpp_middleware.cli import demo, keys, models, quota, serve
+from hpp_middleware.cli import demo, keys, ledger, models, quota, serve
 from hpp_middleware.cli.common import Fault
 from hpp_middleware.errors import ConfigurationError, GatewayError
 
@@ -25,6 +25,7 @@ app.command("usage")(quota.usage)
 app.command("models")(models.models)
 app.add_typer(keys.app, name="keys")
 app.add_typer(quota.app, name="quota")
+app.add_typer(ledger.app, name="ledger")
 
 
 def run() -> int:
