@@ -1,6 +1,7 @@
 """The well-known providers: every preset builds a provider that can be called."""
 
 import json
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,7 +13,7 @@ from hpp_middleware.dialects.presets import PRESETS, provider
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.price import Price, Rates
-from hpp_middleware.types.provider import Limits, Model
+from hpp_middleware.types.provider import Limits, Model, Provider
 
 LOCAL = {"ollama", "vllm", "llamacpp", "lmstudio"}
 HOSTED = {"openai", "moonshot", "mistral", "groq", "deepseek", "xai", "openrouter", "together", "fireworks"}
@@ -61,6 +62,28 @@ def test_a_hosted_provider_needs_a_key_unless_it_is_put_elsewhere(name: str) -> 
         provider(name)
     assert caught.value.param == f"providers.{name}.api_key"
     assert provider(name, base_url="http://127.0.0.1:9/v1").api_key is None
+
+
+def test_a_stream_is_drained_where_it_is_billed_to_its_end_anyhow_or_that_is_not_known() -> None:
+    assert {name for name, preset in PRESETS.items() if preset.on_disconnect == "drain"} == {
+        "groq",
+        "mistral",
+        "moonshot",
+        "openrouter",
+    }
+    for name, preset in PRESETS.items():
+        assert provider(name, api_key="sk-made-up").on_disconnect == preset.on_disconnect
+    assert provider("groq", api_key="sk-x", on_disconnect="cancel").on_disconnect == "cancel"
+    assert Provider(base_url="https://llm.acme.example/v1").on_disconnect == "cancel"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"on_disconnect": "wait"}, {"drain_s": 0}, {"drain_s": float("nan")}, {"drain_bytes": 0}]
+)
+def test_a_drain_without_a_bound_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        provider("openai", api_key="sk-x", **wrong)
+    assert caught.value.param == next(iter(wrong))
 
 
 def test_settings_win_over_the_preset() -> None:
