@@ -1,0 +1,188 @@
+"""
+Answers that are given again: recorded while they are relayed, encrypted, and kept by the store with the settlement.
+
+Encryption is ``cryptography``'s AES-GCM (the ``replay`` extra), under a key made from the pepper and the client's own
+Idempotency-Key: whoever has the database alone can read no answer. Where it is not installed, none is kept.
+"""
+
+from importlib.util import find_spec
+
+import msgspec
+
+from hpp_middleware.core import replay
+from hpp_middleware.core.settlement import Settlement
+from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.ports import Client
+from hpp_middleware.types.http import Headers
+from hpp_middleware.types.operations import Claim, Kept, Result
+from hpp_middleware.types.price import Usage
+from hpp_middleware.types.replay import Answer, Idempotency
+
+__all__ = ["Keeper", "Keyed", "Record", "check_keeping"]
+
+REPLAYED = ("Idempotency-Replayed", "true")
+
+_NONCE = bytes(12)
+"""Every answer has a key of its own, which is never used twice: so it needs no nonce of its own."""
+
+_answer = msgspec.msgpack.Decoder(Answer)
+
+
+class Record:
+    """
+    What a client is sent, as long as that is not too much.
+
+    Args:
+        most: Bytes of body.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._size = 0
+        self._pieces: list[bytes] = []
+        self._status = 0
+        self._headers: Headers = []
+
+    def start(self, status: int, headers: Headers) -> None:
+        """The head of the answer."""
+        self._status, self._headers = status, headers
+
+    def add(self, data: bytes) -> None:
+        """A piece of its body."""
+        self._size += len(data)
+        if self._size <= self._most:
+            self._pieces.append(data)
+        else:
+            self._pieces.clear()
+
+    @property
+    def answer(self) -> Answer | None:
+        """The whole answer; None where it has not begun, or is too long."""
+        if not self._status or self._size > self._most:
+            return None
+        return Answer(status=self._status, headers=self._headers, body=b"".join(self._pieces))
+
+
+class Keeper:
+    """
+    One gateway's kept answers.
+
+    Args:
+        settings: See :class:`hpp_middleware.types.replay.Idempotency`.
+        peppers: What the keys of the encryption are made with; the first one encrypts.
+    """
+
+    def __init__(self, settings: Idempotency, *peppers: bytes) -> None:
+        self.keeps = check_keeping(settings)
+        self._settings = settings
+        self._peppers = peppers
+
+    def claim(self, account: str, key: str, body: bytes) -> Claim:
+        """What a request claims with its key."""
+        return replay.claim(account, key, body, ttl_s=self._settings.ttl_s)
+
+    def record(self) -> Record | None:
+        """A record of an answer to be; None where none is kept."""
+        return Record(self._settings.body_bytes) if self.keeps else None
+
+    def kept(self, answer: Answer, *, account: str, key: str, hold: str) -> Kept:
+        """A whole answer, encrypted."""
+        secret = replay.secret(self._peppers[0], account, key, hold)
+        return Kept(body=_encrypted(secret, msgspec.msgpack.encode(answer)), most=self._settings.account_bytes)
+
+    def answer(self, kept: bytes | None, *, account: str, key: str, hold: str) -> Answer:
+        """
+        An answer that was kept.
+
+        Raises:
+            RequestError: 409: there is none, or none that can be read.
+        """
+        if kept is not None and self.keeps:
+            for pepper in self._peppers:
+                plain = _decrypted(replay.secret(pepper, account, key, hold), kept)
+                if plain is not None:
+                    return _answer.decode(plain)
+        raise replay.conflict("finished")
+
+    async def give(self, answer: Answer, client: Client, *, request_id: str) -> None:
+        """Give an answer again, under the id of the request that it was made for; this time it costs nothing."""
+        headers = [(name, "0" if name == "X-HPP-Router-Cost" else value) for name, value in answer.headers]
+        await client.start(answer.status, [*headers, REPLAYED, ("X-Request-Id", request_id)])
+        await client.send(answer.body, more=False)
+
+
+def check_keeping(settings: Idempotency) -> bool:
+    """
+    Whether answers are kept.
+
+    Raises:
+        ConfigurationError: They are to be, and ``cryptography`` is not installed.
+    """
+    installed = find_spec("cryptography") is not None
+    if settings.keep and not installed:
+        raise ConfigurationError(
+            "idempotency.keep needs `pip install hpp_middleware[replay]`", param="idempotency.keep"
+        )
+    return installed if settings.keep is None else settings.keep
+
+
+class Keyed:
+    """
+    One request and its key, if it has one.
+
+    Args:
+        keeper: The gateway's kept answers.
+        account: Who pays.
+        key: The client's ``Idempotency-Key``, or None.
+        body: The JSON request, parsed before.
+
+    Attributes:
+        claim: What it claims with its hold; None without a key.
+        record: Where its answer is recorded; None where none is kept.
+
+    Raises:
+        RequestError: 400: it cannot be a key.
+    """
+
+    def __init__(self, keeper: Keeper, account: str, key: str | None, body: bytes) -> None:
+        self._keeper = keeper
+        self._account = account
+        self._key = key or ""
+        self.claim: Claim | None = None
+        self.record: Record | None = None
+        if key is not None:
+            self.claim = keeper.claim(account, replay.check_key(key), body)
+            self.record = keeper.record()
+
+    def kept(self, answer: Answer | None, hold: str) -> Kept | None:
+        """The whole answer, as the store is to keep it; None where there is none."""
+        if self.claim is None or answer is None:
+            return None
+        return self._keeper.kept(answer, account=self._account, key=self._key, hold=hold)
+
+    async def give_again(self, placed: Result, client: Client) -> Settlement:
+        """
+        Give the answer of the first request again; nothing is charged.
+
+        Raises:
+            RequestError: 409: it was not kept.
+        """
+        answer = self._keeper.answer(placed.kept, account=self._account, key=self._key, hold=placed.hold)
+        await self._keeper.give(answer, client, request_id=placed.hold)
+        return Settlement(0, None, estimated=False, usage=Usage())
+
+
+def _encrypted(secret: bytes, plain: bytes) -> bytes:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(secret).encrypt(_NONCE, plain, None)
+
+
+def _decrypted(secret: bytes, kept: bytes) -> bytes | None:
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    try:
+        return AESGCM(secret).decrypt(_NONCE, kept, None)
+    except InvalidTag:
+        return None
