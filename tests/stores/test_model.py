@@ -1,17 +1,27 @@
-"""Memory and SQLite are two ways to do the same: random programs have the same results and leave the same books."""
+"""
+Four stores are four ways to do the same: random programs have the same results, and leave the same books.
+
+``HPP_PROGRAMS=2000`` runs more of them (``make soak``).
+"""
 
 import asyncio
+import os
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+import pytest
+from databases import emptied, fresh_database, psql
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from hpp_middleware import MemoryStore, SQLiteStore
-from hpp_middleware.core.quota import MAX_NANO
+from hpp_middleware.core.quota import KEEP_RESOLVED_S, MAX_NANO
+from hpp_middleware.stores.postgres import PostgresStore
+from hpp_middleware.stores.redis import RedisStore
 from hpp_middleware.testing.stores.bench import Bench, Clock, reserve, resize, settle
 from hpp_middleware.types.operations import (
     Checkpoint,
@@ -22,6 +32,8 @@ from hpp_middleware.types.operations import (
     Operation,
     Release,
     Renew,
+    Reserve,
+    Resize,
     Settle,
     Sweep,
 )
@@ -29,6 +41,11 @@ from hpp_middleware.types.operations import (
 T = TypeVar("T")
 
 SHARED_MEMORY = Path("/dev/shm")
+TABLES = (
+    "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables"
+    " WHERE schemaname = 'public' AND tablename NOT IN ('hpp_migration', 'hpp_credential_epoch')"
+)
+EMPTY = "SET session_replication_role = replica; TRUNCATE {}"  # a ledger is append-only for everybody else
 FOLDER = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None  # where a commit need not wait for a disk
 
 HOLDS = st.sampled_from(["hold-1", "hold-2", "hold-3", "hold-4"])
@@ -36,6 +53,7 @@ OWNERS = st.sampled_from(["worker", "sleeper"])
 PAYERS = st.sampled_from([("alice",), ("bob",), ("alice", "team")])
 ACCOUNTS = st.sampled_from(["alice", "bob", "team"])
 AMOUNTS = st.one_of(st.integers(0, 300), st.sampled_from([-1, 100, MAX_NANO, MAX_NANO + 1, 2**64]))
+EVERYBODY = {"alice", "bob", "team", "nobody"}
 TTLS = st.sampled_from([10.0, 60.0, 300.0])
 
 CLAIMS = st.one_of(
@@ -87,17 +105,62 @@ OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
 )
 
 
+class Stage:
+    """The stores on which the programs run, opened once; each program begins with empty ones."""
+
+    def __init__(self, places: dict[str, Any]) -> None:
+        self.runner = asyncio.Runner()
+        self.clock = Clock()
+        self.places = places
+        self.stores: dict[str, Any] = {}
+        self.postgres: PostgresStore | None = None
+        self.tables = ""
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    async def reopen(self) -> None:
+        """All but the memory store, which would forget."""
+        await asyncio.gather(*(store.aclose() for store in self.stores.values()))
+        await asyncio.gather(*(store.open() for store in self.stores.values()))
+
+    def empty(self) -> dict[str, Any]:
+        """Every store, with nothing in it."""
+        self.close()
+        if self.postgres is None:
+            self.postgres = PostgresStore(self.places["postgres"], clock=self.clock)
+            self.run(self.postgres.open())
+            self.tables = psql(self.places["postgres"], TABLES)
+        psql(self.places["postgres"], EMPTY.format(self.tables.strip()))
+        emptied(self.places["redis"])
+        for file in Path(self.places["sqlite"]).parent.iterdir():
+            file.unlink()
+        self.stores = {
+            "sqlite": SQLiteStore(self.places["sqlite"], clock=self.clock),
+            "postgres": self.postgres,
+            "redis": RedisStore(self.places["redis"], clock=self.clock),
+        }
+        for store in self.stores.values():
+            self.run(store.open())
+        return {**self.stores, "memory": MemoryStore(clock=self.clock)}
+
+    def close(self) -> None:
+        for store in self.stores.values():
+            self.run(store.aclose())
+
+
 class Programs(RuleBasedStateMachine):
-    """Each step is applied to both stores; a witness on each keeps books of its own."""
+    """Each step is applied to every store; a witness on each keeps books of its own. Memory is the pure functions."""
+
+    stage: Stage
 
     def __init__(self) -> None:
         super().__init__()
-        self.runner = asyncio.Runner()
-        self.folder = tempfile.TemporaryDirectory(dir=FOLDER)
-        self.clock = Clock()
+        self.clock = self.stage.clock
         self.number = 0
-        self.memory = Bench(MemoryStore(clock=self.clock), self.clock)
-        self.sqlite = Bench(self._opened(), self.clock)
+        self.weeks = 0
+        self.stores = self.stage.empty()
+        self.memory = Bench(self.stores.pop("memory"), self.clock)
 
     @initialize(quota=st.integers(100, 1000))
     def begin(self, quota: int) -> None:
@@ -183,51 +246,80 @@ class Programs(RuleBasedStateMachine):
         """As after a reply that was lost; in one batch, so that no time passes."""
         self._apply(operation, operation)
 
-    @rule(seconds=st.sampled_from([1, 9, 10, 61, 301, 700_000]))
+    @rule(seconds=st.sampled_from([1, 9, 10, 61, 301]))
     def let_time_pass(self, seconds: int) -> None:
         self.clock.now += seconds
 
     @rule()
-    def reopen(self) -> None:
-        self._run(self.sqlite.store.aclose())
-        self.sqlite.store = self._opened()
-        self._compare()
+    def let_a_week_pass(self) -> None:
+        """Holds are forgotten; nobody uses their ids again, which are drawn at random."""
+        self.clock.now += KEEP_RESOLVED_S + 1
+        self.weeks += 1
+        self._apply(Renew(owner="worker", ttl_s=60), Sweep())
+
+    @rule(now=st.integers(0, 4))
+    def reopen(self, now: int) -> None:
+        if not now:
+            self._run(self.stage.reopen())
+            self._run(self._compare(EVERYBODY))
 
     def teardown(self) -> None:
-        self._run(self.sqlite.store.aclose())
-        self.runner.close()
-        self.folder.cleanup()
+        self._run(self._compare(EVERYBODY))
 
     def _apply(self, *operations: Operation) -> None:
-        """Both witnesses look at their own books in ``apply``."""
-        assert self._run(self.sqlite.apply(*operations)) == self._run(self.memory.apply(*operations))
-        self._compare()
+        self._run(self._step([self._of_this_week(operation) for operation in operations]))
 
-    def _compare(self) -> None:
-        for account in ("alice", "bob", "team", "nobody"):
-            assert self._run(self.sqlite.balance(account)) == self._run(self.memory.balance(account))
-            lines = self._run(self.memory.store.lines(account))
-            assert lines == self.memory.lines.get(account, [])
-            assert self._run(self.sqlite.store.lines(account)) == lines
-            assert self._run(self.sqlite.store.statement(account)) == self._run(self.memory.store.statement(account))
-        names = [
-            *(f"hold-{number}" for number in range(1, 5)),
-            *(f"own-{number}" for number in range(1, self.number + 1)),
-        ]
-        assert self._run(self.sqlite.store.holds(names)) == self._run(self.memory.store.holds(names))
+    def _of_this_week(self, operation: Operation) -> Operation:
+        if not isinstance(operation, (Reserve, Resize, Checkpoint, Settle, Release)) or not self.weeks:
+            return operation
+        return msgspec.structs.replace(operation, id=f"{operation.id}-{self.weeks}")
 
-    def _opened(self) -> SQLiteStore:
-        store = SQLiteStore(Path(self.folder.name) / "hpp.db", clock=self.clock)
-        self._run(store.open())
-        return store
+    async def _step(self, operations: Sequence[Operation]) -> None:
+        """The witness looks at the books of the memory store; the others must have the same ones."""
+        expected = await self.memory.apply(*operations)
+        told = await asyncio.gather(*(store.apply(operations) for store in self.stores.values()))
+        for name, results in zip(self.stores, told, strict=True):
+            assert results == expected, name
+        await self._compare({entry.account for result in expected for entry in result.entries})
+
+    async def _compare(self, accounts: set[str]) -> None:
+        expected = await self._books(self.memory.store, accounts)
+        told = await asyncio.gather(*(self._books(store, accounts) for store in self.stores.values()))
+        for name, books in zip(self.stores, told, strict=True):
+            assert books == expected, name
+
+    async def _books(self, store: Any, changed: set[str]) -> list[Any]:
+        """All that a store says; of ledger lines, those of accounts that have new ones."""
+        said: list[Any] = [await store.statement(account) for account in ("alice", "bob", "team")]
+        for account in sorted(changed):
+            said += [await store.balance(account), await store.lines(account)]
+        holds = [*(f"hold-{number}" for number in range(1, 5)), *(f"own-{number}" for number in range(self.number + 1))]
+        holds += [f"{hold}-{self.weeks}" for hold in holds]
+        return [*said, await store.holds(holds), await store.accounts()]
 
     def _name(self) -> str:
         self.number += 1
         return f"own-{self.number}"
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(work)
+        return self.stage.run(work)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _stage(postgres_server: str, redis_server: str) -> Iterator[None]:
+    with (
+        tempfile.TemporaryDirectory(dir=FOLDER) as folder,
+        fresh_database(postgres_server) as postgres,
+    ):
+        stage = Programs.stage = Stage(
+            {"sqlite": str(Path(folder) / "hpp.db"), "postgres": postgres, "redis": redis_server}
+        )
+        yield
+        stage.close()
+        stage.runner.close()
 
 
 TestPrograms = Programs.TestCase
-TestPrograms.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestPrograms.settings = settings(
+    max_examples=int(os.environ.get("HPP_PROGRAMS", "200")), stateful_step_count=50, deadline=None
+)
