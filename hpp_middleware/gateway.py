@@ -17,7 +17,8 @@ from hpp_middleware.core import parse, reply, route
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import RequestError
 from hpp_middleware.ports import Client
-from hpp_middleware.stages import plan, reserve, settle
+from hpp_middleware.stages import plan, replay, reserve, settle
+from hpp_middleware.stages.journal import Journal
 from hpp_middleware.stages.notice import Notice
 from hpp_middleware.stages.relay import Exchange
 from hpp_middleware.stages.setup import Setup
@@ -69,6 +70,7 @@ class Gateway:
         *,
         request_id: str,
         client_request_id: str | None = None,
+        idempotency_key: str | None = None,
         host_left: End = End.LEFT,
     ) -> Settlement:
         """
@@ -80,9 +82,10 @@ class Gateway:
             client: Where the answer goes; told everything but an error before the first byte, which is raised.
             request_id: The ledger entry's id; see :func:`hpp_middleware.stages.worker.new_id`.
             client_request_id: The client's own id, kept in the ledger.
+            idempotency_key: The client's ``Idempotency-Key``: the request is run and charged once under it.
             host_left: What it counts as that the host cancels this call.
         Raises:
-            RequestError: The caller can fix it; nothing was held.
+            RequestError: The caller can fix it; nothing was held. 409: the key is in use.
             UpstreamError: The provider failed; it is settled.
             StoreError: The quota cannot be verified; nothing was forwarded.
         """
@@ -97,34 +100,56 @@ class Gateway:
             limits=self.limits,
             orphan=self.setup.orphan,
         )
-        operation = planned.reserve(consumer, worker.lease.owner, client_request_id=client_request_id)
+        keyed = replay.Keyed(self.setup.keeper, consumer.account, idempotency_key, body)
+        operation = planned.reserve(
+            consumer, worker.lease.owner, client_request_id=client_request_id, claim=keyed.claim
+        )
+        await worker.admit()
         with worker.answering(), anyio.CancelScope(shield=True) as scope:
-            hold = await reserve.place(worker.lease, operation)  # reserve
+            placed = await reserve.place(worker.lease, operation)  # reserve
+            if placed.status == "finished":
+                return await keyed.give_again(placed, client)
             exchange = Exchange(
-                planned.job(consumer.account, hold, missing_usage=self.setup.missing_usage),
+                planned.job(
+                    consumer.account,
+                    placed.amount,
+                    missing_usage=self.setup.missing_usage,
+                    cost_in=self.setup.cost_in,
+                    keyed=keyed.claim is not None,
+                ),
                 self.setup.dialects[target.provider.dialect],
                 worker.transports[target.provider_name],
                 client,
-                worker.pending,
+                pending=worker.pending,
+                slots=worker.slots,
+                record=keyed.record,
             )
-            # The host may cancel what it waits for, but a JSON answer that is paid for is awaited.
-            scope.shield = client.patient and not request.stream
+            if request.stream and self.setup.orphan == "estimate":
+                worker.lease.watch(request_id, exchange.so_far)
+            scope.shield = False  # the host may cancel what it waits for: the exchange takes that for a departure
             try:
                 await exchange.run(worker.lease, keep_lease=not worker.timed)  # upstream, relay
             finally:
                 scope.shield = True
+                worker.lease.unwatch(request_id)
                 settlement = exchange.settlement(host_left=host_left)
                 report = plan.report(exchange, settlement)
                 try:
                     result = await settle.settle(  # settle
-                        worker.lease, request_id, settlement, report, alarm=self.notice.alarm
+                        worker.lease,
+                        request_id,
+                        settlement,
+                        report,
+                        account=consumer.account,
+                        alarm=self.notice.alarm,
+                        kept=keyed.kept(exchange.answer, request_id),
                     )
                 finally:
                     if exchange.ending:
                         worker.pending.end(consumer.account)
                 self.notice.settled(request_id, exchange, settlement, result)
         if exchange.error is not None and not client.started:
-            exchange.error.headers.update(reply.completion_headers(target))
+            exchange.error.headers.update(reply.completion_headers(target, cost=settlement.amount))
             raise exchange.error
         return settlement
 
@@ -135,6 +160,7 @@ class Gateway:
         *,
         send: Callable[[bytes], Awaitable[None]] | None = None,
         client_request_id: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Reply:
         """
         One completion without HTTP, for a host's own code. Cancelling it closes the upstream and settles.
@@ -144,6 +170,7 @@ class Gateway:
             body: The request, as JSON bytes or as a mapping.
             send: Called with each piece of the answer as it arrives: SSE where ``stream`` is true.
             client_request_id: The host's own id, kept in the ledger.
+            idempotency_key: Run and charge it once under this key; asked again, the answer is given again.
         Raises:
             RequestError: The caller can fix it; nothing was held.
             UpstreamError: The provider failed before the answer began; it is settled.
@@ -156,9 +183,11 @@ class Gateway:
             client,
             request_id=request_id,
             client_request_id=client_request_id,
+            idempotency_key=idempotency_key,
             host_left=End.DEADLINE,
         )
-        headers = [*client.headers, ("X-Request-Id", request_id)]
+        request_id = dict(client.headers).get("X-Request-Id", request_id)
+        headers = [*(each for each in client.headers if each[0] != "X-Request-Id"), ("X-Request-Id", request_id)]
         return Reply(
             status=client.status, headers=headers, body=b"".join(client.pieces), cost=settlement.amount, id=request_id
         )
@@ -172,7 +201,7 @@ class Gateway:
         """
         worker = await self.worker()
         await worker.pending.wait(consumer.account, self.limits.read_wait_s)
-        await reserve.verified(worker.lease.apply([]))  # sweeps, where that is due
+        await reserve.verified(worker.lease.catch_up(consumer.account))
         found = await reserve.verified(worker.backends.quota.balance(consumer.account))
         if found.account != consumer.account:
             raise reserve.unavailable()
@@ -188,6 +217,7 @@ class Gateway:
         """
         worker = await self.worker()
         await worker.pending.wait(consumer.account, self.limits.read_wait_s)
+        await reserve.verified(worker.lease.catch_up(consumer.account))
         found = await reserve.verified(worker.backends.ledger.entries(consumer.account, request_id))
         if any((entry.account, entry.hold) != (consumer.account, request_id) for entry in found):
             raise reserve.unavailable()
@@ -197,16 +227,23 @@ class Gateway:
 
     async def ready(self) -> None:
         """
-        Whether credentials, accounts and ledger can be read.
+        Whether credentials, accounts and ledger can be read, and what they do not take can be kept.
 
         Raises:
-            StoreError: One of them cannot.
+            JournalError: The settlement journal is full, or cannot be written.
+            StoreError: One of the stores cannot be read.
         """
         nobody = Consumer(id="readyz")
         worker = await self.worker()
         await self.balance(nobody)
         await reserve.verified(worker.backends.credentials.find(bytes(32)))
         await reserve.verified(worker.backends.ledger.lines(nobody.account, most=1))
+        self.journal.check()
+
+    @property
+    def journal(self) -> Journal:
+        """What this event loop's worker owes to the store."""
+        return self.setup.worker(self.notice).lease.journal
 
     @property
     def accounts(self) -> Accounts:
@@ -230,6 +267,8 @@ class Gateway:
             async with anyio.create_task_group() as timer:
                 worker.timed = True
                 timer.start_soon(worker.lease.keep)
+                if self.setup.sealer is not None:
+                    timer.start_soon(self.setup.sealer.keep, self.notice.alarm)
                 try:
                     yield self
                 except Exception as error:  # noqa: BLE001  # raised again, where no task group wraps it

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from msgspec import Raw
 
+from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.consumer import Credential
 from hpp_middleware.types.events import Event
@@ -23,6 +24,9 @@ __all__ = [
     "Archive",
     "Audit",
     "Client",
+    "CredentialEpoch",
+    "CredentialExpiry",
+    "CredentialRehash",
     "CredentialStore",
     "Dialect",
     "Ledger",
@@ -97,11 +101,57 @@ class CredentialStore(Protocol):
         ...
 
     async def revoke(self, key_id: str, at: float) -> bool:
-        """Mark one as revoked; False if there is none of that id."""
+        """Mark one as revoked, of several times at the earliest; False if there is none of that id."""
         ...
 
     async def credentials(self) -> list[Credential]:
         """All of them, oldest first."""
+        ...
+
+
+@runtime_checkable
+class CredentialEpoch(Protocol):
+    """A credential store that counts its changes, so that every worker hears of a revocation within about a second."""
+
+    async def epoch(self) -> int:
+        """
+        A number that is never the same again once a credential was added, revoked or given an end, by anybody.
+
+        It is read once a second by each worker that has traffic. A store without it has its answers forgotten by their
+        age: after 5 seconds.
+
+        Raises:
+            StoreError: It cannot be known.
+        """
+        ...
+
+
+@runtime_checkable
+class CredentialExpiry(Protocol):
+    """A credential store in which a key can be given an end, as a rotation with a grace does."""
+
+    async def expire(self, key_id: str, at: float) -> bool:
+        """
+        Let one expire at a time, or earlier if it does already, in one step, so that a revocation meanwhile is not
+        lost; False if there is none of that id.
+        """
+        ...
+
+
+@runtime_checkable
+class CredentialRehash(Protocol):
+    """A credential store in which keys move to another pepper as they are used."""
+
+    async def rehash(self, digest: bytes, to: bytes, pepper: str) -> bool:
+        """
+        Keep the credential of a digest under another one, in one step, and note the pepper's id; nothing else of it
+        changes, so that a revocation meanwhile is not lost. The same digest notes the pepper alone.
+
+        Returns:
+            False if there is none of that digest, or no longer.
+        Raises:
+            StoreError: It is not known whether it was moved.
+        """
         ...
 
 
@@ -187,14 +237,32 @@ class Dialect(Protocol):
         """
         ...
 
-    def stream(self, request: Request, target: Target, *, event_bytes: int, cap: int) -> "StreamReader":
-        """A reader for one streamed response, whose output may not run past ``cap`` tokens a choice."""
+    def stream(
+        self, request: Request, target: Target, *, event_bytes: int, cap: int, charge: Charge | None = None
+    ) -> "StreamReader":
+        """
+        A reader for one streamed response.
+
+        Args:
+            request: What the client asked.
+            target: Where it went.
+            event_bytes: The largest event.
+            cap: How many tokens a choice its output may not run past.
+            charge: What the answer is charged, for the last usage event to say; None where it does not.
+        """
         ...
 
-    def answer(self, body: bytes, request: Request, target: Target) -> tuple[bytes, Seen]:
+    def answer(
+        self, body: bytes, request: Request, target: Target, *, charge: Charge | None = None
+    ) -> tuple[bytes, Seen]:
         """
         A whole JSON response, as the client gets it, and what it showed.
 
+        Args:
+            body: The upstream's.
+            request: What the client asked.
+            target: Where it went.
+            charge: What the answer is charged, for its ``usage`` to say; None where it does not.
         Raises:
             ProtocolError: The body is no completion.
         """
@@ -262,7 +330,8 @@ class Transport(Protocol):
         Args:
             call: What to send.
             provider: Named in errors.
-            sent: Called before the first byte of the request goes out: from there on it may cost money.
+            sent: Called before the first byte of the request goes out: from there on it may cost money. What it raises
+                passes through, and then nothing is sent.
         Raises:
             UpstreamError: It could not be reached, or broke off.
         """
@@ -299,7 +368,8 @@ class Client(Protocol):
 
     Attributes:
         started: Whether the head of a response has been sent.
-        patient: Whether a JSON answer is awaited although the client has left, since the model is paid for.
+        patient: Whether a JSON answer is awaited, and a stream drained where that is its provider's policy, although
+            the client has left, since the model is paid for.
     """
 
     started: bool

@@ -73,7 +73,7 @@ class Gateway(gateway.Gateway):
             CORSMiddleware,
             allow_origins=self._cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["apikey", "authorization", "content-type", "x-request-id"],
+            allow_headers=["apikey", "authorization", "content-type", "idempotency-key", "x-request-id"],
             expose_headers=reply.EXPOSED,
         )
         return _SubApp(
@@ -239,6 +239,9 @@ class _Outgoing:
     async def __call__(self, message: Message) -> None:
         if not self.started and message["type"] == "http.response.start":
             self.started = True
-            head: MutableMapping[str, Any] = {**message, "headers": [*message.get("headers", []), self._header]}
+            headers = list(message.get("headers", []))
+            if not any(name == b"x-request-id" for name, _ in headers):  # an answer given again has its first one's
+                headers.append(self._header)
+            head: MutableMapping[str, Any] = {**message, "headers": headers}
             message = head
         await self._send(message)

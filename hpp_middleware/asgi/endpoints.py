@@ -14,9 +14,10 @@ from msgspec import Raw
 from starlette.types import Receive, Scope, Send
 
 from hpp_middleware.asgi.client import ASGIClient, read_body
-from hpp_middleware.core import auth, price
+from hpp_middleware.core import auth, price, replay
 from hpp_middleware.core.route import AUTO
 from hpp_middleware.errors import GatewayError, RequestError
+from hpp_middleware.stages.journal import JournalError
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.quota import Balance, Entry
@@ -46,6 +47,7 @@ class Endpoints:
     async def completions(self, scope: Scope, receive: Receive, send: Send) -> None:
         """``POST /llm/v1/chat/completions``."""
         consumer = await self._gateway.identify(scope)
+        key = replay.key_from(scope["headers"])
         headers = dict(scope["headers"])
         body = await read_body(receive, headers, self._gateway.limits)
         given = headers.get(b"x-request-id", b"")
@@ -55,6 +57,7 @@ class Endpoints:
             ASGIClient(receive, send),
             request_id=scope["hpp.request_id"],
             client_request_id=given.decode("ascii") if _ID.fullmatch(given) else None,
+            idempotency_key=key,
         )
 
     async def models(self, scope: Scope, _receive: Receive, send: Send) -> None:
@@ -105,13 +108,21 @@ class Endpoints:
         await respond(send, _encode({"status": "ok"}))
 
     async def readyz(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """``GET /readyz``: the stores can be reached, else 503."""
+        """``GET /readyz``: the stores can be reached, and the journal has room, else 503."""
+        status, stores = "ok", "reachable"
         try:
             await self._gateway.ready()
+        except JournalError:
+            status = "unavailable"
         except GatewayError:
-            await respond(send, _encode({"status": "unavailable", "stores": "unreachable"}), status=503)
-            return
-        await respond(send, _encode({"status": "ok", "stores": "reachable"}))
+            status, stores = "unavailable", "unreachable"
+        journal = self._gateway.journal
+        body = {
+            "status": status,
+            "stores": stores,
+            "journal": {"pending": journal.pending, "slots": journal.slots},
+        }
+        await respond(send, _encode(body), status=200 if status == "ok" else 503)
 
     async def openapi(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """``GET /openapi.json``, its server being where this app is mounted."""

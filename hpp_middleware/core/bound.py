@@ -16,7 +16,8 @@ from hpp_middleware.types.provider import Limits
 
 __all__ = ["ESTIMATOR_VERSION", "IMAGE_TOKENS", "Bound", "bound", "cap_within", "default_cap"]
 
-ESTIMATOR_VERSION = 1
+ESTIMATOR_VERSION = 2
+"""Kept in the ledger: raised whenever an estimate would come out otherwise for the same request."""
 
 IMAGE_TOKENS = 5_000
 """

@@ -46,7 +46,7 @@ MAX_NANO = 9 * 10**15
 """The largest quota, $9,000,000: every store can count it exactly, Redis with its doubles (2^53) too."""
 
 
-KEEP_RESOLVED_S = 7 * 86_400.0
+KEEP_RESOLVED_S = 7 * 86_400
 """How long a resolved hold is remembered: a late reserve, settlement or correction finds it for as long."""
 
 

@@ -1,9 +1,9 @@
 """
-Answers in OpenAI's shape, passed on while being read.
+Streams in OpenAI's shape, passed on while being read; whole answers are in :mod:`hpp_middleware.core.relay_json`.
 
 ``relay.feed(event)`` returns bytes for the client; ``relay.seen`` is right at any moment. The client gets the
 upstream's events as they are but for ``model``, which is the resolved id, and for the usage that only the router asked
-for.
+for. Told what it is charged, it gets one usage event always, the last before the end mark.
 """
 
 from typing import Any
@@ -12,12 +12,14 @@ import msgspec
 from msgspec import Raw, Struct
 
 from hpp_middleware.core import sse
+from hpp_middleware.core.relay_cost import Charge, priced, unpriced
+from hpp_middleware.core.settlement import End
 from hpp_middleware.core.usage import Reading, read_openai
 from hpp_middleware.types.completion import Request, Seen, Target
 
-__all__ = ["ProtocolError", "Relay", "StreamedError", "answer", "usage_in"]
+__all__ = ["BROKEN", "NULL", "ProtocolError", "Reader", "Relay", "StreamedError", "members", "mended"]
 
-_NULL = Raw(b"null")
+NULL = Raw(b"null")
 _EMPTY = Raw(b"[]")
 
 SLACK_CHUNKS = 64
@@ -69,24 +71,30 @@ class _Choice(Struct):
     usage: Raw = Raw()  # Moonshot's place for it in a stream
 
 
-_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises; a UnicodeDecodeError is msgspec's only error that is no DecodeError."""
 
-_members = msgspec.json.Decoder(dict[str, Raw])
+members = msgspec.json.Decoder(dict[str, Raw])
 _choices = msgspec.json.Decoder(list[_Choice])
 _encode = msgspec.json.Encoder().encode
 
 
-class _Reader:
-    """What stream and JSON answers have in common: taking note of usage, text and ends."""
+class Reader:
+    """
+    What stream and JSON answers have in common: taking note of usage, text and ends.
+
+    Attributes:
+        model: The resolved id, as JSON.
+    """
 
     def __init__(self, request: Request, target: Target) -> None:
         self._request = request
-        self._model = Raw(_encode(target.id))
+        self.model = Raw(_encode(target.id))
         self._usage: Reading | None = None
         self._usage_raw: Raw | None = None
         self._finished: set[int] = set()
         self._texts = 0
+        self._texts_reported = 0  # how many had come with, or before, the last report of usage
         self._bytes = 0
         self._id: str | None = None
 
@@ -99,18 +107,25 @@ class _Reader:
             usage_raw=self._usage_raw,
             usage_doubtful=reading.doubtful if reading else False,
             relayed_bytes=self._bytes,
+            texts=self._texts,
+            text_after_usage=reading is not None and self._texts > self._texts_reported,
             finished=len(self._finished) >= self._request.n,
             upstream_id=self._id,
         )
 
-    def _take(self, fields: dict[str, Raw]) -> None:
+    def take(self, fields: dict[str, Raw]) -> None:
+        """
+        Note what an event or a body shows.
+
+        Raises:
+            StreamedError: It reports an error.
+        """
         usage = fields.get("usage")
-        if usage is not None and usage != _NULL:
-            self._take_usage(usage)
+        reported = usage is not None and usage != NULL and self._take_usage(usage)
         if self._id is None and "id" in fields:
             self._id = _text(fields["id"])
         error = fields.get("error")
-        if error is not None and error != _NULL:
+        if error is not None and error != NULL:
             raise StreamedError(bytes(error))
         for choice in _decode_choices(fields.get("choices", _EMPTY)):
             size = _size(choice.delta) + _size(choice.message)
@@ -118,19 +133,22 @@ class _Reader:
             self._texts += size > 0
             if choice.finish_reason is not None:
                 self._finished.add(choice.index)
-            if choice.usage and choice.usage != _NULL and self._usage is None and self._request.n == 1:
+            if choice.usage and choice.usage != NULL and self._usage is None and self._request.n == 1:
                 self._take_usage(choice.usage)
+        if reported:
+            self._texts_reported = self._texts  # it speaks of the text that it came with, too
 
-    def _take_usage(self, raw: Raw) -> None:
-        """The last report counts; one that cannot be read leaves the one before it, in doubt."""
+    def _take_usage(self, raw: Raw) -> bool:
+        """The last report counts; one that cannot be read leaves the one before it, in doubt, and is False."""
         reading = read_openai(raw)
         if reading is None and self._usage is not None:
             self._usage = self._usage._replace(doubtful=True)
-            return
-        self._usage, self._usage_raw = reading, _mended(raw)
+            return False
+        self._usage, self._usage_raw, self._texts_reported = reading, mended(raw), self._texts
+        return True
 
 
-class Relay(_Reader):
+class Relay(Reader):
     """
     One streamed answer.
 
@@ -138,19 +156,22 @@ class Relay(_Reader):
         request: What the client asked.
         target: The resolved model.
         cap: The output cap in tokens a choice that was held for; past it the stream is cut.
+        charge: What the answer is charged, where the client is told so in its usage.
 
     Attributes:
         done: The end mark has been seen, or made.
         cut: The stream ran past its cap.
     """
 
-    def __init__(self, request: Request, target: Target, *, cap: int) -> None:
+    def __init__(self, request: Request, target: Target, *, cap: int, charge: Charge | None = None) -> None:
         super().__init__(request, target)
         self.done = False
         self.cut = False
         self._most_texts = request.n * cap + SLACK_CHUNKS
         self._most_bytes = request.n * cap * BYTES_A_TOKEN + SLACK_BYTES
         self._last: dict[str, Raw] = {}
+        self._charge = charge
+        self._held: tuple[dict[str, Raw], bytes] | None = None  # an event of usage alone: it may be the last one
 
     def feed(self, event: sse.Event) -> bytes:
         """
@@ -167,20 +188,19 @@ class Relay(_Reader):
             return event.encode()
         if data.startswith(b"[DONE]"):
             self.done = True
-            return sse.DONE
+            return self._bill(End.COMPLETED) + sse.DONE
         try:
-            fields = _members.decode(data)
-            self._take(fields)
-        except _BROKEN:
+            fields = members.decode(data)
+            self.take(fields)
+        except BROKEN:
             raise ProtocolError("an event is not a JSON object") from None
-        self._last = fields
+        if "id" in fields or not self._last:
+            self._last = fields
         if self._past_cap():
             return self._cut()
-        if not self._request.include_usage and "usage" in fields:
-            if fields["usage"] != _NULL and _is_empty(fields.get("choices", _EMPTY)):
-                return b""
-            del fields["usage"]
-        fields["model"] = self._model
+        if "usage" in fields and not self._shows_usage(fields, event.other):
+            return b""
+        fields["model"] = self.model
         return sse.Event(_encode(fields), event.other).encode()
 
     def close(self) -> bytes:
@@ -195,12 +215,35 @@ class Relay(_Reader):
         if not self.seen.finished:
             raise ProtocolError("the stream ended without a finish reason")
         self.done = True
-        return sse.DONE
+        return self._bill(End.COMPLETED) + sse.DONE
 
     def stub(self) -> dict[str, Raw]:
         """``id``, ``object``, ``created`` and ``model`` of this stream, for an event of our own."""
         head: dict[str, Raw] = {key: self._last[key] for key in ("id", "object", "created") if key in self._last}
-        return {**head, "model": self._model}
+        return {**head, "model": self.model}
+
+    def _shows_usage(self, fields: dict[str, Raw], other: bytes) -> bool:
+        """Leave of the usage what the client is to see now; False if nothing of the event is left then."""
+        alone = fields["usage"] != NULL and _is_empty(fields.get("choices", _EMPTY))
+        if alone and self._charge is not None:
+            before = self._held[0] if self._held is not None else {}
+            self._held = ({**before, **fields}, other)  # one that another one follows was not the last
+            return False
+        if not self._request.include_usage:
+            del fields["usage"]
+            return not alone
+        if self._charge is not None:
+            fields["usage"] = unpriced(fields["usage"])
+        return True
+
+    def _bill(self, end: End) -> bytes:
+        """The usage event with the cost: the upstream's, or one of our own where it had none that was only that."""
+        if self._charge is None:
+            return b""
+        held, other = self._held or ({}, b"")
+        usage = priced(self.seen, self._charge(end, self.seen))
+        fields = {**self.stub(), **held, "choices": _EMPTY, "usage": usage, "model": self.model}
+        return sse.Event(_encode(fields), other).encode()
 
     def _past_cap(self) -> bool:
         return self._texts > self._most_texts or self._bytes > self._most_bytes
@@ -212,59 +255,25 @@ class Relay(_Reader):
             for index in range(self._request.n)
             if index not in self._finished
         ]
-        return sse.data_event(_encode({**self.stub(), "choices": choices})) + sse.DONE
-
-
-def answer(body: bytes, request: Request, target: Target) -> tuple[bytes, Seen]:
-    """
-    A whole JSON answer: what the client gets, and what it showed.
-
-    Raises:
-        ProtocolError: The body is no completion.
-        StreamedError: It is an error in spite of its status; ``args[1]`` is what it showed.
-    """
-    reader = _Reader(request, target)
-    try:
-        fields = _members.decode(body)
-        reader._take(fields)  # noqa: SLF001  # the same class, one module
-    except _BROKEN:
-        raise ProtocolError("the body is not a JSON object") from None
-    except StreamedError as error:
-        raise StreamedError(error.args[0], reader.seen) from None
-    if bytes(fields.get("choices", _NULL))[:1] != b"[":
-        raise ProtocolError("the body has no choices")
-    fields["model"] = reader._model  # noqa: SLF001  # the same class, one module
-    return _encode(fields), reader.seen
-
-
-def usage_in(body: bytes) -> Seen:
-    """What a body that is no answer says of usage, if it says anything."""
-    try:
-        usage = _members.decode(body).get("usage", _NULL)
-    except _BROKEN:
-        return Seen()
-    reading = read_openai(usage) if usage != _NULL else None
-    if reading is None:
-        return Seen()
-    return Seen(usage=reading.usage, usage_raw=_mended(usage), usage_doubtful=reading.doubtful)
+        return sse.data_event(_encode({**self.stub(), "choices": choices})) + self._bill(End.CUT) + sse.DONE
 
 
 def _decode_choices(raw: Raw) -> list[_Choice]:
     try:
         return _choices.decode(raw)
     except UnicodeDecodeError:
-        return _decode_choices(_mended(raw))  # a character cut in two: passed on as it is, and counted
+        return _decode_choices(mended(raw))  # a character cut in two: passed on as it is, and counted
     except msgspec.DecodeError:
         return []  # the client may understand what we do not; an estimate then counts less
 
 
-def _mended(raw: Raw) -> Raw:
+def mended(raw: Raw) -> Raw:
     """A copy in valid UTF-8: msgspec checks the bytes of a string only where it makes one, and the ledger is text."""
     return Raw(bytes(raw).decode("utf-8", "replace").encode())
 
 
 def _is_empty(choices: Raw) -> bool:
-    return choices == _NULL or not bytes(choices).strip(b"[] \t\r\n")
+    return choices == NULL or not bytes(choices).strip(b"[] \t\r\n")
 
 
 def _size(delta: _Delta | None) -> int:
@@ -298,6 +307,6 @@ def _arguments(calls: Any) -> int:
 def _text(raw: Raw) -> str | None:
     try:
         text = msgspec.json.decode(raw, type=str)
-    except _BROKEN:
+    except BROKEN:
         return None
     return text[:200]

@@ -33,6 +33,7 @@ EXPOSED = (
     "X-HPP-Router-Tier",
     "X-HPP-Router-Cost",
     "X-Request-Id",
+    "Idempotency-Replayed",
 )
 """Response headers a browser may read, where a host switches CORS on."""
 
@@ -114,7 +115,7 @@ _SECRETS = re.compile(
 
 
 def completion_headers(target: Target, *, cost: int | None = None) -> Headers:
-    """The headers that every completion carries; ``cost`` in nano-dollars for JSON."""
+    """The headers that every completion carries; ``cost`` in nano-dollars where it is known at the head."""
     headers = [("X-HPP-Router-Resolved-Model", target.id)]
     if cost is not None:
         headers.append(("X-HPP-Router-Cost", pricing.dollars(cost)))
@@ -149,10 +150,18 @@ def error_object(error: GatewayError) -> dict[str, Any]:
     return body
 
 
-def error_event(error: GatewayError, stub: Mapping[str, Raw]) -> bytes:
-    """The last event of a stream that broke: OpenRouter's chunk form, so that readers of chunks see it too."""
+def error_event(error: GatewayError, stub: Mapping[str, Raw], usage: Raw | None = None) -> bytes:
+    """
+    The last event of a stream that broke: OpenRouter's chunk form, so that readers of chunks see it too.
+
+    Args:
+        error: What went wrong.
+        stub: The head of the stream's chunks.
+        usage: What it cost all the same, where the client is told so.
+    """
     choices = [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}]
-    return sse.data_event(msgspec.json.encode({**stub, "error": error_object(error), "choices": choices}))
+    last = {} if usage is None else {"usage": usage}
+    return sse.data_event(msgspec.json.encode({**stub, "error": error_object(error), "choices": choices, **last}))
 
 
 def error_headers(error: GatewayError) -> Headers:

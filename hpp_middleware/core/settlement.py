@@ -1,12 +1,14 @@
 """
 What a request is charged: the settlement table, as one pure function.
 
-Every way a request can end is an :class:`End`; each has one row. Usage that was reported always wins; the row says what
-stands in for it where it was not.
+Every way a request can end is an :class:`End`; each has one row. Usage that was reported wins; the row says what stands
+in for it where it was not. Of an answer that was interrupted, a report that text has outrun is a lower bound only.
 """
 
 from dataclasses import dataclass
 from enum import Enum, auto
+
+import msgspec
 
 from hpp_middleware.core import price as pricing
 from hpp_middleware.types.completion import Seen
@@ -27,9 +29,9 @@ class End(Enum):
     COMPLETED = auto()
     """The answer is whole."""
     LEFT = auto()
-    """The client left in mid-stream and the upstream was closed; or, for JSON, left and the answer was awaited."""
+    """The client left: the upstream was closed in mid-stream, or awaited or drained to the end of its answer."""
     UNAWAITED = auto()
-    """The client left, and the bound on awaiting the answer for it was exceeded."""
+    """The client left, and a bound on awaiting or draining the answer was exceeded, or no slot was free for it."""
     DEADLINE = auto()
     """Our deadline, or the caller's, ran out after sending."""
     BROKEN = auto()
@@ -111,22 +113,39 @@ def settle(
     row = TABLE[end]
     if row.outcome is None:
         return Settlement(0, None, estimated=False, usage=Usage())
-    if seen.usage is not None:
-        amount = pricing.cost(seen.usage, price)
-        if seen.usage_doubtful:
-            amount = min(hold, amount)  # a report that contradicts itself is an estimate, and none is above the hold
-        return Settlement(amount, row.outcome, estimated=seen.usage_doubtful, usage=seen.usage)
     missing = row.missing
+    reported = 0
+    if seen.usage is not None:
+        reported = pricing.cost(seen.usage, price)
+        if seen.usage_doubtful:
+            reported = min(hold, reported)  # a report that contradicts itself is an estimate; none is above the hold
+        if missing not in {Missing.ESTIMATE, Missing.HOLD} or not _is_too_early(seen, seen.usage):
+            return Settlement(reported, row.outcome, estimated=seen.usage_doubtful, usage=seen.usage)
     if missing is Missing.POLICY:
         missing = {"estimate": Missing.ESTIMATE, "hold": Missing.HOLD, "free": Missing.NOTHING}[missing_usage]
     if missing is Missing.NOTHING:
         return Settlement(0, row.outcome, estimated=end is End.COMPLETED, usage=Usage())
-    estimate = Usage(input=prompt_estimate, output=tokens_of(seen.relayed_bytes))
+    estimate = _estimate(seen, prompt_estimate)
+    amount = min(hold, pricing.cost(estimate, price))
     if missing is Missing.HOLD or (hidden_reasoning and end is End.LEFT):
-        return Settlement(hold, row.outcome, estimated=True, usage=estimate)
-    return Settlement(min(hold, pricing.cost(estimate, price)), row.outcome, estimated=True, usage=estimate)
+        amount = hold
+    return Settlement(max(amount, reported), row.outcome, estimated=True, usage=estimate)
 
 
-def tokens_of(text_bytes: int) -> int:
-    """Tokens that this many UTF-8 bytes of text come to, estimated: a quarter, rounded up."""
-    return -(-text_bytes // 4)
+def tokens_of(text_bytes: int, texts: int = 0) -> int:
+    """Tokens that text comes to, estimated: a quarter of its UTF-8 bytes, rounded up, and one a piece at least."""
+    return max(-(-text_bytes // 4), texts)
+
+
+def _is_too_early(seen: Seen, usage: Usage) -> bool:
+    """Whether a report cannot be the last word: text came after it, in more pieces than it counts tokens."""
+    return seen.text_after_usage and usage.completion < seen.texts
+
+
+def _estimate(seen: Seen, prompt_estimate: int) -> Usage:
+    """The prompt as estimated, or as an early report has it, and the text that was relayed."""
+    output = tokens_of(seen.relayed_bytes, seen.texts)
+    if seen.usage is None:
+        return Usage(input=prompt_estimate, output=output)
+    more = max(0, output - seen.usage.completion)
+    return msgspec.structs.replace(seen.usage, output=seen.usage.output + more)

@@ -8,7 +8,8 @@ output cap where the client gave none or gave it under a name that this provider
 import msgspec
 from msgspec import Raw, Struct
 
-from hpp_middleware.core import parse, relay, sse
+from hpp_middleware.core import parse, relay, relay_json, sse
+from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import HTTPCall
@@ -79,13 +80,17 @@ class OpenAI:
             connect_s=provider.timeouts.connect,
         )
 
-    def stream(self, request: Request, target: Target, *, event_bytes: int, cap: int) -> "Stream":
+    def stream(
+        self, request: Request, target: Target, *, event_bytes: int, cap: int, charge: Charge | None = None
+    ) -> "Stream":
         """See :class:`hpp_middleware.ports.Dialect`."""
-        return Stream(request, target, event_bytes=event_bytes, cap=cap)
+        return Stream(request, target, event_bytes=event_bytes, cap=cap, charge=charge)
 
-    def answer(self, body: bytes, request: Request, target: Target) -> tuple[bytes, Seen]:
+    def answer(
+        self, body: bytes, request: Request, target: Target, *, charge: Charge | None = None
+    ) -> tuple[bytes, Seen]:
         """See :class:`hpp_middleware.ports.Dialect`."""
-        return relay.answer(body, request, target)
+        return relay_json.answer(body, request, target, charge=charge)
 
 
 class Stream:
@@ -96,9 +101,11 @@ class Stream:
         relay: What reads the events.
     """
 
-    def __init__(self, request: Request, target: Target, *, event_bytes: int, cap: int) -> None:
+    def __init__(
+        self, request: Request, target: Target, *, event_bytes: int, cap: int, charge: Charge | None = None
+    ) -> None:
         self._framer = sse.Framer(event_bytes)
-        self.relay = relay.Relay(request, target, cap=cap)
+        self.relay = relay.Relay(request, target, cap=cap, charge=charge)
 
     @property
     def done(self) -> bool:

@@ -3,13 +3,21 @@ The well-known OpenAI-compatible providers: where they are, and what they know. 
 
 Sources: each provider's own API reference, as of 2026-11; where a reference is silent, the field that every version of
 the provider has known.
+
+What they do when a stream is closed before its end (``on_disconnect``) is in OpenRouter's documentation, "Stream
+Cancellation", https://openrouter.ai/docs/api-reference/streaming: of the providers here OpenAI, DeepSeek, xAI, Together
+and Fireworks stop, and bill no more; Groq and Mistral go on, and bill the whole answer. OpenRouter itself does as
+whoever serves the model there, which is not known before; Moonshot is not listed. Both are read on, since what they
+then report is what they bill in either case. The local servers bill nothing, and stop, which frees the machine: vLLM
+(https://github.com/vllm-project/vllm/pull/32442, its maintainer's answer), Ollama
+(https://github.com/ollama/ollama/issues/2876), llama.cpp (https://github.com/ggml-org/llama.cpp/pull/18459).
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 from hpp_middleware.errors import ConfigurationError
-from hpp_middleware.types.provider import Provider
+from hpp_middleware.types.provider import OnDisconnect, Provider
 
 __all__ = ["PRESETS", "Preset", "provider"]
 
@@ -27,6 +35,7 @@ class Preset:
         cost_fields: Fields that change what it charges.
         reasoning: Globs of models whose reasoning the stream does not show.
         prices: Its id in genai-prices.
+        on_disconnect: What becomes of a stream whose client has left: ``drain`` where it is billed to its end anyhow.
     """
 
     base_url: str
@@ -36,6 +45,7 @@ class Preset:
     cost_fields: frozenset[str] = frozenset()
     reasoning: tuple[str, ...] = ()
     prices: str | None = None
+    on_disconnect: OnDisconnect = "cancel"
 
     @property
     def local(self) -> bool:
@@ -58,6 +68,7 @@ PRESETS: dict[str, Preset] = {
         key_variable="MOONSHOT_API_KEY",
         cap_fields=_ONLY_MAX_TOKENS,
         prices="moonshotai",
+        on_disconnect="drain",
     ),
     "mistral": Preset(
         base_url="https://api.mistral.ai/v1",
@@ -65,12 +76,14 @@ PRESETS: dict[str, Preset] = {
         cap_fields=_ONLY_MAX_TOKENS,
         include_usage=False,  # refuses stream_options, and always reports usage in its last chunk
         prices="mistral",
+        on_disconnect="drain",
     ),
     "groq": Preset(
         base_url="https://api.groq.com/openai/v1",
         key_variable="GROQ_API_KEY",
         cap_fields=("max_completion_tokens", "max_tokens"),
         prices="groq",
+        on_disconnect="drain",
     ),
     "deepseek": Preset(
         base_url="https://api.deepseek.com",
@@ -90,6 +103,7 @@ PRESETS: dict[str, Preset] = {
         key_variable="OPENROUTER_API_KEY",
         cost_fields=frozenset({"models", "plugins", "provider", "route", "preset", "transforms"}),
         prices="openrouter",
+        on_disconnect="drain",
     ),
     "together": Preset(
         base_url="https://api.together.xyz/v1",
@@ -132,5 +146,6 @@ def provider(name: str, *, api_key: str | None = None, **settings: Any) -> Provi
         "cost_fields": preset.cost_fields,
         "reasoning": preset.reasoning,
         "prices": preset.prices,
+        "on_disconnect": preset.on_disconnect,
     }
     return Provider(api_key=api_key, **{**known, **settings})

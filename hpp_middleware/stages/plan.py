@@ -5,10 +5,12 @@ import msgspec
 from hpp_middleware.core import bound, price
 from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.ports import Dialect
-from hpp_middleware.stages.relay import Exchange, Job
+from hpp_middleware.stages.job import Job
+from hpp_middleware.stages.relay import Exchange
 from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.consumer import Consumer
-from hpp_middleware.types.operations import Reserve
+from hpp_middleware.types.http import CostIn
+from hpp_middleware.types.operations import Claim, Reserve
 from hpp_middleware.types.provider import Limits, MissingUsage, OrphanPolicy
 from hpp_middleware.types.quota import Attempt, Draft, Report
 
@@ -50,7 +52,9 @@ class Plan:
         self._call = dialect.call(request, target, cap=ours, request_id=request_id)
         self._bound = bound.bound(request, target, sent_bytes=len(self._call.body), limits=limits, orphan=orphan)
 
-    def reserve(self, consumer: Consumer, owner: str, *, client_request_id: str | None) -> Reserve:
+    def reserve(
+        self, consumer: Consumer, owner: str, *, client_request_id: str | None, claim: Claim | None = None
+    ) -> Reserve:
         """The operation that places the hold."""
         return Reserve(
             id=self.request_id,
@@ -60,6 +64,7 @@ class Plan:
             owner=owner,
             ttl_s=self._target.provider.timeouts.total + HOLD_GRACE_S,
             orphan_amount=self._bound.orphan_amount,
+            claim=claim,
             draft=Draft(
                 consumer=consumer.id,
                 model=self._target.id,
@@ -72,7 +77,9 @@ class Plan:
             ),
         )
 
-    def job(self, account: str, hold: int, *, missing_usage: MissingUsage) -> Job:
+    def job(
+        self, account: str, hold: int, *, missing_usage: MissingUsage, cost_in: CostIn = "header", keyed: bool = False
+    ) -> Job:
         """What is sent under this hold: a lower grant lowers the cap, where it is ours."""
         cap = bound.cap_within(self._bound, hold) if self._bound.ours else self._bound.cap
         call = self._call
@@ -88,6 +95,8 @@ class Plan:
             cap=cap,
             limits=self._limits,
             missing_usage=missing_usage,
+            cost_in=cost_in,
+            keyed=keyed,
         )
 
 

@@ -2,28 +2,33 @@
 Relay: one exchange between a client and a provider, from the first byte sent to the last one passed on.
 
 Whatever happens, the exchange ends with an :class:`~hpp_middleware.core.settlement.End`, closes its upstream, and
-leaves the settling to the path. A departure of the client and every deadline cancel one scope; what ended it is read
-off afterwards.
+leaves the settling to the path. It runs in a task beside the request's own, which only listens for a departure: the
+client's, or that of a host which cancels what it no longer waits for. Both are one thing here. A departure and every
+deadline cancel one scope; what ended it is read off afterwards.
 """
 
-from dataclasses import dataclass
+from collections.abc import Coroutine
+from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from hpp_middleware.core import relay, reply, settlement
-from hpp_middleware.core.bound import Bound
+from hpp_middleware.core import relay, relay_cost, relay_json, reply
 from hpp_middleware.core.settlement import End, Settlement
-from hpp_middleware.errors import UpstreamError
+from hpp_middleware.errors import GatewayError, StoreError, UpstreamError
 from hpp_middleware.ports import Client, Dialect, StreamReader, Transport
+from hpp_middleware.stages import apart
+from hpp_middleware.stages.drain import Drain, Slots
+from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
+from hpp_middleware.stages.replay import Record
 from hpp_middleware.stages.settle import Pending
 from hpp_middleware.stages.upstream import Upstream
-from hpp_middleware.types.completion import Request, Seen, Target
-from hpp_middleware.types.http import Headers, HTTPCall
-from hpp_middleware.types.provider import Limits, MissingUsage
+from hpp_middleware.types.completion import Seen
+from hpp_middleware.types.http import Headers
+from hpp_middleware.types.replay import Answer
 
-__all__ = ["Exchange", "Job"]
+__all__ = ["Exchange"]
 
 LAST_WORDS_S = 5.0
 TAIL_S = 0.5
@@ -33,21 +38,6 @@ STREAM_HEADERS: Headers = [
     ("Cache-Control", "no-cache"),
     ("X-Accel-Buffering", "no"),
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What an exchange is given: the request, where it goes, and what was held for it."""
-
-    account: str
-    request: Request
-    target: Target
-    call: HTTPCall
-    bound: Bound
-    hold: int
-    cap: int
-    limits: Limits
-    missing_usage: MissingUsage
 
 
 class Exchange:
@@ -60,6 +50,8 @@ class Exchange:
         transport: How to reach it.
         client: Where the answer goes.
         pending: Told when the response is about to end.
+        slots: Where a drain finds room.
+        record: Keeps the answer, that it can be given again.
 
     Attributes:
         end: How it ended; None while it runs, and where the host cancelled it.
@@ -69,10 +61,20 @@ class Exchange:
         first_byte_s: How long the provider took to begin its answer; None where it did not.
     """
 
-    def __init__(self, job: Job, dialect: Dialect, transport: Transport, client: Client, pending: Pending) -> None:
+    def __init__(
+        self,
+        job: Job,
+        dialect: Dialect,
+        transport: Transport,
+        client: Client,
+        *,
+        pending: Pending,
+        slots: Slots,
+        record: Record | None = None,
+    ) -> None:
         self.job = job
         self.end: End | None = None
-        self.error: UpstreamError | None = None
+        self.error: GatewayError | None = None
         self.ending = False
         self.duration_s = 0.0
         self.first_byte_s: float | None = None
@@ -81,13 +83,20 @@ class Exchange:
         self._upstream = Upstream(job.target, transport, self._wait)
         self._client = client
         self._pending = pending
+        self._slots = slots
+        self._record = record
         self._reader: StreamReader | None = None
         self._seen = Seen()
         self._left = False
         self._over = False
         self._sending = False
+        self._piece: anyio.CancelScope | None = None
+        self._drains = job.keyed or job.target.provider.on_disconnect == "drain"
+        self._drain: Drain | None = None
+        self._no_slot = False
+        self._dismissed = False
         self._raised: Exception | None = None
-        self._scope: anyio.CancelScope
+        self._scope = anyio.CancelScope(shield=True)
         self._last_moment = float("inf")
 
     @property
@@ -107,19 +116,17 @@ class Exchange:
         Args:
             host_left: What it counts as that the host cancelled it.
         """
-        job = self.job
-        end = self.end or (host_left if self._upstream.sent else End.UNSENT)
-        return settlement.settle(
-            end,
-            self.seen,
-            price=job.target.price,
-            hold=job.hold,
-            prompt_estimate=job.bound.prompt_estimate,
-            # What is thought or spoken is not in the relayed text: an estimate from it would be far too low.
-            hidden_reasoning=job.request.hidden_reasoning
-            or bool(job.target.model.reasoning or job.request.output_modalities),
-            missing_usage=job.missing_usage,
-        )
+        return self.job.charge(self.end or (host_left if self._upstream.sent else End.UNSENT), self.seen)
+
+    @property
+    def answer(self) -> Answer | None:
+        """The whole answer, sent or not; None where it was not recorded, or broke off."""
+        whole = self.error is None and (self._reader.done if self._reader is not None else self._over)
+        return self._record.answer if self._record is not None and whole else None
+
+    def so_far(self) -> int:
+        """What it would be charged if it broke off now, in nano-dollars, as far as it is held for."""
+        return min(self.job.hold, self.job.charge(End.DEADLINE, self.seen).amount)
 
     async def run(self, lease: Lease, *, keep_lease: bool) -> None:
         """
@@ -129,42 +136,76 @@ class Exchange:
             lease: The worker's lease, which must not run out meanwhile.
             keep_lease: Whether this exchange has to renew it, since no timer does.
         """
-        timeouts = self.job.target.provider.timeouts
         self._started = anyio.current_time()
-        self._last_moment = self._started + timeouts.total
-        async with anyio.create_task_group() as tasks:
-            self._scope = tasks.cancel_scope
-            tasks.start_soon(self._watch)
-            if keep_lease:
-                tasks.start_soon(lease.keep)
-            await checkpoint()  # the watch runs once: a client that has left already is not sent for
-            if not self._left:
-                await self._converse()
-            self._over = True
-            tasks.cancel_scope.cancel()
-        self.duration_s = anyio.current_time() - self._started
+        self._last_moment = self._started + self.job.target.provider.timeouts.total
+        self._upstream.guard = lease
+        upkeep = lease.keep if keep_lease else None
+        try:
+            await apart.run(self._work, self._scope, gone=self._gone, dismissed=self._dismiss, upkeep=upkeep)
+        finally:
+            self.duration_s = anyio.current_time() - self._started
+            if self.end is None:
+                self._interrupted()
         if self._raised is not None:
             raise self._raised
-        if self.end is None:
-            self._interrupted()
         if self.error is not None and self._client.started and not self._left:
             await self._last_words(self.error)
 
-    async def _watch(self) -> None:
-        """Hear of the client's departure; then stop, or read on as far as the settlement table says."""
-        await self._client.gone()
-        if self._over:
+    async def _work(self) -> None:
+        try:
+            await checkpoint()  # who listens runs once: a client that has left already is not sent for
+            if not self._left:
+                await self._converse()
+        finally:
+            self._over = True
+
+    async def _gone(self) -> None:
+        try:
+            await self._client.gone()
+        except Exception as error:  # noqa: BLE001  # the client's; raised again where no task group wraps it
+            self._raised = error
+        self._depart()
+
+    def _depart(self) -> None:
+        """The client has left: stop, or read on as far as the settlement table says."""
+        if self._left or self._over:
             return
         self._left = True
         self._begin_ending()
-        if not self._upstream.sent:
-            self._scope.cancel()  # nothing is paid for yet
-        elif not self.job.request.stream and self._client.patient:
-            self._limit(self.job.limits.json_wait_s)
+        limits = self.job.limits
+        if not self._upstream.sent or not self._client.patient:
+            self._stop()  # nothing is paid for yet; or nobody is to wait
+        elif not self.job.request.stream:
+            self._limit(limits.json_wait_s)
         elif self.seen.finished:
-            self._limit(self.job.limits.usage_wait_s)
+            self._limit(limits.usage_wait_s)
+        else:
+            self._read_on()
+        if self._piece is not None:
+            self._piece.cancel()  # what is read on is not stopped by a piece that nobody takes
+
+    def _read_on(self) -> None:
+        """Drain the stream, where its provider bills it either way and a slot is free; else close it."""
+        provider = self.job.target.provider
+        if self._drains:
+            self._drain = self._slots.begin(self.job.account, most_bytes=provider.drain_bytes, stop=self._scope.cancel)
+            self._no_slot = self._drain is None
+        if self._drain is not None:
+            self._limit(provider.drain_s)
         else:
             self._scope.cancel()
+
+    def _dismiss(self) -> None:
+        """The host has cancelled the request: a departure, of a client or of a caller who waits for nothing more."""
+        if self._client.patient and not self._over:
+            self._depart()
+        else:
+            self._dismissed = True
+            self._stop()
+
+    def _stop(self) -> None:
+        self._upstream.unwanted = True  # a request that is about to go out is not overtaken by a cancellation
+        self._scope.cancel()
 
     async def _converse(self) -> None:
         upstream = self._upstream
@@ -172,6 +213,8 @@ class Exchange:
             await upstream.send(self.job.call)
             self.first_byte_s = anyio.current_time() - self._started
             await self._receive()
+        except StoreError as error:  # the lease ran out, or the client left, before anything was sent
+            self._fail(error, End.UNSENT)
         except UpstreamError as error:
             late = error.status == 504 and upstream.sent and upstream.status is None
             self._fail(error, End.DEADLINE if late else self._broken())
@@ -185,14 +228,29 @@ class Exchange:
             self._raised = error
         finally:
             await upstream.aclose()
+            if self._drain is not None:
+                self._slots.end(self._drain)
 
     async def _deliver(self, data: bytes, *, more: bool = True) -> None:
-        """Pass a piece of a stream on; a client that takes it for as long as an upstream may be silent has left."""
-        if self._left or (more and not data):
-            return
-        self._wait(self.job.target.provider.timeouts.idle)
+        """Pass a piece of a stream on."""
+        if self._record is not None:
+            self._record.add(data)
+        if not self._left and (data or not more):
+            await self._hand_over(self._client.send(data, more=more))
+
+    async def _hand_over(self, sending: Coroutine[Any, Any, None]) -> None:
+        """Send something; a client that takes it for as long as an upstream may be silent has left."""
+        idle = self.job.target.provider.timeouts.idle
         self._sending = True
-        await self._client.send(data, more=more)
+        if not self._drains:
+            self._wait(idle)
+            await sending
+        else:  # it can be given up alone, so that the rest is read on
+            self._wait(2 * idle)
+            with anyio.move_on_after(idle) as self._piece:
+                await sending
+            if self._piece.cancelled_caught:
+                self._depart()
         self._sending = False
 
     async def _receive(self) -> None:
@@ -201,14 +259,14 @@ class Exchange:
             self._fail(upstream.unintelligible(), End.REFUSED)
         elif upstream.status != 200:
             error, body = await upstream.refusal()
-            self._seen = relay.usage_in(body)
+            self._seen = relay_json.usage_in(body)
             self._fail(error, End.REFUSED)
         elif not self.job.request.stream:
             await self._json()
         elif upstream.is_stream:
             await self._stream()
         else:
-            self._seen = relay.usage_in(await upstream.read_all(self.job.limits.response_bytes, or_cut=True))
+            self._seen = relay_json.usage_in(await upstream.read_all(self.job.limits.response_bytes, or_cut=True))
             self._fail(upstream.unintelligible(), End.REFUSED)
 
     async def _json(self) -> None:
@@ -218,9 +276,9 @@ class Exchange:
             self._fail(self._upstream.unintelligible(), End.REFUSED)  # a page of somebody else's: no model has run
             return
         try:
-            answer, self._seen = self._dialect.answer(body, job.request, job.target)
+            answer, self._seen = self._dialect.answer(body, job.request, job.target, charge=self._shown)
         except relay.ProtocolError:
-            self._seen = relay.usage_in(body)
+            self._seen = relay_json.usage_in(body)
             raise
         self.end = End.LEFT if self._left else End.COMPLETED
         headers = [
@@ -230,6 +288,7 @@ class Exchange:
         ]
         self._over = True
         self._begin_ending()
+        self._recorded(headers, answer)
         if not self._left:
             await self._client.start(200, headers)
             await self._client.send(answer, more=False)
@@ -237,29 +296,44 @@ class Exchange:
     async def _stream(self) -> None:
         job = self.job
         reader = self._reader = self._dialect.stream(
-            job.request, job.target, event_bytes=job.limits.event_bytes, cap=job.cap
+            job.request, job.target, event_bytes=job.limits.event_bytes, cap=job.cap, charge=self._shown
         )
+        headers = [*STREAM_HEADERS, *self._headers(None)]
+        self._recorded(headers, b"")
         if not self._left:
-            self._sending = True
-            await self._client.start(200, [*STREAM_HEADERS, *self._headers(None)])
-            self._sending = False
+            await self._hand_over(self._client.start(200, headers))
         done = False
         while not done:
             chunk = await self._upstream.read()
+            ended = not chunk
+            if self._drain is not None:
+                chunk = self._drain.within(chunk)
             try:
-                data = reader.feed(chunk) if chunk else reader.close()
+                data = reader.close() if ended else reader.feed(chunk)
             except (relay.ProtocolError, relay.StreamedError) as error:
                 await self._deliver(error.before)
                 raise
             done = reader.done
             if done:
-                self.end = End.LEFT if self._left else End.CUT if reader.cut else End.COMPLETED
+                whole, left = (End.CUT, End.UNAWAITED) if reader.cut else (End.COMPLETED, End.LEFT)
+                self.end = left if self._left else whole
                 self._over = True
                 self._begin_ending()
+            elif self._drain is not None:
+                if self._drain.exceeded:
+                    self.end = self._unawaited()
+                    return
+                if reader.seen.finished:
+                    self._limit(job.limits.usage_wait_s)
             await self._deliver(data, more=not done)
         if not reader.cut:
             self._limit(TAIL_S)
             await self._upstream.drain()
+
+    def _recorded(self, headers: Headers, data: bytes) -> None:
+        if self._record is not None:
+            self._record.start(200, headers)
+            self._record.add(data)
 
     def _broken(self) -> End:
         """How an upstream's fault counts: by whether an answer had begun, and whether we waited too long for it."""
@@ -269,26 +343,42 @@ class Exchange:
             return End.LEFT
         return End.BROKEN if self._upstream.begun else End.REFUSED
 
-    def _fail(self, error: UpstreamError, end: End) -> None:
+    def _fail(self, error: GatewayError, end: End) -> None:
         """The first failure counts; one after the end mark changes nothing."""
         if self.end is None:
             self.end, self.error = end, error
 
     def _interrupted(self) -> None:
-        """The scope was cancelled: by the client's departure, or by a deadline."""
+        """The scope was cancelled: by a departure, or by a deadline."""
+        if self._dismissed:
+            return  # not a client: the path knows what it counts as
         if self._left or self._sending:  # a reader that stands still has left, too
             self._left = True
-            waited = not self.job.request.stream and self._client.patient
-            self.end = (End.UNAWAITED if waited else End.LEFT) if self._upstream.sent else End.UNSENT
+            self.end = self._unawaited() if self._upstream.sent else End.UNSENT
             return
         self._fail(self._upstream.late(), End.DEADLINE if self._upstream.sent else End.REFUSED)
 
-    async def _last_words(self, error: UpstreamError) -> None:
+    def _unawaited(self) -> End:
+        """How it counts that a client has left, and its answer was not read to its end."""
+        if not self.job.request.stream:
+            return End.UNAWAITED if self._client.patient else End.LEFT
+        drained = self._drain is not None or self._no_slot
+        return End.UNAWAITED if drained and not self.seen.finished else End.LEFT
+
+    async def _last_words(self, error: GatewayError) -> None:
         """One error event, and no end mark."""
         self._begin_ending()
         stub = self._reader.stub() if self._reader is not None else {}
+        usage = relay_cost.priced(self.seen, self.settlement()) if self._shown is not None else None
         with anyio.move_on_after(LAST_WORDS_S):
-            await self._client.send(reply.error_event(error, stub), more=False)
+            await self._client.send(reply.error_event(error, stub, usage), more=False)
+
+    @property
+    def _shown(self) -> relay_cost.Charge | None:
+        """What the answer is charged by, where its usage is to say so: the very function that settles it."""
+        if self.job.cost_in == "header":
+            return None
+        return lambda end, seen: self.job.charge(End.LEFT if self._left else end, seen)
 
     def _begin_ending(self) -> None:
         if not self.ending:

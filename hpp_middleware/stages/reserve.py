@@ -1,10 +1,12 @@
 """Take room before spending: the last act before the upstream. What cannot be verified is refused, 503."""
 
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import TypeVar
 
 import anyio
 
+from hpp_middleware.core import replay
 from hpp_middleware.errors import RequestError, StoreError
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.types.operations import Release, Reserve, Result
@@ -20,14 +22,15 @@ def unavailable() -> StoreError:
     return StoreError("Quota cannot be verified at the moment; nothing was forwarded.", headers={"Retry-After": "1"})
 
 
-async def place(lease: Lease, operation: Reserve) -> int:
+async def place(lease: Lease, operation: Reserve) -> Result:
     """
     Place a hold.
 
     Returns:
-        What was granted, in nano-dollars.
+        ``done`` with what was granted, in nano-dollars; or ``finished``: nothing was placed, since a request with the
+        same idempotency key has been answered.
     Raises:
-        RequestError: 429 ``insufficient_quota``: it does not fit.
+        RequestError: 429 ``insufficient_quota``: it does not fit. 409: its idempotency key is in use.
         StoreError: 503: it is not known whether it was placed; it has been given back as far as possible.
     """
     result = None
@@ -52,24 +55,29 @@ async def place(lease: Lease, operation: Reserve) -> int:
             status=429,
             code="insufficient_quota",
         )
+    if result.status in {"running", "mismatch"}:
+        raise replay.conflict(result.status)
+    if result.status == "finished":
+        return result
     if result.status != "done":
         raise unavailable()
     if not lease.holds:
         await give_back(lease, operation.id)
         raise unavailable()
-    return result.amount
+    return result
 
 
 async def give_back(lease: Lease, hold_id: str) -> None:
     """Release a hold that was not forwarded; while the store does not answer, it is owed."""
     release = Release(id=hold_id)
-    with anyio.move_on_after(2, shield=True):
-        try:
+    given_back = False
+    try:
+        with anyio.move_on_after(2, shield=True), suppress(StoreError):
             await lease.apply([release])
-        except StoreError:
+            given_back = True
+    finally:
+        if not given_back:  # cancelled by force meanwhile, too
             lease.owe(release)
-        return
-    lease.owe(release)
 
 
 async def _apply(lease: Lease, operation: Reserve, *, renew: bool = False) -> Result:

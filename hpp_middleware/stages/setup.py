@@ -5,7 +5,8 @@ Nothing is opened here; each event loop gets its :class:`~hpp_middleware.stages.
 """
 
 import threading
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -14,18 +15,25 @@ import anyio.to_thread
 from anyio.lowlevel import current_token
 
 from hpp_middleware.accounts import Accounts
+from hpp_middleware.audit import Audited, Sealer, Sealing
 from hpp_middleware.catalog import genai
 from hpp_middleware.core import auth, price, route
 from hpp_middleware.dialects.openai import OpenAI
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.ports import CredentialStore, Dialect, Ledger, Observer, PriceList, QuotaStore, Store, Transport
+from hpp_middleware.stages.drain import Slots
+from hpp_middleware.stages.journal import SLOTS, Journal
 from hpp_middleware.stages.notice import Notice
+from hpp_middleware.stages.replay import Keeper, check_keeping
+from hpp_middleware.stages.slotfile import MOST_SLOTS, SUPPORTED
 from hpp_middleware.stages.worker import Backends, Worker, declared_credentials
 from hpp_middleware.stores.memory import MemoryStore
 from hpp_middleware.transports.httpx import HTTPClient, HttpxTransport
 from hpp_middleware.types.consumer import Credential
+from hpp_middleware.types.http import CostIn
 from hpp_middleware.types.price import Price
 from hpp_middleware.types.provider import Declared, Limits, MissingUsage, Model, OrphanPolicy, Provider
+from hpp_middleware.types.replay import Idempotency
 
 __all__ = ["Setup"]
 
@@ -47,10 +55,17 @@ class Setup:
         consumers: Consumers, quotas and keys that the configuration declares.
         prices: A price list for models without a price of their own; by default genai-prices, where it is installed.
         pepper: At least 16 bytes; by default the credential store's own.
+        previous_pepper: The one before it, while peppers are rotated: keys move to the current one as they are used.
         error_format: ``simple`` for the flat form of the router's own errors.
         missing_usage: What a complete answer without usage is charged.
         orphan: What a hold is charged whose worker died.
+        cost_in: ``usage`` to tell what was charged in the ``usage`` of each answer too, streams among them.
+        journal: A folder for settlements whose store does not answer, one store's alone; None keeps them in memory. By
+            default the one that the store names, by a ``journal_dir()``: SQLite's is beside its file.
+        journal_slots: How many of them it takes, a worker; no more requests are in flight at once.
         limits: Bounds on one request.
+        idempotency: What becomes of requests with an ``Idempotency-Key``.
+        sealing: How the ledger is sealed where a lifespan opens the gateway; None for not at all.
         transports: HTTP clients by provider, instead of a pool of our own; the host closes them.
         client: A host's own ``httpx.AsyncClient`` for all providers.
         observers: Who is told what happened.
@@ -69,10 +84,16 @@ class Setup:
         consumers: Mapping[str, Declared] | None = None,
         prices: PriceList | Literal["auto"] | None = "auto",
         pepper: bytes | None = None,
+        previous_pepper: bytes | None = None,
         error_format: Literal["object", "simple"] = "object",
         missing_usage: MissingUsage = "estimate",
         orphan: OrphanPolicy = "estimate",
+        cost_in: CostIn = "header",
+        journal: str | Path | None = "auto",
+        journal_slots: int = SLOTS,
         limits: Limits | None = None,
+        idempotency: Idempotency | None = None,
+        sealing: Sealing | None = None,
         transports: Mapping[str, Transport] | None = None,
         client: HTTPClient | None = None,
         observers: Sequence[Observer] = (),
@@ -80,6 +101,7 @@ class Setup:
         _one_of("error_format", error_format, ("object", "simple"))
         _one_of("missing_usage", missing_usage, ("estimate", "hold", "free"))
         _one_of("orphan", orphan, ("estimate", "hold", "free"))
+        _one_of("cost_in", cost_in, ("header", "usage"))
         self.dialects: dict[str, Dialect] = {"openai": OpenAI()}
         for name, provider in providers.items():
             if not isinstance(provider, Provider):
@@ -99,29 +121,61 @@ class Setup:
         self.error_format = error_format
         self.missing_usage = missing_usage
         self.orphan = orphan
+        self.cost_in = cost_in
+        self.journal = _journal(journal, self.backends.quota)
+        if not 1 <= journal_slots <= MOST_SLOTS:
+            raise ConfigurationError(f"journal.slots must be from 1 to {MOST_SLOTS}", param="journal.slots")
+        self.journal_slots = journal_slots
         self.limits = limits or Limits()
+        self.sealer = _sealer(self.backends.ledger, sealing)
         self.observers = tuple(observers)
-        self._pepper = auth.check_pepper(pepper) if pepper is not None else None
+        # Both are checked here; that the store's own is not the previous one, when it is read.
+        self._peppers = auth.check_peppers(pepper, previous_pepper) if pepper is not None else None
+        if previous_pepper is not None:
+            auth.check_pepper(previous_pepper, "keys.previous_pepper")
+        self._previous_pepper = previous_pepper
         if pepper is None and not hasattr(self.backends.credentials, "pepper"):
             raise ConfigurationError("keys.pepper must be set for this store", param="keys.pepper")
-        declared_credentials(self.consumers, self._pepper or bytes(32))  # refused here, where a key is none
+        declared_credentials(self.consumers, pepper or bytes(32))  # refused here, where a key is none
         self._declared: dict[bytes, Credential] | None = None
+        self._idempotency = idempotency or Idempotency()
+        check_keeping(self._idempotency)
+        self._keeper: Keeper | None = None
         self._transports = dict(transports or {})
         self._client = client
         self._lock = threading.Lock()
         self._workers: WeakKeyDictionary[Any, Worker] = WeakKeyDictionary()
 
     @property
+    def peppers(self) -> auth.Peppers:
+        """What digests are made with; the store's own pepper is read at first use."""
+        if self._peppers is None:
+            self._peppers = auth.check_peppers(self.backends.pepper(), self._previous_pepper)
+        return self._peppers
+
+    @property
     def pepper(self) -> bytes:
-        """What digests are made with; the store's own is read at first use."""
-        if self._pepper is None:
-            self._pepper = self.backends.pepper()
-        return self._pepper
+        """The current one."""
+        return self.peppers.current
+
+    @property
+    def keeper(self) -> Keeper:
+        """Answers that are given again."""
+        if self._keeper is None:
+            previous = [self.peppers.previous] if self.peppers.previous is not None else []
+            self._keeper = Keeper(self._idempotency, self.peppers.current, *previous)
+        return self._keeper
 
     @property
     def accounts(self) -> Accounts:
-        """Keys and quotas."""
-        return Accounts(self.backends.quota, self.backends.credentials, self.pepper)
+        """Keys and quotas; what changes here, the workers of every event loop go by at once."""
+        return Accounts(
+            self.backends.quota,
+            self.backends.credentials,
+            self.pepper,
+            previous_pepper=self.peppers.previous,
+            changed=self._forget_keys,
+        )
 
     def worker(self, notice: Notice) -> Worker:
         """The worker of the event loop that asks; made at the first asking, and not started here."""
@@ -136,8 +190,10 @@ class Setup:
                     self._transports,
                     self._pools(),
                     self._declared,
-                    pepper=self.pepper,
+                    peppers=self.peppers,
                     swept=notice.swept,
+                    slots=Slots(self.limits.drain_slots, self.limits.consumer_drain_slots),
+                    journal=Journal(self.journal, slots=self.journal_slots, alarm=notice.alarm),
                 )
         return worker
 
@@ -165,6 +221,12 @@ class Setup:
             last = not self._workers
         if last:
             await self.backends.aclose()
+
+    def _forget_keys(self) -> None:
+        with self._lock:
+            workers = list(self._workers.values())
+        for worker in workers:
+            worker.authenticator.forget()
 
     async def _until_the_loop_ends(self, worker: Worker) -> AsyncGenerator[None]:
         """
@@ -220,6 +282,23 @@ def _backends(
             raise ConfigurationError("a quota store that is no ledger needs one: ledger=", param="ledger")
         ledger = quota
     return Backends(credentials=credentials or store, quota=quota or store, ledger=ledger or store)
+
+
+def _sealer(ledger: Ledger, sealing: Sealing | None) -> Sealer | None:
+    if sealing is None:
+        return None
+    if not isinstance(ledger, Audited):
+        raise ConfigurationError("this ledger cannot be sealed: it is no Audit", param="ledger.seal_key")
+    return Sealer(ledger, sealing)
+
+
+def _journal(journal: str | Path | None, store: QuotaStore) -> Path | None:
+    if journal == "auto":
+        named: Callable[[], Path] | None = getattr(store, "journal_dir", None)
+        return named() if named is not None and SUPPORTED else None
+    if journal is not None and not SUPPORTED:
+        raise ConfigurationError("journal cannot be a folder on this system", param="journal")
+    return Path(journal) if journal is not None else None
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -77,6 +77,8 @@ class Seen:
         usage_raw: The same as it came.
         usage_doubtful: Whether it contradicts itself.
         relayed_bytes: UTF-8 bytes of generated text so far.
+        texts: The pieces that the text came in; each is at least one token.
+        text_after_usage: Whether text has come since that report of usage.
         finished: Whether every choice has its finish reason.
         upstream_id: The completion's id at the upstream.
     """
@@ -85,5 +87,7 @@ class Seen:
     usage_raw: Raw | None = None
     usage_doubtful: bool = False
     relayed_bytes: int = 0
+    texts: int = 0
+    text_after_usage: bool = False
     finished: bool = False
     upstream_id: str | None = None

@@ -41,7 +41,7 @@ class Credential(Struct, frozen=True, kw_only=True):
         consumer: Who is charged.
         created: Seconds since the epoch.
         expires: Seconds since the epoch from which the key is refused, or None.
-        revoked: Seconds since the epoch from which it is revoked, or None; ahead of now while a grace runs.
+        revoked: Seconds since the epoch at which it was revoked, or None.
         pepper: The id of the pepper that the digest was made with; empty where it was not noted.
     """
 

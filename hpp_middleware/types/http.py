@@ -1,10 +1,15 @@
 """HTTP as values: what is sent to an upstream, and what the client is told."""
 
+from typing import Literal
+
 from msgspec import Struct
 
-__all__ = ["HTTPCall", "Headers", "Reply"]
+__all__ = ["CostIn", "HTTPCall", "Headers", "Reply"]
 
 Headers = list[tuple[str, str]]
+
+CostIn = Literal["header", "usage"]
+"""Where a client is told what it is charged: in the response's head, or in the answer's ``usage`` as well."""
 
 
 class HTTPCall(Struct, frozen=True, kw_only=True):

@@ -7,10 +7,11 @@ from typing import Literal
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.price import Price
 
-__all__ = ["Declared", "Limits", "MissingUsage", "Model", "OrphanPolicy", "Provider", "Timeouts"]
+__all__ = ["Declared", "Limits", "MissingUsage", "Model", "OnDisconnect", "OrphanPolicy", "Provider", "Timeouts"]
 
 MissingUsage = Literal["estimate", "hold", "free"]
 OrphanPolicy = Literal["estimate", "hold", "free"]
+OnDisconnect = Literal["cancel", "drain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,10 @@ class Provider:
         cost_fields: Request fields that change the cost here, and are refused.
         reasoning: Globs of model names whose reasoning is hidden: their relayed text says little of their cost.
         prices: The provider's id in the price list, where it is not its name.
+        on_disconnect: What becomes of a stream whose client has left: ``cancel`` closes it, for a provider that then
+            stops, and bills no more; ``drain`` reads it on to the usage, for one that bills the whole of it either way.
+        drain_s: How long a stream is drained.
+        drain_bytes: How much of a stream is drained.
     """
 
     base_url: str
@@ -69,8 +74,17 @@ class Provider:
     cost_fields: frozenset[str] = frozenset()
     reasoning: tuple[str, ...] = ()
     prices: str | None = None
+    on_disconnect: OnDisconnect = "cancel"
+    drain_s: float = 60.0
+    drain_bytes: int = 8 * 1024 * 1024
 
     def __post_init__(self) -> None:
+        if self.on_disconnect not in {"cancel", "drain"}:
+            raise ConfigurationError("on_disconnect must be cancel or drain", param="on_disconnect")
+        if not self.drain_s > 0:
+            raise ConfigurationError("drain_s must be above 0 seconds", param="drain_s")
+        if self.drain_bytes < 1:
+            raise ConfigurationError("drain_bytes must be at least 1", param="drain_bytes")
         if not self.base_url.startswith(("http://", "https://")):
             raise ConfigurationError("base_url must begin with http:// or https://", param="base_url")
         if self.bytes_per_token < 1:
@@ -133,6 +147,8 @@ class Limits:
         event_bytes: The largest SSE event of an upstream.
         usage_wait_s: After the finish reason, how long to read on to the usage for a client that has left.
         json_wait_s: How long a JSON response is awaited for a client that has left.
+        drain_slots: How many streams a worker drains at once, of clients that have left; one more is closed.
+        consumer_drain_slots: How many of them may be one consumer's, by the account that pays.
         read_wait_s: How long a read of usage or quota waits for the consumer's settlements in flight.
     """
 
@@ -150,6 +166,8 @@ class Limits:
     event_bytes: int = 1024 * 1024
     usage_wait_s: float = 5.0
     json_wait_s: float = 60.0
+    drain_slots: int = 64
+    consumer_drain_slots: int = 4
     read_wait_s: float = 5.0
 
 

@@ -1,7 +1,6 @@
-"""Answers in OpenAI's shape, passed on while being read: one event at a time, and whole JSON answers."""
+"""Streams in OpenAI's shape, passed on while being read: one event at a time."""
 
 import json
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from hpp_middleware.core import relay
 from hpp_middleware.core.relay import ProtocolError, Relay, StreamedError
 from hpp_middleware.core.sse import Event
-from hpp_middleware.types.completion import Request, Seen, Target
+from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.price import Price, Rates, Usage
 from hpp_middleware.types.provider import Model, Provider
 
@@ -275,6 +274,33 @@ def test_relayed_text_is_counted_in_utf8_bytes(delta: dict[str, Any], size: int)
     assert reader.seen.relayed_bytes == size
 
 
+def test_the_pieces_that_text_comes_in_are_counted() -> None:
+    reader = started(n=2)
+    for each in (text(""), text("a"), text("b", index=1), text(None), text("", reasoning="c"), text(finish="stop")):
+        reader.feed(event(each))
+    assert (reader.seen.texts, reader.seen.relayed_bytes) == (4, 5)
+
+
+EARLY: list[tuple[str, list[dict[str, Any]], bool]] = [
+    ("none", [text()], False),
+    ("at the end", [text(), chunk(choices=[], usage=USAGE)], False),
+    ("with the text", [text() | {"usage": USAGE}, text() | {"usage": USAGE}], False),
+    ("in the choice of the text", [chunk(choices=[text()["choices"][0] | {"usage": USAGE}])], False),
+    ("before the text", [chunk(choices=[], usage=USAGE), text()], True),
+    ("before the end alone", [text() | {"usage": USAGE}, text("", finish="stop")], False),
+    ("before and after", [chunk(choices=[], usage=USAGE), text(), chunk(choices=[], usage=USAGE)], False),
+    ("before, and after it unreadable", [chunk(choices=[], usage=USAGE), text() | {"usage": {}}], True),
+]
+
+
+@pytest.mark.parametrize(("chunks", "early"), [row[1:] for row in EARLY], ids=[row[0] for row in EARLY])
+def test_it_is_known_whether_text_has_come_since_the_report(chunks: list[dict[str, Any]], *, early: bool) -> None:
+    reader = started()
+    for each in chunks:
+        reader.feed(event(each))
+    assert reader.seen.text_after_usage is early
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8"), max_size=5),
     lambda inner: (
@@ -349,63 +375,3 @@ def test_the_head_of_an_event_of_our_own_is_the_streams() -> None:
     head = {key: json.loads(bytes(value)) for key, value in reader.stub().items()}
     assert head == {"id": "c-1", "object": "chat.completion.chunk", "created": 5, "model": "p/real/model"}
     assert reader.seen.upstream_id == "c-1"
-
-
-# --- whole answers ---------------------------------------------------------------------------------
-
-
-def answered(body: bytes, **fields: Any) -> tuple[bytes, Seen]:
-    return relay.answer(body, Request(fields={}, model="alias", **fields), TARGET)
-
-
-def test_a_json_answer_is_the_upstreams_but_for_its_model() -> None:
-    body = (
-        b'{"id":"c-9","big":123456789012345678901234567890, "model":"x","choices":[{"index":0,"message":{'
-        b'"content":"h\\u00e9"},"finish_reason":"stop"}],"usage":{"prompt_tokens":7,"completion_tokens":2}, '
-        b'"x_groq":{"a": 1.0}}'
-    )
-    data, seen = answered(body)
-    assert data == body.replace(b'"x",', b'"p/real/model",').replace(b", ", b",")
-    assert seen.usage == Usage(input=7, output=2)
-    assert (seen.relayed_bytes, seen.finished, seen.upstream_id) == (3, True, "c-9")
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"<html></html>",
-        b"[]",
-        b"{}",
-        b'{"choices":{}}',
-        b'{"choices":null}',
-        b'{"choices":[',
-        b'{"choices":[]} x',
-        b'{"choices":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
-    ],
-)
-def test_a_body_that_is_no_completion_is_a_fault_of_the_upstream(body: bytes) -> None:
-    with pytest.raises(ProtocolError):
-        answered(body)
-
-
-def test_an_error_in_spite_of_its_status_brings_what_was_seen() -> None:
-    with pytest.raises(StreamedError) as caught:
-        answered(json.dumps({"error": {"message": "x"}, "usage": USAGE}).encode())
-    raw, seen = caught.value.args
-    assert json.loads(raw) == {"message": "x"}
-    assert seen.usage == Usage(input=7, output=2)
-
-
-def test_an_answer_without_usage_has_none_and_zero_is_a_report() -> None:
-    choices = [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}]
-    assert answered(json.dumps({"choices": choices}).encode())[1].usage is None
-    zero = {"choices": choices, "usage": {"prompt_tokens": 0, "completion_tokens": 0}}
-    assert answered(json.dumps(zero).encode())[1].usage == Usage()
-
-
-@settings(max_examples=1_000, deadline=None)
-@given(st.binary(max_size=60))
-def test_any_body_is_an_answer_or_a_fault_of_the_upstream(body: bytes) -> None:
-    with suppress(ProtocolError, StreamedError):
-        assert json.loads(answered(body)[0])["model"] == "p/real/model"

@@ -1,5 +1,6 @@
 """The settlement table: every way a request can end, and what it is then charged."""
 
+from dataclasses import replace
 from itertools import product
 from typing import Any, get_args
 
@@ -22,6 +23,9 @@ USED = Usage(input=250, output=90)
 COST = 250 * 2 + 90 * 10
 ABOVE = Usage(input=250, output=20_000)
 ABOVE_COST = 250 * 2 + 20_000 * 10
+EARLY = Seen(usage=Usage(input=250, output=1), text_after_usage=True, relayed_bytes=RELAYED, texts=150)
+EARLY_COST = 250 * 2 + 1 * 10
+OUTRUN = 250 * 2 + 150 * 10
 
 REPORTS: dict[str, Seen] = {
     "reported": Seen(usage=USED, relayed_bytes=RELAYED),
@@ -30,6 +34,7 @@ REPORTS: dict[str, Seen] = {
     "doubtful": Seen(usage=USED, usage_doubtful=True, relayed_bytes=RELAYED),
     "above": Seen(usage=ABOVE, relayed_bytes=RELAYED),
     "doubtful, above": Seen(usage=ABOVE, usage_doubtful=True, relayed_bytes=RELAYED),
+    "early": EARLY,
 }
 
 # Rows of the table: outcome; and where usage is absent: the charge and whether it is flagged, or "policy".
@@ -50,7 +55,16 @@ SEEN = {
     "doubtful": (COST, True),
     "above": (ABOVE_COST, False),
     "doubtful, above": (HOLD, True),
+    "early": (EARLY_COST, False),
 }
+INTERRUPTED = {
+    End.LEFT: OUTRUN,
+    End.UNAWAITED: HOLD,
+    End.DEADLINE: OUTRUN,
+    End.BROKEN: OUTRUN,
+    End.CUT: HOLD,
+}
+"""What a report costs that text has outrun, where the answer was not heard to its end."""
 
 
 def settled(end: End, seen: Seen, **settings: Any) -> Settlement:
@@ -68,6 +82,8 @@ def test_every_row_of_the_table(end: End, report: str, policy: MissingUsage) -> 
     found = settled(end, REPORTS[report], missing_usage=policy)
     if outcome is None:
         expected = (0, False)
+    elif report == "early" and end in INTERRUPTED:
+        expected = (INTERRUPTED[end], True)
     elif report != "absent":
         expected = SEEN[report]
     else:
@@ -104,6 +120,45 @@ def test_an_estimate_is_a_quarter_of_the_bytes_rounded_up(text_bytes: int, token
     assert tokens_of(text_bytes) == tokens
 
 
+@pytest.mark.parametrize(
+    ("text_bytes", "texts", "tokens"), [(0, 0, 0), (3, 3, 3), (40, 3, 10), (40, 10, 10), (40, 11, 11)]
+)
+def test_each_piece_of_text_is_a_token_at_least(text_bytes: int, texts: int, tokens: int) -> None:
+    assert tokens_of(text_bytes, texts) == tokens
+    left = settled(End.LEFT, Seen(relayed_bytes=text_bytes, texts=texts))
+    assert (left.usage, left.estimated) == (Usage(input=PROMPT, output=tokens), True)
+
+
+def test_many_pieces_are_never_estimated_above_the_hold() -> None:
+    assert settled(End.LEFT, Seen(relayed_bytes=10, texts=10**6)).amount == HOLD
+
+
+@pytest.mark.parametrize(
+    ("seen", "usage"),
+    [
+        (EARLY, Usage(input=250, output=150)),
+        (
+            Seen(usage=Usage(cache_read=200, input=50, reasoning=7), text_after_usage=True, texts=90),
+            Usage(cache_read=200, input=50, output=83, reasoning=7),
+        ),
+        (Seen(usage=USED, text_after_usage=True, texts=90, relayed_bytes=RELAYED), USED),
+        (Seen(usage=Usage(input=250), text_after_usage=False, texts=90, relayed_bytes=RELAYED), Usage(input=250)),
+    ],
+    ids=["outrun", "outrun, with other tokens in it", "as many tokens as pieces", "no text since"],
+)
+def test_only_a_report_that_text_has_outrun_is_a_lower_bound(seen: Seen, usage: Usage) -> None:
+    left = settled(End.LEFT, seen)
+    assert (left.usage, left.estimated) == (usage, usage != seen.usage)
+    assert left.amount == pricing.cost(usage, PRICE)
+
+
+def test_a_lower_bound_above_the_hold_is_charged_as_it_is() -> None:
+    seen = Seen(usage=ABOVE, text_after_usage=True, texts=ABOVE.output + 1)
+    found = settled(End.LEFT, seen)
+    assert (found.amount, found.estimated) == (ABOVE_COST, True)
+    assert settled(End.LEFT, replace(seen, usage_doubtful=True)).amount == HOLD
+
+
 count = st.integers(0, 10**6)
 usages = st.builds(Usage, input=count, cache_read=count, output=count, reasoning=count)
 seens = st.builds(
@@ -111,6 +166,8 @@ seens = st.builds(
     usage=st.none() | usages,
     usage_doubtful=st.booleans(),
     relayed_bytes=st.integers(0, 10**7),
+    texts=st.integers(0, 10**6),
+    text_after_usage=st.booleans(),
     finished=st.booleans(),
 )
 
@@ -130,7 +187,10 @@ def test_no_charge_is_negative_and_no_estimate_above_the_hold(
         end, seen, price=PRICE, hold=hold, prompt_estimate=prompt, hidden_reasoning=hidden, missing_usage=policy
     )
     assert found.amount >= 0
-    if found.estimated or seen.usage is None:
-        assert found.amount <= hold
+    if seen.usage is None or seen.usage_doubtful:
+        assert found.amount <= hold or not found.estimated
+    elif found.estimated:
+        assert found.amount <= max(hold, pricing.cost(seen.usage, PRICE))
+        assert found.amount >= pricing.cost(seen.usage, PRICE)
     else:
         assert found.amount == (0 if end is End.UNSENT else pricing.cost(seen.usage, PRICE))

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from hpp_middleware.core import quota
-from hpp_middleware.errors import StoreError
+from hpp_middleware.errors import ConfigurationError, StoreError
 from hpp_middleware.stores.books import carry_out
 from hpp_middleware.stores.memory.books import MemoryBooks
+from hpp_middleware.stores.memory.workers import several
 from hpp_middleware.types.consumer import Credential
 from hpp_middleware.types.operations import Operation, Result
 from hpp_middleware.types.quota import Account, Balance, Entry, Hold, Seal, Statement
@@ -24,9 +25,12 @@ class MemoryStore:
 
     Args:
         clock: Seconds since the epoch; tests set it.
+        several_workers: Whether it is meant that several workers of a server each have books of their own, and each
+            sell the whole quota.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.time, several_workers: bool = False) -> None:
+        self._several_workers = several_workers
         self._clock = clock
         # A lock of threads, not of tasks: it is never held across an await, and two event loops may share the store.
         self._lock = threading.Lock()
@@ -36,7 +40,18 @@ class MemoryStore:
         self._pepper = secrets.token_bytes(32)
 
     async def open(self) -> None:
-        """Nothing to open."""
+        """
+        Nothing to open.
+
+        Raises:
+            ConfigurationError: The server was told to run several workers, each of which would sell the whole quota.
+        """
+        if not self._several_workers and several():
+            raise ConfigurationError(
+                "a memory store is one process's own, and this server runs several workers: use SQLiteStore, or "
+                "MemoryStore(several_workers=True) if each may have its own",
+                param="store",
+            )
 
     async def aclose(self) -> None:
         """Nothing to close; the books stay readable."""

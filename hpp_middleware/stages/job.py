@@ -1,0 +1,49 @@
+"""What an exchange is given to do."""
+
+from dataclasses import dataclass
+
+from hpp_middleware.core import settlement
+from hpp_middleware.core.bound import Bound
+from hpp_middleware.core.settlement import End, Settlement
+from hpp_middleware.types.completion import Request, Seen, Target
+from hpp_middleware.types.http import CostIn, HTTPCall
+from hpp_middleware.types.provider import Limits, MissingUsage
+
+__all__ = ["Job"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """
+    The request, where it goes, and what was held for it.
+
+    Attributes:
+        keyed: Whether the request can be asked for again by a key of its own: its stream is then drained for a client
+            that has left, whatever its provider's policy.
+    """
+
+    account: str
+    request: Request
+    target: Target
+    call: HTTPCall
+    bound: Bound
+    hold: int
+    cap: int
+    limits: Limits
+    missing_usage: MissingUsage
+    cost_in: CostIn = "header"
+    keyed: bool = False
+
+    def charge(self, end: End, seen: Seen) -> Settlement:
+        """What it is charged for an end, and for what was seen of the answer."""
+        return settlement.settle(
+            end,
+            seen,
+            price=self.target.price,
+            hold=self.hold,
+            prompt_estimate=self.bound.prompt_estimate,
+            # What is thought or spoken is not in the relayed text: an estimate from it would be far too low.
+            hidden_reasoning=self.request.hidden_reasoning
+            or bool(self.target.model.reasoning or self.request.output_modalities),
+            missing_usage=self.missing_usage,
+        )
