@@ -5,13 +5,24 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test dev check lint types layers build clean
+JOBS ?= 2
+MINUTES ?= 20
+
+.PHONY: demo test soak bench dev check lint types layers build clean
 
 demo: $(VENV)/.demo        ## a router on 127.0.0.1:8000 with a $$5 consumer; prints curl lines
 	$(BIN)/hpp-router demo $(ARGS)
 
 test: $(VENV)/.dev         ## the whole suite, real parts included
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+soak: $(VENV)/.dev         ## an hour and more: 2,000 random programs on every store, then load and faults on each
+	HPP_PROGRAMS=2000 $(BIN)/python -m pytest -q --timeout 7200 tests/stores/test_model.py
+	for store in postgres redis sqlite; do $(BIN)/python tests/soak/mix.py $$store --minutes $(MINUTES) || exit 1; done
+
+bench: $(VENV)/.dev        ## how fast the stores are, and how much is held for what is used
+	$(BIN)/python tests/benchmarks/stores.py
+	$(BIN)/python tests/benchmarks/holds.py
 
 dev: $(VENV)/.dev          ## the environment for working on the project
 
@@ -25,7 +36,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 layers: $(VENV)/.dev
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 build: $(VENV)/.dev        ## wheel and sdist into dist/
 	$(PIP) build && $(BIN)/python -m build

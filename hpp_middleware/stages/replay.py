@@ -5,8 +5,10 @@ Encryption is ``cryptography``'s AES-GCM (the ``replay`` extra), under a key mad
 Idempotency-Key: whoever has the database alone can read no answer. Where it is not installed, none is kept.
 """
 
+import logging
 from importlib.util import find_spec
 
+import anyio
 import msgspec
 
 from hpp_middleware.core import replay
@@ -20,7 +22,11 @@ from hpp_middleware.types.replay import Answer, Idempotency
 
 __all__ = ["Keeper", "Keyed", "Record", "check_keeping"]
 
+_logger = logging.getLogger("hpp_middleware")
+
 REPLAYED = ("Idempotency-Replayed", "true")
+
+GIVE_S = 60.0
 
 _NONCE = bytes(12)
 """Every answer has a key of its own, which is never used twice: so it needs no nonce of its own."""
@@ -107,8 +113,9 @@ class Keeper:
     async def give(self, answer: Answer, client: Client, *, request_id: str) -> None:
         """Give an answer again, under the id of the request that it was made for; this time it costs nothing."""
         headers = [(name, "0" if name == "X-HPP-Router-Cost" else value) for name, value in answer.headers]
-        await client.start(answer.status, [*headers, REPLAYED, ("X-Request-Id", request_id)])
-        await client.send(answer.body, more=False)
+        with anyio.move_on_after(GIVE_S):  # whoever takes nothing for so long has left
+            await client.start(answer.status, [*headers, REPLAYED, ("X-Request-Id", request_id)])
+            await client.send(answer.body, more=False)
 
 
 def check_keeping(settings: Idempotency) -> bool:
@@ -155,10 +162,14 @@ class Keyed:
             self.record = keeper.record()
 
     def kept(self, answer: Answer | None, hold: str) -> Kept | None:
-        """The whole answer, as the store is to keep it; None where there is none."""
+        """The whole answer, as the store is to keep it; None where there is none, or it cannot be encrypted."""
         if self.claim is None or answer is None:
             return None
-        return self._keeper.kept(answer, account=self._account, key=self._key, hold=hold)
+        try:
+            return self._keeper.kept(answer, account=self._account, key=self._key, hold=hold)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the settlement must go on
+            _logger.error("an answer could not be kept: %s", type(error).__name__)  # noqa: TRY400  # its text may hold it
+            return None
 
     async def give_again(self, placed: Result, client: Client) -> Settlement:
         """

@@ -30,8 +30,9 @@ class Alarm(Struct, frozen=True, kw_only=True):
     Something an operator should look at.
 
     Attributes:
-        kind: ``overage``, ``conflict``, ``missing_usage``, ``doubtful_usage``, ``settle_failed``, ``internal``, or of the
-            sealer ``ledger`` (something is wrong with it) or ``seal_failed``, or of the settlement journal ``journal``.
+        kind: ``overage``, ``conflict``, ``missing_usage``, ``doubtful_usage``, ``settle_failed``, ``internal``; of the
+            sealer ``ledger`` (something is wrong with it) or ``seal_failed``; of the settlement journal ``journal``;
+            of the mover of a ledger that is kept elsewhere ``move_failed``.
         request_id: The request it concerns; empty where it concerns none.
         detail: Names and figures only.
     """

@@ -40,6 +40,8 @@ from hpp_middleware.types.operations import (
 
 T = TypeVar("T")
 
+pytestmark = pytest.mark.timeout(7200)  # as long as HPP_PROGRAMS makes it
+
 SHARED_MEMORY = Path("/dev/shm")
 TABLES = (
     "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables"
