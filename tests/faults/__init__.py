@@ -1,0 +1,1 @@
+"""Requests cancelled at each of their steps, and processes killed at each of theirs."""

@@ -1,0 +1,117 @@
+"""
+A gateway in a process of its own, whose clock may be wrong, and which may fall asleep at the worst moment.
+
+``python -m faults.worker SETTINGS``, where the settings are the JSON of :class:`faults.workers.Settings`.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+HOUR_S = 3600.0
+STOP_HERE = "stop-here"
+"""A request with this id is the one at which the process stops itself."""
+
+
+def wrong_clocks(now: float) -> dict[str, Callable[[float], float]]:
+    """What a wall clock that goes wrong at a moment shows later, by the right time."""
+    return {
+        "right": lambda real: real,
+        "an hour ahead": lambda real: real + HOUR_S,
+        "an hour behind": lambda real: real - HOUR_S,
+        "frozen": lambda _: now,
+        "backwards": lambda real: now - (real - now),
+    }
+
+
+class WallClock:
+    """In the place of ``time.time`` and ``time.time_ns``, before anything else is imported that reads them."""
+
+    def __init__(self) -> None:
+        self._real = time.time
+        self._shown: Callable[[float], float] = lambda real: real
+        time.time = self.read
+        time.time_ns = lambda: int(self.read() * 1e9)
+
+    def read(self) -> float:
+        """The time, as it is shown."""
+        return self._shown(self._real())
+
+    def jump(self, how: str) -> None:
+        """Go wrong from now on."""
+        self._shown = wrong_clocks(self._real())[how]
+
+
+def stop_before_it_is_sent(transport: Any) -> Any:
+    """Stop this process when the provider is about to be called."""
+    send = transport.send
+
+    async def stopping(call: Any, **settings: Any) -> Any:
+        if STOP_HERE.encode() in call.body:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return await send(call, **settings)
+
+    transport.send = stopping
+    return transport
+
+
+def stop_once_it_is_held(store: Any) -> Any:
+    """Stop this process when the store has placed the hold, and before anybody is told."""
+    from hpp_middleware.types.operations import Reserve
+
+    apply = store.apply
+
+    async def stopping(operations: Sequence[Any]) -> Any:
+        results = await apply(operations)
+        if any(isinstance(each, Reserve) and each.draft.client_request_id == STOP_HERE for each in operations):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return results
+
+    store.apply = stopping
+    return store
+
+
+def made(settings: dict[str, Any]) -> Any:
+    """The gateway's app."""
+    from rig import gateway
+
+    from faults import places
+    from hpp_middleware.stages import lease
+    from hpp_middleware.transports.httpx import HttpxTransport
+
+    lease.LEASE_S, lease.RENEW_AFTER_S, lease.MARGIN_S = settings["lease_s"]
+    lease.SWEEP_AFTER_S = lease.RENEW_AFTER_S
+    store, transport = places.made(settings["kind"], settings["place"]), HttpxTransport()
+    if settings["stops"] == "once held":
+        store = stop_once_it_is_held(store)
+    if settings["stops"] == "before sending":
+        transport = stop_before_it_is_sent(transport)
+    found = gateway(
+        settings["upstream"],
+        store=store,
+        transports={"fake": transport},
+        nano=settings["nano"],
+        pepper=b"a pepper for the tests",
+        journal=settings["journal"],
+    )
+    return found.app
+
+
+def main() -> None:
+    """Serve until told to end."""
+    settings = json.loads(sys.argv[1])
+    clock = WallClock()
+    if settings["jumps"] == "before it starts":
+        clock.jump(settings["clock"])
+    signal.signal(signal.SIGUSR1, lambda *_: clock.jump(settings["clock"]))
+    import uvicorn
+
+    uvicorn.run(made(settings), host="127.0.0.1", port=settings["port"], log_level="warning", ws="none")
+
+
+if __name__ == "__main__":
+    main()
