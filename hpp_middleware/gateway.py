@@ -99,58 +99,78 @@ class Gateway:
             request_id=request_id,
             limits=self.limits,
             orphan=self.setup.orphan,
+            tokenizer=self.setup.tokenizer,
         )
-        keyed = replay.Keyed(self.setup.keeper, consumer.account, idempotency_key, body)
+        keyed = replay.Keyed(self.setup.keeper, consumer.id, idempotency_key, body)
         operation = planned.reserve(
             consumer, worker.lease.owner, client_request_id=client_request_id, claim=keyed.claim
         )
         await worker.admit()
         with worker.answering(), anyio.CancelScope(shield=True) as scope:
             placed = await reserve.place(worker.lease, operation)  # reserve
-            if placed.status == "finished":
-                return await keyed.give_again(placed, client)
-            exchange = Exchange(
-                planned.job(
+            if placed.status == "done":
+                job = planned.job(
                     consumer.account,
                     placed.amount,
                     missing_usage=self.setup.missing_usage,
                     cost_in=self.setup.cost_in,
                     keyed=keyed.claim is not None,
-                ),
-                self.setup.dialects[target.provider.dialect],
-                worker.transports[target.provider_name],
-                client,
-                pending=worker.pending,
-                slots=worker.slots,
-                record=keyed.record,
-            )
-            if request.stream and self.setup.orphan == "estimate":
-                worker.lease.watch(request_id, exchange.so_far)
-            scope.shield = False  # the host may cancel what it waits for: the exchange takes that for a departure
-            try:
-                await exchange.run(worker.lease, keep_lease=not worker.timed)  # upstream, relay
-            finally:
-                scope.shield = True
-                worker.lease.unwatch(request_id)
-                settlement = exchange.settlement(host_left=host_left)
-                report = plan.report(exchange, settlement)
-                try:
-                    result = await settle.settle(  # settle
-                        worker.lease,
-                        request_id,
-                        settlement,
-                        report,
-                        account=consumer.account,
-                        alarm=self.notice.alarm,
-                        kept=keyed.kept(exchange.answer, request_id),
-                    )
-                finally:
-                    if exchange.ending:
-                        worker.pending.end(consumer.account)
-                self.notice.settled(request_id, exchange, settlement, result)
+                )
+                exchange = Exchange(
+                    job,
+                    self.setup.dialects[target.provider.dialect],
+                    worker.transports[target.provider_name],
+                    client,
+                    pending=worker.pending,
+                    slots=worker.slots,
+                    record=keyed.record,
+                )
+                settlement = await self._carry_out(
+                    exchange, keyed, request_id=request_id, worker=worker, scope=scope, host_left=host_left
+                )
+        if placed.status == "finished":
+            return await keyed.give_again(placed, client)
         if exchange.error is not None and not client.started:
             exchange.error.headers.update(reply.completion_headers(target, cost=settlement.amount))
             raise exchange.error
+        return settlement
+
+    async def _carry_out(
+        self,
+        exchange: Exchange,
+        keyed: replay.Keyed,
+        *,
+        request_id: str,
+        worker: Worker,
+        scope: anyio.CancelScope,
+        host_left: End,
+    ) -> Settlement:
+        """Upstream, relay and settle, under a hold that is placed; the scope is the shield around them."""
+        job = exchange.job
+        if job.request.stream and self.setup.orphan == "estimate":
+            worker.lease.watch(request_id, exchange.so_far)
+        scope.shield = False  # the host may cancel what it waits for: the exchange takes that for a departure
+        try:
+            await exchange.run(worker.lease, keep_lease=not worker.timed)  # upstream, relay
+        finally:
+            scope.shield = True
+            worker.lease.unwatch(request_id)
+            settlement = exchange.settlement(host_left=host_left)
+            report = plan.report(exchange, settlement)
+            try:
+                result = await settle.settle(  # settle
+                    worker.lease,
+                    request_id,
+                    settlement,
+                    report,
+                    account=job.account,
+                    alarm=self.notice.alarm,
+                    kept=keyed.kept(exchange.answer, request_id),
+                )
+            finally:
+                if exchange.ending:
+                    worker.pending.end(job.account)
+            self.notice.settled(request_id, exchange, settlement, result)
         return settlement
 
     async def complete(
@@ -259,14 +279,20 @@ class Gateway:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Self]:
-        """Open the gateway in this event loop, with a timer for lease and sweep; close it at the end."""
-        worker = await self.worker()
+        """Open the gateway in this event loop, with timers for lease, sweep, seals and mover; close it at the end."""
+        try:
+            worker = await self.worker()
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.setup.give_up()
+            raise
         worker.opened += 1
         raised: Exception | None = None
         try:
             async with anyio.create_task_group() as timer:
                 worker.timed = True
                 timer.start_soon(worker.lease.keep)
+                timer.start_soon(self.setup.move, self.notice)
                 if self.setup.sealer is not None:
                     timer.start_soon(self.setup.sealer.keep, self.notice.alarm)
                 try:

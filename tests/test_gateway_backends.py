@@ -1,6 +1,6 @@
 """Backends of a host's own, and what happens when they misbehave: never a free request, never a wrong charge."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
@@ -249,3 +249,60 @@ async def test_a_settle_that_hangs_is_repeated_by_id_and_raises_the_alarm(
         assert len(store.asked(Settle)) == 3
         assert witness.alarms == ["settle_failed"]
         assert (await store.inner.balance("alice")).held > 0  # kept for the sweeper
+
+
+async def test_a_ledgers_own_mover_runs_while_a_lifespan_is_open_and_empties_at_its_end(
+    fake_upstream: FakeUpstream,
+) -> None:
+    class Mover:
+        def __init__(self) -> None:
+            self.log: list[str] = []
+
+        async def run(self, *, told: Callable[[Exception], None] | None = None) -> None:
+            assert told is not None
+            told(OSError("secret"))
+            self.log.append("runs")
+            try:
+                await anyio.sleep_forever()
+            finally:
+                self.log.append("ends")
+
+        async def empty(self) -> int:
+            self.log.append("empties")
+            raise StoreError("It is away.")
+
+    class Moved(MemoryStore):
+        mover = Mover()
+
+    witness = Witness()
+    found = gateway(fake_upstream, store=Moved(), observers=[witness])
+    await found.complete(ALICE, question())
+    assert Moved.mover.log == []
+    async with found:
+        await found.complete(ALICE, question())
+        await anyio.wait_all_tasks_blocked()
+        assert Moved.mover.log == ["runs"]
+        assert witness.alarms == ["move_failed"]
+    assert Moved.mover.log == ["runs", "ends", "empties"]
+
+
+async def test_a_start_that_fails_leaves_no_backend_open(fake_upstream: FakeUpstream) -> None:
+    class Open(MemoryStore):
+        opened = 0
+
+        async def open(self) -> None:
+            self.opened += 1
+
+        async def aclose(self) -> None:
+            self.opened = 0
+
+    class Away(MemoryStore):
+        async def open(self) -> None:
+            raise OSError("secret-host")
+
+    keys = Open()
+    found = gateway(fake_upstream, credentials=keys, store=Away(), pepper=PEPPER)
+    with pytest.raises(StoreError):
+        async with found:
+            raise AssertionError
+    assert keys.opened == 0

@@ -35,7 +35,8 @@ def run() -> int:
     except ConfigurationError as error:
         return _fault(error.message, 2)
     except (Fault, GatewayError) as error:
-        return _fault(error.message, 1)
+        why = error.__cause__  # ours have fixed texts, foreign ones may say anything
+        return _fault(f"{error.message} {why.message}" if isinstance(why, GatewayError) else error.message, 1)
     except OSError as error:
         return _fault(f"{error.filename or 'system'}: {error.strerror or type(error).__name__}", 1)
     except Exception as error:  # noqa: BLE001  # the last resort: where it happened, and no text that may hold a secret

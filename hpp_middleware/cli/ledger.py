@@ -1,25 +1,28 @@
-"""``hpp-router ledger``: seal the ledger, check it, and take it away, while the router runs or not."""
+"""``hpp-router ledger``: seal the ledger, check it, take it away, and move it, while the router runs or not."""
 
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import anyio
 import typer
 
 from hpp_middleware.audit import Audited, Auditor, Checked, Heads, Known, Sealed, Sealer
-from hpp_middleware.cli.common import AsJSON, Config, as_json, found, table
+from hpp_middleware.cli.common import AsJSON, Config, Fault, as_json, found, table
 from hpp_middleware.cli.export import Export
 from hpp_middleware.config import Settings, load
 from hpp_middleware.core.ledger import Finding
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.stores.memory import MemoryStore
 
+if TYPE_CHECKING:
+    from hpp_middleware.stores.archived import ArchivedLedger
+
 __all__ = ["app"]
 
-app = typer.Typer(help="Seal, check and export the ledger.", no_args_is_help=True)
+app = typer.Typer(help="Seal, check, export and move the ledger.", no_args_is_help=True)
 
 _T = TypeVar("_T")
 
@@ -95,6 +98,61 @@ def export(
     _in_ledger(config, work)
 
 
+@app.command()
+def move(config: Config = None, json: AsJSON = False) -> None:
+    """Move what the Redis store has written to [ledger] url; a served router does so every second."""
+
+    async def work(ledger: "ArchivedLedger") -> int:
+        return await ledger.move()
+
+    count = _moving(config, work)
+    if json:
+        as_json({"moved": count})
+    else:
+        print(f"moved     {count} {'line or grant' if count == 1 else 'lines and grants'}")
+
+
+@app.command()
+def rebuild(
+    config: Config = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Every router is stopped; what was not moved is lost.")] = False,
+    json: AsJSON = False,
+) -> None:
+    """Make the Redis store's accounts anew from [ledger] url, when it refuses because its server has lost some."""
+
+    async def work(ledger: "ArchivedLedger") -> int | None:
+        if not yes:
+            raise ConfigurationError(
+                "--yes: is missing; stop every router first: holds, and lines that were not moved, are lost"
+            )
+        return await ledger.rebuild()
+
+    count = _moving(config, work)
+    if count is None:
+        raise Fault("the store is not behind its archive: there is nothing to rebuild")
+    if json:
+        as_json({"accounts": count})
+    else:
+        print(f"rebuilt   {count} {'account' if count == 1 else 'accounts'}")
+
+
+def _moving(config: Path | None, work: Callable[["ArchivedLedger"], Awaitable[_T]]) -> _T:
+    """Do some work on a ledger that is moved, and on the store it is moved from; neither is open but the archive."""
+    settings = load(found(config), secrets=False)
+
+    async def opened() -> _T:
+        stores = settings.stores()
+        if stores.ledger is None:
+            raise ConfigurationError("ledger.url: is missing; only a Redis store's ledger is moved, and to another one")
+        async with AsyncExitStack() as stack:
+            for each in (stores.ledger, stores.store):
+                stack.push_async_callback(each.aclose)
+            await stores.ledger.open()
+            return await work(stores.ledger)
+
+    return anyio.run(opened)
+
+
 def _in_ledger(config: Path | None, work: Callable[[Audited, Settings], Awaitable[_T]]) -> _T:
     settings = load(found(config), secrets=False)
 
@@ -111,8 +169,15 @@ async def _opened(settings: Settings) -> AsyncIterator[Audited]:
     store = stores.audited
     if isinstance(store, MemoryStore) or not isinstance(store, Audited):
         raise ConfigurationError("store.url: the ledger of this store cannot be reached by another command")
-    async with stores.opened():
+    if stores.ledger is None:
+        async with stores.opened():
+            yield store
+        return
+    try:  # the archive alone: it can be checked while the server is away
+        await stores.ledger.open()
         yield store
+    finally:
+        await stores.ledger.aclose()
 
 
 async def _named(auditor: Auditor, account: str | None) -> list[str]:

@@ -192,10 +192,11 @@ class ResponsesSection(Section):
 
 
 class BillingSection(Section):
-    """``[billing]``: what is charged where usage is not known."""
+    """``[billing]``: how much is held, and what is charged where usage is not known."""
 
     missing_usage: MissingUsage = "estimate"
     orphan: OrphanPolicy = "estimate"
+    tokenizer: Literal["auto", "off"] = "auto"
 
 
 class File(Section):

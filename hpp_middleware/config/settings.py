@@ -1,10 +1,12 @@
 """What the file comes to: providers, models and consumers as the gateway takes them."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from hpp_middleware.audit import Sealing
 from hpp_middleware.config.sealing import sealing
@@ -100,6 +102,7 @@ class Settings:
             error_format=self.file.errors.format,
             missing_usage=self.file.billing.missing_usage,
             orphan=self.file.billing.orphan,
+            tokenizer="auto" if self.file.billing.tokenizer == "auto" else None,
             cost_in=self.file.responses.cost,
             limits=self.limits,
             sealing=self.sealing,
@@ -138,7 +141,7 @@ def settle(file: File, *, directory: Path, context: Context) -> Settings:
         previous_pepper=_pepper("previous_pepper", file.keys, context, problems),
         limits=Limits(**file.limits.given()),
         sealing=sealing(file.ledger, directory=directory, context=context, problems=problems),
-        journal=_journal(file, directory, problems),
+        journal=_journal(file, directory, context, problems),
     )
     problems += _shared_keys(settings.consumers)
     problems += _same_peppers(settings)
@@ -207,17 +210,25 @@ def _consumer(section: ConsumerSection) -> Declared:
     return Declared(quota=section.quota, keys=keys, models=_tuple(section.models))
 
 
-def _journal(file: File, directory: Path, problems: list[str]) -> Path | str:
+def _journal(file: File, directory: Path, context: Context, problems: list[str]) -> Path | str:
     """Beside this file, where the store names no folder of its own."""
     if file.journal.dir is None:
         own = file.store.url.startswith(("sqlite:", "memory:"))
-        return "auto" if own else directory / "hpp-settle"
+        return "auto" if own else directory / f"hpp-settle-{_of_the_store(file.store.url, context)}"
     path = directory / file.journal.dir
     if not path.parent.is_dir():
         problems.append(f"journal.dir: there is no directory {path.parent}")
     elif path.exists() and not path.is_dir():
         problems.append(f"journal.dir: {path} is no directory")
     return path
+
+
+def _of_the_store(url: str, context: Context) -> str:
+    """Tells the folders of two stores apart; the password, which may change, does not count."""
+    variable = url.removeprefix("env:") if url.startswith("env:") else ""
+    parts = urlsplit(context.environment.get(variable, "") if variable else url)
+    place = f"{parts.scheme}:{parts.hostname}:{parts.netloc.rpartition(':')[2]}:{parts.path}?{parts.query}"
+    return hashlib.sha256(place.encode()).hexdigest()[:8]
 
 
 def _shared_keys(consumers: Mapping[str, Declared]) -> list[str]:

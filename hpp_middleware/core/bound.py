@@ -1,23 +1,27 @@
 """
 How much a request can cost at most: the size of its hold.
 
-The hold covers the prompt at the dearest rate that can apply, and ``n`` times the output cap. The prompt's bound is the
-bytes of the JSON sent over 2 (a setting of the provider; 1 is strict), with inline images counted by the model's
-maximum an image instead of their bytes.
+The hold covers the prompt at the dearest rate that can apply, and ``n`` times the output cap. The prompt's bound is a
+tokenizer's count of the JSON sent x 1.1 where there is one, else its bytes over 2 (a setting of the provider; 1 is
+strict), with inline images counted by the model's maximum an image instead of their bytes.
 """
 
 from dataclasses import dataclass
 
 from hpp_middleware.core import price as pricing
+from hpp_middleware.core import prompt as prompts
 from hpp_middleware.core.settlement import tokens_of
 from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.price import Usage
 from hpp_middleware.types.provider import Limits
 
-__all__ = ["ESTIMATOR_VERSION", "IMAGE_TOKENS", "Bound", "bound", "cap_within", "default_cap"]
+__all__ = ["COUNT_VERSION", "ESTIMATOR_VERSION", "IMAGE_TOKENS", "Bound", "bound", "cap_within", "default_cap"]
 
 ESTIMATOR_VERSION = 2
-"""Kept in the ledger: raised whenever an estimate would come out otherwise for the same request."""
+"""Kept in the ledger: another one whenever an estimate would come out otherwise for the same request."""
+
+COUNT_VERSION = 3
+"""The same where the prompt was counted by a tokenizer."""
 
 IMAGE_TOKENS = 5_000
 """
@@ -42,6 +46,7 @@ class Bound:
         ours: Whether the cap is ours.
         prompt_estimate: Tokens of the prompt, estimated, for a settlement without usage.
         orphan_amount: What the request is charged if its worker dies: the estimated prompt.
+        estimator_version: How the prompt was estimated.
     """
 
     want: int
@@ -53,6 +58,7 @@ class Bound:
     ours: bool
     prompt_estimate: int
     orphan_amount: int
+    estimator_version: int = ESTIMATOR_VERSION
 
 
 def default_cap(target: Target, limits: Limits) -> int:
@@ -61,7 +67,15 @@ def default_cap(target: Target, limits: Limits) -> int:
     return min(wanted, target.model.max_output or wanted)
 
 
-def bound(request: Request, target: Target, *, sent_bytes: int, limits: Limits, orphan: str = "estimate") -> Bound:
+def bound(
+    request: Request,
+    target: Target,
+    *,
+    sent_bytes: int,
+    limits: Limits,
+    orphan: str = "estimate",
+    counted: int | None = None,
+) -> Bound:
     """
     The hold for a request.
 
@@ -71,10 +85,16 @@ def bound(request: Request, target: Target, *, sent_bytes: int, limits: Limits, 
         sent_bytes: The length of the JSON body for the upstream.
         limits: For the default cap and its floor.
         orphan: The policy for a worker that dies: ``estimate``, ``hold`` or ``free``.
+        counted: What a tokenizer makes of the body's :func:`~hpp_middleware.core.prompt.text`; None for its bytes.
     """
     image_tokens = request.images.count * _image_tokens(target)
     text_bytes = max(0, sent_bytes - request.images.inline_bytes)
-    prompt_tokens = -(-text_bytes // target.provider.bytes_per_token) + image_tokens
+    if counted is None:
+        prompt_tokens = -(-text_bytes // target.provider.bytes_per_token) + image_tokens
+        estimate = tokens_of(text_bytes) + image_tokens
+    else:
+        most = -(-counted * 11 // 10) + prompts.SCHEMA_TOKENS * prompts.schema_marks(request)
+        prompt_tokens, estimate = most + image_tokens, counted + image_tokens
     in_rate, out_rate = pricing.dearest(
         target.price,
         prompt_tokens,
@@ -88,7 +108,6 @@ def bound(request: Request, target: Target, *, sent_bytes: int, limits: Limits, 
     want = _nano(prompt + request.n * cap * out_rate)
     ours = request.cap is None
     floor = _nano(prompt + request.n * min(cap, limits.cap_floor) * out_rate) if ours else want
-    estimate = tokens_of(text_bytes) + image_tokens
     orphaned = {"estimate": pricing.cost(Usage(input=estimate), target.price), "hold": want, "free": 0}[orphan]
     return Bound(
         want=want,
@@ -100,6 +119,7 @@ def bound(request: Request, target: Target, *, sent_bytes: int, limits: Limits, 
         ours=ours,
         prompt_estimate=estimate,
         orphan_amount=min(orphaned, want),
+        estimator_version=ESTIMATOR_VERSION if counted is None else COUNT_VERSION,
     )
 
 

@@ -17,6 +17,7 @@ from hpp_middleware.core import price
 from hpp_middleware.types.quota import Entry, Statement
 
 __all__ = [
+    "OVERDUE_S",
     "ROW_VERSION",
     "SHORTEST_KEY",
     "Finding",
@@ -34,6 +35,10 @@ ROW_VERSION = 1
 
 SHORTEST_KEY = 32
 """A seal's key has at least this many bytes."""
+
+
+OVERDUE_S = 60.0
+"""For so long a live hold may outlast its deadline; whoever reads or reserves sweeps every five seconds."""
 
 
 class Finding(NamedTuple):
@@ -203,11 +208,15 @@ def compared(statement: Statement, walk: Walk) -> list[Finding]:
         ("requests", statement.resolutions, "resolutions counted", walk.resolutions, "resolutions read"),
         ("tokens", account.tokens, "the account's", walk.tokens, "in its lines"),
     ]
-    return [
+    found = [
         Finding(account.id, kind, f"{one} {what}, {other} {where}")
         for kind, one, what, other, where in pairs
         if one != other
     ]
+    if statement.overdue:
+        said = f"{statement.overdue} live holds should have expired more than {OVERDUE_S:.0f} s ago"
+        found.append(Finding(account.id, "overdue", said))
+    return found
 
 
 def _range(first: int, last: int) -> str:

@@ -2,7 +2,8 @@
 Requests that are safe to repeat: what an ``Idempotency-Key`` claims.
 
 A store sees digests only. The key's digest goes without our pepper, so that a request is known again after the pepper
-was rotated; the fingerprint is made with the key itself, so that no prompt can be guessed from it.
+was rotated; the fingerprint is made with the key itself, so that no prompt can be guessed from it without the key: one
+that cannot be guessed, such as a UUID, keeps it so.
 """
 
 import hashlib
@@ -49,27 +50,32 @@ def check_key(key: str) -> str:
     return key
 
 
-def claim(account: str, key: str, body: bytes, *, ttl_s: float) -> Claim:
+def claim(consumer: str, key: str, body: bytes, *, ttl_s: float) -> Claim:
     """
     What a request with a key claims.
 
     Args:
-        account: Who pays: two consumers may use the same key.
+        consumer: Whose key it is: two consumers may use the same one, of one account too.
         key: The client's key.
         body: The JSON request, parsed before: another order of its members or other white space is the same request.
         ttl_s: For how long a finished request answers for it.
+    Raises:
+        RequestError: 400: a number in the body is beyond every range, so that it cannot be compared.
     """
-    canonical = msgspec.json.encode(msgspec.json.decode(body), order="sorted")
+    try:
+        canonical = msgspec.json.encode(msgspec.json.decode(body), order="sorted")
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        raise RequestError("The body cannot be compared, as a request with an Idempotency-Key must be.") from None
     return Claim(
-        key=hashlib.sha256(f"{len(account)}:{account}:{key}".encode()).hexdigest(),
+        key=hashlib.sha256(_together(consumer, key)).hexdigest(),
         fingerprint=hmac.new(key.encode(), canonical, "sha256").hexdigest(),
         ttl_s=ttl_s,
     )
 
 
-def secret(pepper: bytes, account: str, key: str, hold: str) -> bytes:
+def secret(pepper: bytes, consumer: str, key: str, hold: str) -> bytes:
     """What one answer is encrypted with: 32 bytes, for this answer alone, that a store's reader cannot make."""
-    return hmac.digest(pepper, f"kept answer:{len(account)}:{account}:{hold}:{key}".encode(), "sha256")
+    return hmac.digest(pepper, b"kept answer:" + _together(consumer, f"{hold}:{key}"), "sha256")
 
 
 def conflict(status: str) -> RequestError:
@@ -88,6 +94,11 @@ def conflict(status: str) -> RequestError:
         ),
     }[status]
     return RequestError(message, status=409, code=code, param="Idempotency-Key")
+
+
+def _together(consumer: str, rest: str) -> bytes:
+    name = consumer.encode("utf-8", "surrogatepass")
+    return b"%d:%s:%s" % (len(name), name, rest.encode())
 
 
 def _wrong(what: str) -> RequestError:

@@ -104,6 +104,7 @@ class Journal:
         self._file: SlotFile | None = None
         self._others: list[SlotFile] = []
         self._free: list[int] = []
+        self._struck: list[tuple[SlotFile, int]] = []
         self._together = MOST_TOGETHER
         self._mend_after = float("-inf")
         self._lock = anyio.Lock()
@@ -125,7 +126,8 @@ class Journal:
 
     def has_room(self, in_flight: int) -> bool:
         """Whether one more request, besides those in flight, would have a slot to fall back on."""
-        return self.writable and self.pending + in_flight < self.slots
+        taken = self.pending if self._file is None else self.slots - len(self._free)
+        return self.writable and max(taken, self.pending) + in_flight < self.slots
 
     def check(self) -> None:
         """
@@ -237,11 +239,9 @@ class Journal:
             return
         with anyio.CancelScope(shield=True):
             async with self._lock:
-                places = [place for debt in debts for place in debt.places]
+                self._struck += [place for debt in debts for place in debt.places]
                 try:
-                    await _in_thread(lambda: _clear(places))
-                    self._free += [n for place, n in places if place is self._file and n < self.slots]
-                    await self._tidy()
+                    await self._clear()
                 except OSError as error:
                     self._failed(error)
 
@@ -252,6 +252,15 @@ class Journal:
                 waiting = [debt for debt in self._debts.values() if debt.lasting and not debt.written]
                 if waiting:
                     await self._write(waiting)
+
+    async def _clear(self) -> None:
+        """Free the places of what was struck out; those that the disk refuses stay taken, until it takes that too."""
+        places = list(self._struck)
+        if places:
+            await _in_thread(lambda: _clear(places))
+            self._struck.clear()
+            self._free += [n for place, n in places if place is self._file and n < self.slots]
+            await self._tidy()
 
     async def mend(self) -> None:
         """Where writing has failed, see from time to time whether it works again."""
@@ -265,6 +274,7 @@ class Journal:
     async def _write(self, waiting: Sequence[Debt]) -> None:
         try:
             if self._directory is not None:
+                await self._clear()
                 await self._write_down(self._file, waiting)
             for debt in waiting:
                 debt.written = True

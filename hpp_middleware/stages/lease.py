@@ -66,6 +66,7 @@ class Lease:
         self._swept = swept
         self._clock = clock
         self._renewed = float("-inf")
+        self._term = 0  # counts how often it was taken anew: at the start, and after it had run out
         self._swept_at = float("-inf")
         self._replay_after = float("-inf")
         self._replaying = False
@@ -76,6 +77,15 @@ class Lease:
     def holds(self) -> bool:
         """Whether enough of it is left to send something that costs money. By our own clock, with a margin."""
         return self._clock() < self._renewed + LEASE_S - MARGIN_S
+
+    def cover(self) -> Callable[[], bool]:
+        """
+        Tells, whenever it is asked, whether what is placed under this lease now is covered still.
+
+        A lease that ran out and was renewed holds again, but what was placed before has been swept meanwhile.
+        """
+        term = self._term
+        return lambda: self.holds and self._term == term
 
     async def apply(
         self, operations: Sequence[Operation], *, renew: bool = False, account: str | None = None
@@ -239,6 +249,7 @@ class Lease:
         if result.status != "done":
             return  # it is still due
         if isinstance(operation, Renew):
+            self._term += self._clock() >= self._renewed + LEASE_S
             self._renewed = before
         else:
             self._swept_at = before

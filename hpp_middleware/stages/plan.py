@@ -2,9 +2,9 @@
 
 import msgspec
 
-from hpp_middleware.core import bound, price
+from hpp_middleware.core import bound, price, prompt
 from hpp_middleware.core.settlement import Settlement
-from hpp_middleware.ports import Dialect
+from hpp_middleware.ports import Dialect, Tokenizer
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.relay import Exchange
 from hpp_middleware.types.completion import Request, Target
@@ -29,6 +29,7 @@ class Plan:
         target: Where it goes.
         dialect: How it is said there.
         request_id: Its id, and the hold's.
+        tokenizer: Counts the prompt; None leaves it to its bytes.
     Raises:
         RequestError: The dialect cannot express it, or cannot price it.
     """
@@ -42,6 +43,7 @@ class Plan:
         request_id: str,
         limits: Limits,
         orphan: OrphanPolicy,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         self.request_id = request_id
         self._request = request
@@ -50,7 +52,15 @@ class Plan:
         self._limits = limits
         ours = bound.default_cap(target, limits) if request.cap is None else None
         self._call = dialect.call(request, target, cap=ours, request_id=request_id)
-        self._bound = bound.bound(request, target, sent_bytes=len(self._call.body), limits=limits, orphan=orphan)
+        text = prompt.text(request, target, self._call.body) if tokenizer is not None else None
+        self._bound = bound.bound(
+            request,
+            target,
+            sent_bytes=len(self._call.body),
+            limits=limits,
+            orphan=orphan,
+            counted=tokenizer.count(text, target.model_name) if tokenizer is not None and text is not None else None,
+        )
 
     def reserve(
         self, consumer: Consumer, owner: str, *, client_request_id: str | None, claim: Claim | None = None
@@ -73,7 +83,7 @@ class Plan:
                 key_id=consumer.key_id,
                 client_request_id=client_request_id,
                 stream=self._request.stream,
-                estimator_version=bound.ESTIMATOR_VERSION,
+                estimator_version=self._bound.estimator_version,
             ),
         )
 

@@ -138,7 +138,7 @@ class Exchange:
         """
         self._started = anyio.current_time()
         self._last_moment = self._started + self.job.target.provider.timeouts.total
-        self._upstream.guard = lease
+        self._upstream.covered = lease.cover()
         upkeep = lease.keep if keep_lease else None
         try:
             await apart.run(self._work, self._scope, gone=self._gone, dismissed=self._dismiss, upkeep=upkeep)
@@ -362,7 +362,8 @@ class Exchange:
         """How it counts that a client has left, and its answer was not read to its end."""
         if not self.job.request.stream:
             return End.UNAWAITED if self._client.patient else End.LEFT
-        drained = self._drain is not None or self._no_slot
+        bills_all = self.job.target.provider.on_disconnect == "drain"  # which a key alone does not change
+        drained = bills_all and (self._drain is not None or self._no_slot)
         return End.UNAWAITED if drained and not self.seen.finished else End.LEFT
 
     async def _last_words(self, error: GatewayError) -> None:

@@ -83,20 +83,20 @@ class Keeper:
         self._settings = settings
         self._peppers = peppers
 
-    def claim(self, account: str, key: str, body: bytes) -> Claim:
+    def claim(self, consumer: str, key: str, body: bytes) -> Claim:
         """What a request claims with its key."""
-        return replay.claim(account, key, body, ttl_s=self._settings.ttl_s)
+        return replay.claim(consumer, key, body, ttl_s=self._settings.ttl_s)
 
     def record(self) -> Record | None:
         """A record of an answer to be; None where none is kept."""
         return Record(self._settings.body_bytes) if self.keeps else None
 
-    def kept(self, answer: Answer, *, account: str, key: str, hold: str) -> Kept:
+    def kept(self, answer: Answer, *, consumer: str, key: str, hold: str) -> Kept:
         """A whole answer, encrypted."""
-        secret = replay.secret(self._peppers[0], account, key, hold)
+        secret = replay.secret(self._peppers[0], consumer, key, hold)
         return Kept(body=_encrypted(secret, msgspec.msgpack.encode(answer)), most=self._settings.account_bytes)
 
-    def answer(self, kept: bytes | None, *, account: str, key: str, hold: str) -> Answer:
+    def answer(self, kept: bytes | None, *, consumer: str, key: str, hold: str) -> Answer:
         """
         An answer that was kept.
 
@@ -105,7 +105,7 @@ class Keeper:
         """
         if kept is not None and self.keeps:
             for pepper in self._peppers:
-                plain = _decrypted(replay.secret(pepper, account, key, hold), kept)
+                plain = _decrypted(replay.secret(pepper, consumer, key, hold), kept)
                 if plain is not None:
                     return _answer.decode(plain)
         raise replay.conflict("finished")
@@ -139,7 +139,7 @@ class Keyed:
 
     Args:
         keeper: The gateway's kept answers.
-        account: Who pays.
+        consumer: Whose key it is.
         key: The client's ``Idempotency-Key``, or None.
         body: The JSON request, parsed before.
 
@@ -151,14 +151,14 @@ class Keyed:
         RequestError: 400: it cannot be a key.
     """
 
-    def __init__(self, keeper: Keeper, account: str, key: str | None, body: bytes) -> None:
+    def __init__(self, keeper: Keeper, consumer: str, key: str | None, body: bytes) -> None:
         self._keeper = keeper
-        self._account = account
+        self._consumer = consumer
         self._key = key or ""
         self.claim: Claim | None = None
         self.record: Record | None = None
         if key is not None:
-            self.claim = keeper.claim(account, replay.check_key(key), body)
+            self.claim = keeper.claim(consumer, replay.check_key(key), body)
             self.record = keeper.record()
 
     def kept(self, answer: Answer | None, hold: str) -> Kept | None:
@@ -166,7 +166,7 @@ class Keyed:
         if self.claim is None or answer is None:
             return None
         try:
-            return self._keeper.kept(answer, account=self._account, key=self._key, hold=hold)
+            return self._keeper.kept(answer, consumer=self._consumer, key=self._key, hold=hold)
         except Exception as error:  # noqa: BLE001  # whatever it is, the settlement must go on
             _logger.error("an answer could not be kept: %s", type(error).__name__)  # noqa: TRY400  # its text may hold it
             return None
@@ -178,7 +178,7 @@ class Keyed:
         Raises:
             RequestError: 409: it was not kept.
         """
-        answer = self._keeper.answer(placed.kept, account=self._account, key=self._key, hold=placed.hold)
+        answer = self._keeper.answer(placed.kept, consumer=self._consumer, key=self._key, hold=placed.hold)
         await self._keeper.give(answer, client, request_id=placed.hold)
         return Settlement(0, None, estimated=False, usage=Usage())
 

@@ -1,6 +1,6 @@
 """Take room before spending: the last act before the upstream. What cannot be verified is refused, 503."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
 
@@ -33,12 +33,13 @@ async def place(lease: Lease, operation: Reserve) -> Result:
         RequestError: 429 ``insufficient_quota``: it does not fit. 409: its idempotency key is in use.
         StoreError: 503: it is not known whether it was placed; it has been given back as far as possible.
     """
-    result = None
+    result, covered = None, _cover(lease)
     try:
         with anyio.move_on_after(RESERVE_S):
             result = await _apply(lease, operation)
             if result.status == "fenced":
                 # We slept past our lease: renewed, we are as good as new, for this hold is not placed yet.
+                covered = _cover(lease)
                 result = await _apply(lease, operation, renew=True)
     except StoreError as error:
         await give_back(lease, operation.id)
@@ -61,7 +62,7 @@ async def place(lease: Lease, operation: Reserve) -> Result:
         return result
     if result.status != "done":
         raise unavailable()
-    if not lease.holds:
+    if not covered():
         await give_back(lease, operation.id)
         raise unavailable()
     return result
@@ -78,6 +79,11 @@ async def give_back(lease: Lease, hold_id: str) -> None:
     finally:
         if not given_back:  # cancelled by force meanwhile, too
             lease.owe(release)
+
+
+def _cover(lease: Lease) -> Callable[[], bool]:
+    """Whether a hold that is placed next is covered once it is; a lease that is due is renewed in the same step."""
+    return lease.cover() if lease.holds else lambda: lease.holds
 
 
 async def _apply(lease: Lease, operation: Reserve, *, renew: bool = False) -> Result:

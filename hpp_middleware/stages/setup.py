@@ -6,6 +6,7 @@ Nothing is opened here; each event loop gets its :class:`~hpp_middleware.stages.
 
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -16,20 +17,32 @@ from anyio.lowlevel import current_token
 
 from hpp_middleware.accounts import Accounts
 from hpp_middleware.audit import Audited, Sealer, Sealing
-from hpp_middleware.catalog import genai
+from hpp_middleware.catalog import genai, tokens
 from hpp_middleware.core import auth, price, route
 from hpp_middleware.dialects.openai import OpenAI
 from hpp_middleware.errors import ConfigurationError
-from hpp_middleware.ports import CredentialStore, Dialect, Ledger, Observer, PriceList, QuotaStore, Store, Transport
+from hpp_middleware.ports import (
+    CredentialStore,
+    Dialect,
+    Ledger,
+    Moved,
+    Observer,
+    PriceList,
+    QuotaStore,
+    Store,
+    Tokenizer,
+    Transport,
+)
 from hpp_middleware.stages.drain import Slots
 from hpp_middleware.stages.journal import SLOTS, Journal
 from hpp_middleware.stages.notice import Notice
 from hpp_middleware.stages.replay import Keeper, check_keeping
 from hpp_middleware.stages.slotfile import MOST_SLOTS, SUPPORTED
-from hpp_middleware.stages.worker import Backends, Worker, declared_credentials
+from hpp_middleware.stages.worker import CLOSE_S, Backends, Worker, declared_credentials
 from hpp_middleware.stores.memory import MemoryStore
 from hpp_middleware.transports.httpx import HTTPClient, HttpxTransport
 from hpp_middleware.types.consumer import Credential
+from hpp_middleware.types.events import Alarm
 from hpp_middleware.types.http import CostIn
 from hpp_middleware.types.price import Price
 from hpp_middleware.types.provider import Declared, Limits, MissingUsage, Model, OrphanPolicy, Provider
@@ -54,6 +67,7 @@ class Setup:
         ledger: Reads the ledger instead.
         consumers: Consumers, quotas and keys that the configuration declares.
         prices: A price list for models without a price of their own; by default genai-prices, where it is installed.
+        tokenizer: Counts prompts, so that less is held for them; by default tiktoken, where it is installed.
         pepper: At least 16 bytes; by default the credential store's own.
         previous_pepper: The one before it, while peppers are rotated: keys move to the current one as they are used.
         error_format: ``simple`` for the flat form of the router's own errors.
@@ -83,6 +97,7 @@ class Setup:
         ledger: Ledger | None = None,
         consumers: Mapping[str, Declared] | None = None,
         prices: PriceList | Literal["auto"] | None = "auto",
+        tokenizer: Tokenizer | Literal["auto"] | None = "auto",
         pepper: bytes | None = None,
         previous_pepper: bytes | None = None,
         error_format: Literal["object", "simple"] = "object",
@@ -113,6 +128,7 @@ class Setup:
             aliases=dict(aliases or {}),
             prices=_price_list(prices),
         )
+        self.tokenizer = _tokenizer(tokenizer)
         self.store = store or MemoryStore()
         if not hasattr(self.store, "apply"):
             raise ConfigurationError("store must be a store, such as SQLiteStore(path)", param="store")
@@ -128,6 +144,7 @@ class Setup:
         self.journal_slots = journal_slots
         self.limits = limits or Limits()
         self.sealer = _sealer(self.backends.ledger, sealing)
+        self.mover = self.backends.ledger.mover if isinstance(self.backends.ledger, Moved) else None
         self.observers = tuple(observers)
         # Both are checked here; that the store's own is not the previous one, when it is read.
         self._peppers = auth.check_peppers(pepper, previous_pepper) if pepper is not None else None
@@ -208,13 +225,35 @@ class Setup:
         load = getattr(self.catalog.prices, "load", None)
         if load is not None:
             await anyio.to_thread.run_sync(load)
+        prepare = getattr(self.tokenizer, "load", None)
+        if prepare is not None:
+            await anyio.to_thread.run_sync(lambda: prepare(target.model_name for target in self.catalog.targets()))
         await worker.start(self.consumers)
         if worker.end is None:
             worker.end = self._until_the_loop_ends(worker)
             await anext(worker.end)
 
+    async def give_up(self) -> None:
+        """Close what a start that failed has opened, unless another event loop's worker uses it."""
+        with self._lock:
+            used = any(worker.ready for worker in self._workers.values())
+        if not used:
+            await self.backends.aclose()
+
+    async def move(self, notice: Notice) -> None:
+        """Run the ledger's mover, where it has one, until this is cancelled."""
+        if self.mover is not None:
+            await self.mover.run(
+                told=lambda error: notice.alarm(
+                    Alarm(kind="move_failed", request_id="", detail=type(error).__name__),
+                )
+            )
+
     async def close(self, worker: Worker) -> None:
-        """Close a worker, and the backends with the last one."""
+        """Close a worker, and the backends with the last one; what the ledger's mover has left is moved before."""
+        if self.mover is not None:
+            with anyio.move_on_after(CLOSE_S), suppress(Exception):  # whoever starts next moves the rest
+                await self.mover.empty()
         if worker.end is not None:
             await worker.end.aclose()
         with self._lock:
@@ -272,6 +311,15 @@ def _price_list(prices: PriceList | Literal["auto"] | None) -> PriceList | None:
     if prices == "auto":
         return genai.GenaiPrices() if genai.available() else None
     return prices
+
+
+def _tokenizer(tokenizer: Tokenizer | Literal["auto"] | None) -> Tokenizer | None:
+    if isinstance(tokenizer, str):
+        _one_of("tokenizer", tokenizer, ("auto",))
+        return tokens.OpenAITokenizer() if tokens.available() else None
+    if tokenizer is not None and not hasattr(tokenizer, "count"):
+        raise ConfigurationError("tokenizer must have a count(text, model)", param="tokenizer")
+    return tokenizer
 
 
 def _backends(

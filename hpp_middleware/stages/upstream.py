@@ -13,7 +13,6 @@ import anyio
 from hpp_middleware.core import relay, reply
 from hpp_middleware.errors import UpstreamError
 from hpp_middleware.ports import Transport, UpstreamResponse
-from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.reserve import unavailable
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.http import HTTPCall
@@ -37,7 +36,7 @@ class Upstream:
         sent: Whether a byte may have gone out: from there on it may cost money.
         begun: Whether a byte of the response's body has come.
         unwanted: To be set when nothing is to be sent any more, unless it is out already.
-        guard: The lease that must not have run out when the first byte goes out; None for none.
+        covered: Whether the worker's lease has not run out since the hold was placed, for when the first byte goes out.
     """
 
     def __init__(self, target: Target, transport: Transport, wait: Callable[[float], None]) -> None:
@@ -45,7 +44,7 @@ class Upstream:
         self.sent = False
         self.begun = False
         self.unwanted = False
-        self.guard: Lease | None = None
+        self.covered: Callable[[], bool] = lambda: True
         self._withheld = False
         self._target = target
         self._transport = transport
@@ -193,7 +192,7 @@ class Upstream:
 
     def _on_sent(self) -> None:
         """The last moment at which nothing has been sent: a worker that woke past its lease sends nothing."""
-        if self.unwanted or (self.guard is not None and not self.guard.holds):
+        if self.unwanted or not self.covered():
             self._withheld = True
             raise unavailable()
         self.sent = True

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.errors import ConfigurationError, StoreError
 from hpp_middleware.ports import Archive, Audit, Ledger, Store
 from hpp_middleware.stores.redis import MovedLedger, Mover, RedisStore
+from hpp_middleware.stores.redis.link import OTHER_BOOKS
+from hpp_middleware.stores.redis.server import BEHIND
 from hpp_middleware.types.operations import Grant
 from hpp_middleware.types.quota import Account, Entry, Hold, Seal, Statement
 
@@ -35,20 +37,57 @@ class ArchivedLedger:
         archive: Where they are moved.
 
     Attributes:
-        archive: The same.
-        mover: Moves them; nobody has started it.
+        store: Where lines are written first.
+        archive: Where they stay.
+        mover: Moves them, and lets the store forget them then, so that it does not grow with the ledger; a gateway's
+            lifespan runs it.
     """
 
     def __init__(self, store: Store, archive: Store) -> None:
         if not isinstance(store, RedisStore) or not isinstance(archive, Durable):
             raise ConfigurationError("only a Redis store has its ledger moved, and only to a store that is an archive")
         self.archive: Durable = archive
-        self.mover = Mover(store, archive)
+        self.store = store
+        self.mover = Mover(store, archive, trim=True)
         self._both = MovedLedger(store, archive)
 
     async def open(self) -> None:
         """Open the archive; the store is opened by itself."""
         await self.archive.open()
+
+    async def move(self) -> int:
+        """
+        Open both, whereby the store moves what it finds, and move all there is.
+
+        Returns:
+            How many lines and grants that were.
+        Raises:
+            StoreError: One of them cannot be reached, or the store is behind its archive.
+        """
+        before = self.store.server.moved
+        await self.open()
+        await self.store.open()
+        await self.mover.empty()
+        return self.store.server.moved - before
+
+    async def rebuild(self) -> int | None:
+        """
+        Make the store's books anew from the archive, if they are refused as they are.
+
+        Returns:
+            How many accounts there are; None where the store opened: there is nothing to rebuild.
+        Raises:
+            StoreError: One of them cannot be reached.
+        """
+        await self.open()
+        try:
+            await self.store.open()
+        except StoreError as error:
+            if error.message not in {BEHIND, OTHER_BOOKS}:
+                raise
+        else:
+            return None
+        return await self.store.rebuild(self.archive)
 
     async def aclose(self) -> None:
         """Close the archive."""
@@ -85,7 +124,8 @@ class ArchivedLedger:
 
 class OpenedWhenUsed:
     """
-    An archive that is opened by its first use: a Redis store compares its books with it while it is opened itself.
+    An archive, and a ledger, that is opened by its first use: a Redis store compares its books with it while it is
+    opened itself.
 
     Args:
         archive: The store.
@@ -105,6 +145,21 @@ class OpenedWhenUsed:
         """See :class:`hpp_middleware.ports.Archive`."""
         await self._archive.open()
         return await self._archive.totals(account)
+
+    async def grants(self, account: str, after: str = "", most: int = 1000) -> list[Grant]:
+        """See :class:`hpp_middleware.ports.Archive`."""
+        await self._archive.open()
+        return await self._archive.grants(account, after, most)
+
+    async def entries(self, account: str, hold: str) -> list[Entry]:
+        """See :class:`hpp_middleware.ports.Ledger`."""
+        await self._archive.open()
+        return await self._archive.entries(account, hold)
+
+    async def lines(self, account: str, after: int = 0, most: int = 1000) -> list[Entry]:
+        """See :class:`hpp_middleware.ports.Ledger`."""
+        await self._archive.open()
+        return await self._archive.lines(account, after, most)
 
     async def accounts(self, after: str = "", most: int = 1000) -> list[str]:
         """See :class:`hpp_middleware.ports.Audit`."""

@@ -57,8 +57,8 @@ class Books(Protocol):
         """One idempotency claim."""
         ...
 
-    def kept_bytes(self, account_id: str, now: float) -> int:
-        """How long the answers are that an account has kept, those out of date excepted."""
+    def kept_bytes(self, account_id: str) -> int:
+        """How long the answers are that an account has kept, those out of date that are not pruned yet among them."""
         ...
 
     def put_account(self, account: Account) -> None:
@@ -143,7 +143,7 @@ def _settle(books: Books, operation: Settle, now: float) -> Result:
     change = quota.settle(operation, _accounts(books, hold), hold, now=now)
     if change.hold is not None and change.hold.claim is not None:
         found = books.claim(change.hold.claim)
-        stored = books.kept_bytes(change.hold.accounts[0], now) if operation.kept is not None else 0
+        stored = books.kept_bytes(change.hold.accounts[0]) if operation.kept is not None else 0
         after = claims.after(operation, found, change.hold, stored=stored, now=now)
         if after is not None:
             books.put_claim(after)

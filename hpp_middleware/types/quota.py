@@ -226,6 +226,7 @@ class Statement(Struct, frozen=True, kw_only=True):
         lines: How many there are.
         seq: The highest number among them.
         resolutions: How many of them are resolutions.
+        overdue: How many live holds name it that should have expired more than a minute ago: nobody has swept.
     """
 
     account: Account
@@ -235,6 +236,7 @@ class Statement(Struct, frozen=True, kw_only=True):
     lines: int
     seq: int
     resolutions: int
+    overdue: int = 0
 
 
 class Seal(Struct, frozen=True, kw_only=True):

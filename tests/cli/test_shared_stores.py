@@ -1,5 +1,6 @@
 """``keys``, ``quota`` and ``usage`` beside a running router, on stores that several hosts share."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,28 @@ def test_keys_and_quotas_are_those_of_the_running_router(folder: Path, variables
         assert run("keys", "revoke", made["id"]) == {"id": made["id"], "revoked": True}
     assert run("usage", "alice")["used"] == float(COST)
     assert run("keys", "list")[0]["state"] == "revoked"
+
+
+def test_a_rotated_key_works_on_for_its_grace_and_no_longer(folder: Path, variables: dict[str, str]) -> None:
+    def run(*arguments: str) -> Any:
+        return command(folder, *arguments, "--json", **variables).json
+
+    with router(folder, "serve", **variables) as served:
+        old = run("keys", "create", "--consumer", "alice", "--quota", "5.00")
+        new = run("keys", "rotate", old["id"], "--grace", "24h")
+        assert new["replaces"] == old["id"]
+        for key in (old["key"], new["key"]):
+            assert served.get("/api/quota-check", key).status_code == 200
+        ends = {row["id"]: (row["state"], row["expires"]) for row in run("keys", "list")}
+        assert ends == {old["id"]: ("active", new["replaced_until"]), new["id"]: ("active", None)}
+        last = run("keys", "rotate", new["id"], "--grace", "1s")
+        polls = 0
+        while served.get("/api/quota-check", new["key"]).status_code != 401:
+            polls += 1
+            assert polls < 100, "the key outlives its grace"
+            time.sleep(0.1)
+        assert served.get("/api/quota-check", last["key"]).status_code == 200
+        assert {row["id"]: row["state"] for row in run("keys", "list")}[new["id"]] == "expired"
 
 
 def test_a_shared_store_without_a_pepper_is_one_line_that_names_it(folder: Path, variables: dict[str, str]) -> None:

@@ -221,6 +221,13 @@ def test_an_account_that_does_not_agree_is_found(field: str, kind: str) -> None:
     assert [finding.kind for finding in found] == [kind]
 
 
+def test_holds_that_nobody_sweeps_are_found() -> None:
+    statement, walk = _books()
+    assert ledger.compared(statement, walk) == []
+    (found,) = ledger.compared(msgspec.structs.replace(statement, overdue=3), walk)
+    assert found == ledger.Finding("alice", "overdue", "3 live holds should have expired more than 60 s ago")
+
+
 def _books() -> tuple[Statement, Walk]:
     walk = Walk("alice")
     walk.feed(entry(1))

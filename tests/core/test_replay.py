@@ -11,8 +11,8 @@ from hpp_middleware.errors import RequestError
 BODY = b'{"model":"p/m","messages":[{"role":"user","content":"Hi"}]}'
 
 
-def claimed(account: str = "alice", key: str = "k", body: bytes = BODY) -> tuple[str, str]:
-    claim = replay.claim(account, key, body, ttl_s=60)
+def claimed(consumer: str = "alice", key: str = "k", body: bytes = BODY) -> tuple[str, str]:
+    claim = replay.claim(consumer, key, body, ttl_s=60)
     assert claim.ttl_s == 60
     return claim.key, claim.fingerprint
 
@@ -44,8 +44,8 @@ def test_the_same_request_is_known_in_another_order_and_spacing() -> None:
     assert claimed(body=spaced) == claimed()
 
 
-def test_accounts_keys_and_bodies_are_told_apart() -> None:
-    keys = [claimed(account, key)[0] for account, key in (("a", "bc"), ("ab", "c"), ("a", "b:c"), ("a:b", "c"))]
+def test_consumers_keys_and_bodies_are_told_apart() -> None:
+    keys = [claimed(consumer, key)[0] for consumer, key in (("a", "bc"), ("ab", "c"), ("a", "b:c"), ("a:b", "c"))]
     assert len(set(keys)) == len(keys)
     bodies = [BODY, BODY.replace(b"Hi", b"hi"), BODY.replace(b"p/m", b"p/n"), BODY.replace(b"}]}", b'}],"n":2}')]
     for one, other in combinations(bodies, 2):
@@ -67,3 +67,14 @@ def test_a_repeat_that_cannot_be_answered_is_a_409_that_no_sdk_repeats(status: s
     error = replay.conflict(status)
     assert (error.status, error.retryable) == (409, False)
     assert error.code.startswith("idempotency_")
+
+
+@pytest.mark.parametrize("number", ["1e999", "9" * 5000])
+def test_a_body_that_cannot_be_compared_is_a_400(number: str) -> None:
+    with pytest.raises(RequestError, match="compared") as caught:
+        claimed(body=b'{"metadata":%s}' % number.encode())
+    assert caught.value.status == 400
+
+
+def test_a_consumer_of_any_name_has_keys_of_its_own() -> None:
+    assert claimed("\ud800")[0] != claimed("\ud801")[0]

@@ -114,6 +114,9 @@ class Dying:
         await self._archive.archive(items)
         raise StoreError("The reply was lost.")
 
+    async def grants(self, account: str, after: str = "", most: int = 1000) -> list[Grant]:
+        return await self._archive.grants(account, after, most)
+
 
 async def test_a_mover_that_dies_half_way_moves_nothing_twice(store: RedisStore, archive: SQLiteStore) -> None:
     await _some_of_everything(store)
@@ -185,12 +188,14 @@ async def test_a_mover_waits_for_an_archive_that_is_away(
                 raise StoreError("It is away.")
             await self._archive.archive(items)
 
-    mover = asyncio.create_task(Mover(store, Away(archive)).run(every_s=0.001))  # type: ignore[arg-type]
+    told: list[Exception] = []
+    mover = asyncio.create_task(Mover(store, Away(archive)).run(every_s=0.001, told=told.append))  # type: ignore[arg-type]
     async with asyncio.timeout(30):
         while (await archive.totals("alice")).quota != 1000:  # noqa: ASYNC110  # the archive tells nobody
             await asyncio.sleep(0.001)
     mover.cancel()
     assert caplog.messages == ["The ledger cannot be moved at the moment; it is tried again."]
+    assert [type(error) for error in told] == [StoreError]
 
 
 # --- behind the archive ---------------------------------------------------------------------------

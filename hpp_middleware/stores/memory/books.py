@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from msgspec import Struct, field
 
 from hpp_middleware.core import quota
+from hpp_middleware.core.ledger import OVERDUE_S
 from hpp_middleware.types.operations import Grant
 from hpp_middleware.types.quota import Account, Claimed, Entry, Hold, Seal, Statement
 
@@ -18,7 +19,7 @@ class MemoryBooks(Struct):
     Attributes:
         live: The holds that the sweep looks at.
         resolved: When the others were resolved, the oldest first.
-        keeping: The claims with an answer, by account.
+        keeping: How many bytes of answers are kept, by account.
     """
 
     accounts: dict[str, Account] = field(default_factory=dict)
@@ -29,7 +30,7 @@ class MemoryBooks(Struct):
     leases: dict[str, float] = field(default_factory=dict)
     entries: dict[str, list[Entry]] = field(default_factory=dict)
     claims: dict[str, Claimed] = field(default_factory=dict)
-    keeping: dict[str, set[str]] = field(default_factory=dict)
+    keeping: dict[str, int] = field(default_factory=dict)
     seals: dict[str, dict[int, Seal]] = field(default_factory=dict)
 
     def account(self, account_id: str) -> Account | None:
@@ -58,10 +59,9 @@ class MemoryBooks(Struct):
         """One idempotency claim."""
         return self.claims.get(key)
 
-    def kept_bytes(self, account_id: str, now: float) -> int:
+    def kept_bytes(self, account_id: str) -> int:
         """How long the answers are that an account has kept."""
-        claims = [self.claims[key] for key in self.keeping.get(account_id, ())]
-        return sum(len(claim.kept or b"") for claim in claims if claim.expires > now)
+        return self.keeping.get(account_id, 0)
 
     def put_account(self, account: Account) -> None:
         """Write an account."""
@@ -93,8 +93,7 @@ class MemoryBooks(Struct):
         """Write a claim."""
         self._drop_claim(claimed.key)
         self.claims[claimed.key] = claimed
-        if claimed.kept is not None:
-            self.keeping.setdefault(claimed.account, set()).add(claimed.key)
+        self._count(claimed, 1)
 
     def prune(self, now: float, before: float, most: int) -> None:
         """Forget what is long over."""
@@ -110,21 +109,26 @@ class MemoryBooks(Struct):
             if claim.expires <= now and claim.hold not in self.live:
                 self._drop_claim(key)
 
-    def statement(self, account_id: str) -> Statement:
+    def statement(self, account_id: str, now: float) -> Statement:
         """What an auditor compares."""
         lines = self.entries.get(account_id, ())
-        live = [self.holds[hold_id] for hold_id in self.live]
+        live = [hold for hold_id in self.live if account_id in (hold := self.holds[hold_id]).accounts]
         return Statement(
             account=self.account(account_id) or Account(id=account_id),
             granted=sum(grant.amount for grant in self.grants.values() if grant.account == account_id),
-            held=sum(hold.amount for hold in live if account_id in hold.accounts),
+            held=sum(hold.amount for hold in live),
             charged=sum(entry.amount for entry in lines),
             lines=len(lines),
             seq=max((entry.seq for entry in lines), default=0),
             resolutions=sum(entry.line == "resolution" for entry in lines),
+            overdue=sum(hold.deadline < now - OVERDUE_S for hold in live),
         )
 
     def _drop_claim(self, key: str) -> None:
         claim = self.claims.pop(key, None)
         if claim is not None:
-            self.keeping.get(claim.account, set()).discard(key)
+            self._count(claim, -1)
+
+    def _count(self, claim: Claimed, sign: int) -> None:
+        if claim.kept:
+            self.keeping[claim.account] = self.keeping.get(claim.account, 0) + sign * len(claim.kept)

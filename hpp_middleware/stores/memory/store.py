@@ -141,7 +141,7 @@ class MemoryStore:
     async def statement(self, account: str) -> Statement:
         """See :class:`hpp_middleware.ports.Audit`."""
         with self._lock:
-            return self._books.statement(account)
+            return self._books.statement(account, self._clock())
 
     async def holds(self, ids: Sequence[str]) -> list[Hold]:
         """See :class:`hpp_middleware.ports.Audit`."""

@@ -23,6 +23,7 @@ FIND = "SELECT digest, id, consumer, created, expires, revoked, pepper FROM hpp_
 CREDENTIALS = "SELECT digest, id, consumer, created, expires, revoked, pepper FROM hpp_credential ORDER BY created, id"
 ADD = "SELECT hpp_add_credential($1, $2, $3, $4, $5, $6, $7)"
 REVOKE = "UPDATE hpp_credential SET revoked = least(revoked, $2) WHERE id = $1 RETURNING id"
+EXPIRE = "UPDATE hpp_credential SET expires = least(expires, $2) WHERE id = $1 RETURNING id"
 EPOCH = "SELECT epoch FROM hpp_credential_epoch"
 REHASH = "UPDATE hpp_credential SET digest = $2, pepper = $3 WHERE digest = $1 RETURNING id"
 
@@ -36,7 +37,9 @@ STATEMENT = """
     SELECT a.quota, a.settled, a.held, a.declared, a.seq, a.requests, a.tokens,
         (SELECT coalesce(sum(amount), 0)::bigint FROM hpp_grant WHERE account = $1) AS granted,
         (SELECT coalesce(sum(amount), 0)::bigint FROM hpp_hold WHERE state = 'held' AND $1 = ANY (accounts)) AS live,
-        l.charged, l.lines, l.last, l.resolutions
+        l.charged, l.lines, l.last, l.resolutions,
+        (SELECT count(*) FROM hpp_hold WHERE state = 'held' AND $1 = ANY (accounts)
+            AND deadline < coalesce($2, extract(epoch FROM clock_timestamp())::double precision) - $3) AS overdue
     FROM (SELECT coalesce(sum(amount), 0)::bigint AS charged, count(*) AS lines, coalesce(max(seq), 0) AS last,
             count(*) FILTER (WHERE line = 'resolution') AS resolutions FROM hpp_ledger WHERE account = $1) AS l
         LEFT JOIN hpp_account AS a ON a.id = $1
@@ -45,6 +48,7 @@ STATEMENT = """
 SEALS = "SELECT account, seq, mac, key, created FROM hpp_seal WHERE account = $1 AND seq > $2 ORDER BY seq LIMIT $3"
 ADD_SEALS = "SELECT hpp_add_seals($1)"
 ARCHIVE = "SELECT hpp_archive($1, $2, $3)"
+GRANTS = "SELECT id, account, amount FROM hpp_grant WHERE account = $1 AND id > $2 ORDER BY id LIMIT $3"
 
 
 def account_from(row: Any) -> Account:
@@ -87,4 +91,5 @@ def statement_from(account: str, row: Any) -> Statement:
         lines=row["lines"],
         seq=row["last"],
         resolutions=row["resolutions"],
+        overdue=row["overdue"],
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from hpp_middleware.core import quota
+from hpp_middleware.core.ledger import OVERDUE_S
 from hpp_middleware.errors import ConfigurationError, StoreError
 from hpp_middleware.stores.postgres import rows, schema, wire
 from hpp_middleware.stores.postgres.connections import Connections, Lent, Own
@@ -134,6 +135,10 @@ class PostgresStore:
         """See :class:`hpp_middleware.ports.CredentialStore`."""
         return bool(await self._fetch(rows.REVOKE, key_id, at))
 
+    async def expire(self, key_id: str, at: float) -> bool:
+        """See :class:`hpp_middleware.ports.CredentialExpiry`."""
+        return bool(await self._fetch(rows.EXPIRE, key_id, at))
+
     async def credentials(self) -> list[Credential]:
         """See :class:`hpp_middleware.ports.CredentialStore`."""
         return [rows.credential_from(row) for row in await self._fetch(rows.CREDENTIALS)]
@@ -153,7 +158,7 @@ class PostgresStore:
 
     async def statement(self, account: str) -> Statement:
         """See :class:`hpp_middleware.ports.Audit`."""
-        (row,) = await self._fetch(rows.STATEMENT, account)
+        (row,) = await self._fetch(rows.STATEMENT, account, self._now(), OVERDUE_S)
         return rows.statement_from(account, row)
 
     async def holds(self, ids: Sequence[str]) -> list[Hold]:
@@ -178,6 +183,10 @@ class PostgresStore:
         """See :class:`hpp_middleware.ports.Archive`."""
         found = await self._fetch(rows.ACCOUNT, account)
         return rows.account_from(found[0]) if found else Account(id=account)
+
+    async def grants(self, account: str, after: str = "", most: int = 1000) -> list[Grant]:
+        """See :class:`hpp_middleware.ports.Archive`."""
+        return [Grant(**dict(row)) for row in await self._fetch(rows.GRANTS, account, after, most)]
 
     async def _fetch(self, sql: str, *values: Any) -> "list[Record]":
         return await self._site().fetch(sql, *values)

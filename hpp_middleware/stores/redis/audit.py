@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from hpp_middleware.core.ledger import OVERDUE_S
 from hpp_middleware.errors import StoreError
 from hpp_middleware.stores.redis.keys import Key, shard_of
 from hpp_middleware.stores.redis.rows import hold_from, statement_from
@@ -27,7 +28,8 @@ async def accounts(server: Server, after: str, most: int) -> list[str]:
 
 async def statement(server: Server, account: str) -> Statement:
     """An account and what its rows add up to."""
-    return statement_from(account, await server.one("statement", shard_of(account, server.shards), account))
+    reply = await server.one("statement", shard_of(account, server.shards), account, repr(OVERDUE_S))
+    return statement_from(account, reply)
 
 
 async def holds(server: Server, ids: Sequence[str]) -> list[Hold]:

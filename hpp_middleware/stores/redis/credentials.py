@@ -12,7 +12,7 @@ from hpp_middleware.stores.redis.keys import Key
 from hpp_middleware.stores.redis.server import Server
 from hpp_middleware.types.consumer import Credential
 
-__all__ = ["add", "everybody", "find", "rehash", "revoke"]
+__all__ = ["add", "everybody", "expire", "find", "rehash", "revoke"]
 
 _decode = msgspec.json.Decoder(Credential).decode
 _encode = msgspec.json.Encoder().encode
@@ -42,10 +42,17 @@ async def revoke(server: Server, key_id: str, at: float) -> bool:
         earliest = at if credential.revoked is None else min(at, credential.revoked)
         return msgspec.structs.replace(credential, revoked=earliest)
 
-    while (digest := await server.ask(0, "HGET", Key.DIGESTS, key_id)) is not None:
-        if await _change(server, digest, revoked, counts=True) is True:
-            return True
-    return False
+    return await _change_by_id(server, key_id, revoked)
+
+
+async def expire(server: Server, key_id: str, at: float) -> bool:
+    """Let one expire; of several ends the earliest stands."""
+
+    def ended(credential: Credential) -> Credential:
+        earliest = at if credential.expires is None else min(at, credential.expires)
+        return msgspec.structs.replace(credential, expires=earliest)
+
+    return await _change_by_id(server, key_id, ended)
 
 
 async def rehash(server: Server, digest: bytes, to: bytes, pepper: str) -> bool:
@@ -57,6 +64,14 @@ async def rehash(server: Server, digest: bytes, to: bytes, pepper: str) -> bool:
     while (done := await _change(server, digest, moved, counts=False)) is False:
         pass
     return done is True
+
+
+async def _change_by_id(server: Server, key_id: str, change: Callable[[Credential], Credential]) -> bool:
+    """Whether there was one; every worker hears of it."""
+    while (digest := await server.ask(0, "HGET", Key.DIGESTS, key_id)) is not None:
+        if await _change(server, digest, change, counts=True) is True:
+            return True
+    return False
 
 
 async def _change(

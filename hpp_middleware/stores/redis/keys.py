@@ -30,7 +30,7 @@ class Key(IntEnum):
     CLAIMS = 14  # hash: key to the packed claim
     CLAIMED = 15  # by end: claims
     KEPT = 16  # hash: key to the answer
-    KEEPING = 17  # sorted by bytes: account and claim with an answer
+    KEEPING = 17  # hash: account to how many bytes of answers it has kept
     SEALS = 18  # hash: <seq>:<account> to the seal's JSON
     SEALED = 19  # sorted by bytes: account and seq
     CREDENTIALS = 20  # hash: digest to the credential's JSON; shard 0 only

@@ -16,14 +16,14 @@ from hpp_middleware.errors import StoreError
 from hpp_middleware.stores.redis.rows import Arguments
 from hpp_middleware.stores.redis.scripts import scripts
 
-__all__ = ["Call", "Client", "Link"]
+__all__ = ["OTHER_BOOKS", "Call", "Client", "Link"]
 
 T = TypeVar("T")
 
 Client: TypeAlias = Redis | RedisCluster
 
 _UNABLE = "The store cannot be used at the moment."
-_OTHER_BOOKS = "The store's server was emptied or replaced: its books are not those that were opened."
+OTHER_BOOKS = "The store's server was emptied or replaced: its books are not those that were opened."
 _AT_ONCE = 32
 """Round trips under way in one event loop; each has a connection of its own, and a pool has a hundred."""
 
@@ -88,6 +88,23 @@ class Link:
                 _fail(reply, apart=apart)
         return replies
 
+    async def load(self) -> None:
+        """
+        Make every script known. A server that knows some only would answer those before the others, which have to be
+        sent again as text, and a batch would be out of order.
+
+        Raises:
+            StoreError: The server cannot be reached.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s), self._free:
+                for script in scripts().values():
+                    await self.client.script_load(script.text)
+        except ResponseError:
+            return  # a user who may not: they become known as they are used
+        except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
+            raise StoreError(_UNABLE) from error
+
     async def alone(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of work that goes on although its caller is cancelled."""
         task = asyncio.get_running_loop().create_task(work)
@@ -127,7 +144,7 @@ class Link:
 
 def _fail(error: Exception, *, apart: bool) -> None:
     if isinstance(error, ResponseError) and str(error).startswith("HPPEPOCH"):
-        raise StoreError(_OTHER_BOOKS) from error
+        raise StoreError(OTHER_BOOKS) from error
     own = type(error) is ResponseError and not str(error).startswith(_BACKEND)
     if apart and (own or isinstance(error, DataError)):
         raise error

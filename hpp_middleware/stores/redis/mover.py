@@ -6,8 +6,8 @@ Nothing runs by itself: call :meth:`Mover.move` when it suits, or start :meth:`M
 
 import asyncio
 import logging
+from collections.abc import Callable
 
-from hpp_middleware.errors import StoreError
 from hpp_middleware.ports import Archive, Ledger
 from hpp_middleware.stores.redis import moving
 from hpp_middleware.stores.redis.store import RedisStore
@@ -45,14 +45,40 @@ class Mover:
         """
         return await moving.move(self._store.server, self._archive, most, trim=self._trim)
 
-    async def run(self, every_s: float = 1.0) -> None:
-        """Move for ever, and rest when nothing is left or somebody cannot be reached."""
+    async def empty(self, most: int = 1000) -> int:
+        """
+        Move all there is now, ``most`` at a time, and say how much it was.
+
+        Raises:
+            StoreError: As with :meth:`move`.
+        """
+        moved = last = await self.move(most)
+        while last >= most:  # with less no shard was full; who writes meanwhile does not keep us here
+            last = await self.move(most)
+            moved += last
+        return moved
+
+    async def run(self, every_s: float = 1.0, *, told: Callable[[Exception], None] | None = None) -> None:
+        """
+        Move for ever, and rest when nothing is left or somebody cannot be reached.
+
+        Args:
+            every_s: How long to rest.
+            told: Hears of the first failure, and of the next one after it went well again.
+        """
+        failed = False
         while True:
+            moved = 0
             try:
                 moved = await self.move()
-            except StoreError:
-                _logger.warning("The ledger cannot be moved at the moment; it is tried again.")
-                moved = 0
+            except Exception as error:  # noqa: BLE001  # whatever it is, the next turn may go well
+                if not failed:
+                    _logger.warning("The ledger cannot be moved at the moment; it is tried again.")
+                    if told is not None:
+                        told(error)
+                failed = True
+            else:
+                failed = False
             if not moved:
                 await asyncio.sleep(every_s)
 

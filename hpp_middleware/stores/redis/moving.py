@@ -12,7 +12,7 @@ from hpp_middleware.stores.redis.server import Server
 from hpp_middleware.types.operations import Grant
 from hpp_middleware.types.quota import Entry
 
-__all__ = ["move"]
+__all__ = ["move", "waiting"]
 
 _grant = msgspec.json.Decoder(Grant)
 
@@ -25,8 +25,16 @@ async def move(server: Server, archive: Archive, most: int = 1000, *, trim: bool
     return moved
 
 
+async def waiting(server: Server, most: int = 1000) -> list[Entry | Grant]:
+    """What would be moved next, of all shards."""
+    items: list[Entry | Grant] = []
+    for shard in range(server.shards):
+        items += await _items(server, shard, await _next(server, shard, most))
+    return items
+
+
 async def _move(server: Server, archive: Archive, shard: int, most: int, *, trim: bool) -> int:
-    found = await server.ask(shard, "XRANGE", Key.STREAM, "-", "+", "COUNT", str(most))
+    found = await _next(server, shard, most)
     if not found:
         return 0
     items = await _items(server, shard, found)
@@ -38,7 +46,12 @@ async def _move(server: Server, archive: Archive, shard: int, most: int, *, trim
     forgotten = [text for account, seq in last.items() for text in (account, str(seq))]
     places = [place for place, _ in found]
     await server.one("moved", shard, str(len(places)), *places, *forgotten)
+    server.moved += len(found)
     return len(found)
+
+
+async def _next(server: Server, shard: int, most: int) -> list[Any]:
+    return list(await server.ask(shard, "XRANGE", Key.STREAM, "-", "+", "COUNT", str(most)))
 
 
 async def _items(server: Server, shard: int, found: Sequence[Any]) -> list[Entry | Grant]:

@@ -12,10 +12,11 @@ from contextlib import aclosing
 from typing import Protocol, runtime_checkable
 
 from hpp_middleware.errors import ConfigurationError, StoreError
-from hpp_middleware.ports import Archive
+from hpp_middleware.ports import Archive, Ledger
 from hpp_middleware.stores.redis import moving
 from hpp_middleware.stores.redis.keys import shard_of
 from hpp_middleware.stores.redis.server import BEHIND, Server
+from hpp_middleware.types.quota import Entry
 
 __all__ = ["look_over", "rebuild"]
 
@@ -44,21 +45,26 @@ async def look_over(server: Server, archive: Archive | None) -> None:
         if server.known:
             _logger.warning("The store's server was restarted or replaced: the last writes may be lost.")
         return
-    while await moving.move(server, archive, _AT_ONCE) >= _AT_ONCE:
-        pass
+    try:
+        while await moving.move(server, archive, _AT_ONCE) >= _AT_ONCE:
+            pass
+    except StoreError:
+        if await _has_forked(server, archive):
+            await _fence(server)
+        raise
     async with aclosing(_listed(archive)) as names:
         async for name in names:
             if await _is_behind(server, archive, name):
-                await server.everywhere("note", "epoch", f"fenced:{server.epoch}")
-                raise StoreError(BEHIND)
+                await _fence(server)
 
 
 async def rebuild(server: Server, archive: Archive, accounts: Sequence[str] | None) -> int:
     """
     Make accounts anew from the archive: grants, charges and counts as it has them, nothing held, no lease.
 
-    Credentials, seals and the ids of grants stay where they are still there; what a configuration file declares comes
-    back with the next start. The sums of accounts that were no hold's first come from no ledger line, and are lost.
+    The ids of grants come back too, so that one that is repeated is not granted twice, and one that was lost can be.
+    Credentials and seals stay where they are still there; what a configuration file declares comes back with the next
+    start. The sums of accounts that were no hold's first come from no ledger line, and are lost.
     Every other process has to be restarted.
 
     Raises:
@@ -75,11 +81,43 @@ async def _rebuild(server: Server, archive: Archive, accounts: Sequence[str] | N
     epoch = secrets.token_hex(16)
     await server.begin_anew(f"rebuilding:{epoch}")
     for name in accounts:
-        account = await archive.totals(name)
-        sums = (account.quota, account.settled, account.seq, account.requests, account.tokens)
-        await server.one("restore", shard_of(name, server.shards), name, *map(str, sums))
+        await _restore(server, archive, name)
     await server.name(epoch)
     return len(accounts)
+
+
+async def _fence(server: Server) -> None:
+    await server.everywhere("note", "epoch", f"fenced:{server.epoch}")
+    raise StoreError(BEHIND)
+
+
+async def _has_forked(server: Server, archive: Archive) -> bool:
+    """
+    Whether a line that is to be moved stands where the archive has another one: the server forgot lines, and has given
+    their numbers out again before anybody saw it.
+    """
+    if not isinstance(archive, Ledger):
+        return False
+    for item in await moving.waiting(server, _AT_ONCE):
+        if isinstance(item, Entry):
+            there = await archive.lines(item.account, item.seq - 1, 1)
+            if any(line.seq == item.seq and line.id != item.id for line in there):
+                return True
+    return False
+
+
+async def _restore(server: Server, archive: Archive, name: str) -> None:
+    shard, after, named = shard_of(name, server.shards), "", 0
+    while page := await archive.grants(name, after, _AT_ONCE):
+        texts = [text for grant in page for text in (grant.id, str(grant.amount))]
+        await server.one("regrant", shard, name, *texts)
+        named += sum(grant.amount for grant in page)
+        after = page[-1].id
+    account = await archive.totals(name)
+    # What a file had declared to an archive that was once served from is declared anew, like any other.
+    quota = account.quota - account.declared
+    sums = (quota, account.settled, account.seq, account.requests, account.tokens, quota - named)
+    await server.one("restore", shard, name, *map(str, sums))
 
 
 async def _is_behind(server: Server, archive: Archive, name: str) -> bool:
@@ -88,7 +126,7 @@ async def _is_behind(server: Server, archive: Archive, name: str) -> bool:
     if int(seq) < before.seq:
         return True
     # Where all was moved, and nothing was meanwhile, both have the same; that shows a grant that was lost, too.
-    differs = (int(seq), int(quota) - int(declared)) != (before.seq, before.quota)
+    differs = (int(seq), int(quota) - int(declared)) != (before.seq, before.quota - before.declared)
     return differs and pending == 0 and await archive.totals(name) == before
 
 

@@ -134,7 +134,7 @@ def hold_from(name: str, packed: bytes) -> Hold:
 
 def statement_from(name: str, reply: Any) -> Statement:
     """An account's statement: the sums are taken here, where they are exact."""
-    _, fields, granted, held, charged, resolutions, last = reply
+    _, fields, granted, held, charged, resolutions, last, overdue = reply
     gone, gone_amount, gone_resolutions, gone_granted = (int(field) for field in fields[len(ACCOUNT) :])
     return Statement(
         account=account_from(name, fields),
@@ -144,6 +144,7 @@ def statement_from(name: str, reply: Any) -> Statement:
         lines=gone + len(charged),
         seq=int(last),
         resolutions=gone_resolutions + int(resolutions),
+        overdue=int(overdue),
     )
 
 

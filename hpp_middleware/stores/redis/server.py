@@ -25,7 +25,7 @@ __all__ = ["BEHIND", "Server"]
 
 T = TypeVar("T")
 
-BEHIND = "The store's server is behind its archive, and refuses until it is rebuilt."
+BEHIND = "The store's server is behind its archive, and refuses until it is rebuilt (hpp-router ledger rebuild)."
 VERSION = b"1"
 _TOGETHER = 1000
 _WITHOUT_EPOCH = {"open", "wipe"}
@@ -43,6 +43,11 @@ class Server:
         prefix: How its keys begin.
         shards: How many hash slots the accounts are spread over.
         timeout_s: How long a round trip may take.
+
+    Attributes:
+        epoch: Whose books were opened.
+        changed: Looks the books over when the server is another one than before.
+        moved: How many lines and grants this process has moved to an archive.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class Server:
             connect.check_client(client)
         self.shards = shards
         self.epoch: str | None = None
+        self.moved = 0
         self.changed: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._url = url
         self._client = client
@@ -269,8 +275,10 @@ class Server:
         if doubts == self._settled and not anyway:
             return
         places = await link.run([self._call(Call("where", shard, ())) for shard in range(self.shards)])
-        if (anyway or places != self._places) and self.changed is not None:
-            await self.inside(self.changed())
+        if anyway or places != self._places:
+            await link.load()
+            if self.changed is not None:
+                await self.inside(self.changed())
         self._places, self._settled = places, doubts
 
 

@@ -134,6 +134,10 @@ class RedisStore:
         """See :class:`hpp_middleware.ports.CredentialStore`."""
         return await credentials.revoke(self.server, key_id, at)
 
+    async def expire(self, key_id: str, at: float) -> bool:
+        """See :class:`hpp_middleware.ports.CredentialExpiry`."""
+        return await credentials.expire(self.server, key_id, at)
+
     async def credentials(self) -> list[Credential]:
         """See :class:`hpp_middleware.ports.CredentialStore`."""
         return await credentials.everybody(self.server)

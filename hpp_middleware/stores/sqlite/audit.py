@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 import msgspec
 
+from hpp_middleware.core.ledger import OVERDUE_S
 from hpp_middleware.errors import StoreError
 from hpp_middleware.stores.sqlite.rows import HOLD, SQLiteBooks, as_json, hold_from
 from hpp_middleware.types.operations import Grant
 from hpp_middleware.types.quota import Account, Entry, Hold, Seal, Statement
 
-__all__ = ["accounts", "add_seals", "archive", "holds", "seals", "statement"]
+__all__ = ["accounts", "add_seals", "archive", "grants", "holds", "seals", "statement"]
 
 
 def accounts(connection: sqlite3.Connection, after: str, most: int) -> list[str]:
@@ -19,14 +20,14 @@ def accounts(connection: sqlite3.Connection, after: str, most: int) -> list[str]
     return [row[0] for row in rows]
 
 
-def statement(connection: sqlite3.Connection, account_id: str) -> Statement:
+def statement(connection: sqlite3.Connection, account_id: str, now: float) -> Statement:
     """An account and what its rows add up to; the caller's transaction is the snapshot."""
     granted = connection.execute('SELECT SUM(amount) FROM "grant" WHERE account = ?', (account_id,)).fetchone()[0]
-    held = connection.execute(
-        "SELECT SUM(hold.amount) FROM hold, json_each(hold.accounts) AS name"
-        " WHERE hold.state = 'held' AND name.value = ?",
-        (account_id,),
-    ).fetchone()[0]
+    held, overdue = connection.execute(
+        "SELECT SUM(amount), SUM(deadline < ?) FROM hold"
+        " WHERE state = 'held' AND EXISTS (SELECT 1 FROM json_each(accounts) AS name WHERE name.value = ?)",
+        (now - OVERDUE_S, account_id),
+    ).fetchone()
     charged, lines, seq, resolutions = connection.execute(
         "SELECT SUM(amount), COUNT(*), MAX(seq), SUM(line = 'resolution') FROM ledger WHERE account = ?", (account_id,)
     ).fetchone()
@@ -38,6 +39,7 @@ def statement(connection: sqlite3.Connection, account_id: str) -> Statement:
         lines=lines,
         seq=seq or 0,
         resolutions=resolutions or 0,
+        overdue=overdue or 0,
     )
 
 
@@ -81,6 +83,14 @@ def archive(connection: sqlite3.Connection, items: Sequence[Entry | Grant], now:
         elif not _is_there(connection, item):
             books.put_entry(item)
             books.put_account(_with_line(account, item))
+
+
+def grants(connection: sqlite3.Connection, account_id: str, after: str, most: int) -> list[Grant]:
+    """An account's grants, by their ids."""
+    rows = connection.execute(
+        'SELECT id, amount FROM "grant" WHERE account = ? AND id > ? ORDER BY id LIMIT ?', (account_id, after, most)
+    )
+    return [Grant(id=grant_id, account=account_id, amount=amount) for grant_id, amount in rows]
 
 
 def _is_there(connection: sqlite3.Connection, entry: Entry) -> bool:

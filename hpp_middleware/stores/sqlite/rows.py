@@ -76,10 +76,10 @@ class SQLiteBooks:
         row = self._execute(sql, (key,)).fetchone()
         return Claimed(**dict(zip(Claimed.__struct_fields__, row, strict=True))) if row else None
 
-    def kept_bytes(self, account_id: str, now: float) -> int:
+    def kept_bytes(self, account_id: str) -> int:
         """How long the answers are that an account has kept."""
-        sql = "SELECT SUM(LENGTH(kept)) FROM claim WHERE account = ? AND kept IS NOT NULL AND expires > ?"
-        return int(self._execute(sql, (account_id, now)).fetchone()[0] or 0)
+        row = self._execute("SELECT bytes FROM kept WHERE account = ?", (account_id,)).fetchone()
+        return row[0] if row else 0
 
     def put_account(self, account: Account) -> None:
         """Write an account."""
@@ -145,7 +145,9 @@ class SQLiteBooks:
     def put_claim(self, claimed: Claimed) -> None:
         """Write a claim."""
         self._execute(
-            "INSERT OR REPLACE INTO claim (key, fingerprint, hold, account, expires, kept) VALUES (?,?,?,?,?,?)",
+            "INSERT INTO claim (key, fingerprint, hold, account, expires, kept) VALUES (?,?,?,?,?,?)"
+            " ON CONFLICT (key) DO UPDATE SET fingerprint = excluded.fingerprint, hold = excluded.hold,"
+            " account = excluded.account, expires = excluded.expires, kept = excluded.kept",
             msgspec.structs.astuple(claimed),
         )
 

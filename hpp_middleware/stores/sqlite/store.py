@@ -165,7 +165,11 @@ class SQLiteStore:
 
     async def statement(self, account: str) -> Statement:
         """See :class:`hpp_middleware.ports.Audit`."""
-        return await self._writer.run(lambda connection: audit.statement(connection, account), writes=False)
+
+        def work(connection: sqlite3.Connection) -> Statement:
+            return audit.statement(connection, account, self._clock())
+
+        return await self._writer.run(work, writes=False)
 
     async def holds(self, ids: Sequence[str]) -> list[Hold]:
         """See :class:`hpp_middleware.ports.Audit`."""
@@ -185,6 +189,10 @@ class SQLiteStore:
         """See :class:`hpp_middleware.ports.Archive`."""
         given = tuple(items)
         await self._writer.run(lambda connection: audit.archive(connection, given, self._clock()))
+
+    async def grants(self, account: str, after: str = "", most: int = 1000) -> list[Grant]:
+        """See :class:`hpp_middleware.ports.Archive`."""
+        return await self._writer.run(lambda connection: audit.grants(connection, account, after, most), writes=False)
 
     async def totals(self, account: str) -> Account:
         """See :class:`hpp_middleware.ports.Archive`."""

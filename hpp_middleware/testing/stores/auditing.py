@@ -30,6 +30,22 @@ async def a_statement_is_what_the_rows_add_up_to(bench: Bench[Any]) -> None:
 
 
 @promise
+async def a_live_hold_that_should_have_expired_is_counted(bench: Bench[Any]) -> None:
+    await bench.start(1000)
+    await bench.apply(reserve("stuck", 100, ttl_s=10), reserve("also", 10, ttl_s=10), reserve("live", 100, ttl_s=3000))
+    await bench.one(settle("also", 5))
+    assert (await bench.store.statement("alice")).overdue == 0, "what is not due is not overdue"
+    if not bench.has_clock:
+        return  # it would take a minute
+    await bench.wait(69)
+    assert (await bench.store.statement("alice")).overdue == 0, "nor for a minute after"
+    await bench.wait(2)
+    assert (await bench.store.statement("alice")).overdue == 1, "then a live hold is overdue, if nobody has swept"
+    await bench.one(Sweep())
+    assert (await bench.store.statement("alice")).overdue == 0, "and a sweep ends that"
+
+
+@promise
 async def an_unknown_account_reads_as_zeros(bench: Bench[Any]) -> None:
     found: Statement = await bench.store.statement("nobody")
     empty = Statement(account=Account(id="nobody"), granted=0, held=0, charged=0, lines=0, seq=0, resolutions=0)
@@ -79,6 +95,7 @@ async def seals_are_appended_and_never_changed(bench: Bench[Any]) -> None:
 
 PROMISES: tuple[Promise, ...] = (
     a_statement_is_what_the_rows_add_up_to,
+    a_live_hold_that_should_have_expired_is_counted,
     an_unknown_account_reads_as_zeros,
     accounts_are_listed_in_order,
     holds_are_read_by_id,

@@ -374,7 +374,7 @@ BEGIN
                 UPDATE hpp_claim SET expires = now WHERE key = h.claim AND hold = h.id;
             ELSIF o.kept IS NOT NULL THEN
                 SELECT coalesce(sum(octet_length(k.kept)), 0) INTO room FROM hpp_claim AS k
-                    WHERE k.account = h.accounts[1] AND k.kept IS NOT NULL AND k.expires > now;
+                    WHERE k.account = h.accounts[1] AND k.kept IS NOT NULL;
                 UPDATE hpp_claim SET kept = decode(o.kept, 'base64') WHERE key = h.claim AND hold = h.id
                     AND room + octet_length(decode(o.kept, 'base64')) <= o.most;
             END IF;

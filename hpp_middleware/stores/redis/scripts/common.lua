@@ -165,22 +165,21 @@ local function charge(id, hold, amount, state, report, tokens)
   return texts
 end
 
+-- How many bytes of answers an account has kept: a running sum, for thousands may be kept.
+local function kept_bytes(account) return tonumber(redis.call('HGET', KEEPING, account) or 0) end
+
+-- Keep an answer with a claim, or none.
+local function keep(account, key, answer)
+  local more = (answer and #answer or 0) - redis.call('HSTRLEN', KEPT, key)
+  if answer then redis.call('HSET', KEPT, key, answer) else redis.call('HDEL', KEPT, key) end
+  if more ~= 0 and redis.call('HINCRBY', KEEPING, account, more) == 0 then redis.call('HDEL', KEEPING, account) end
+end
+
 local function drop_claim(key)
   local packed = redis.call('HGET', CLAIMS, key)
   if packed then
-    redis.call('ZREM', KEEPING, prefix(cmsgpack.unpack(packed)[PAYER]) .. key)
+    keep(cmsgpack.unpack(packed)[PAYER], key, nil)
     redis.call('HDEL', CLAIMS, key)
-    redis.call('HDEL', KEPT, key)
     redis.call('ZREM', CLAIMED, key)
   end
-end
-
--- How long the answers are that an account has kept, those out of date excepted.
-local function kept_bytes(account)
-  local stored = 0
-  for _, key in ipairs(belonging(KEEPING, account, -1)) do
-    local ends = redis.call('ZSCORE', CLAIMED, key)
-    if ends and tonumber(ends) > NOW then stored = stored + redis.call('HSTRLEN', KEPT, key) end
-  end
-  return stored
 end

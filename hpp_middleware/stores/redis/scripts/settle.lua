@@ -26,8 +26,7 @@ if claim and claim[BY] == id then
     redis.call('HSET', CLAIMS, key, cmsgpack.pack(claim))
     redis.call('ZADD', CLAIMED, score(NOW), key)
   elseif ARGV[9] ~= '' and kept_bytes(payer) + #ARGV[10] <= tonumber(ARGV[9]) then
-    redis.call('HSET', KEPT, key, ARGV[10])
-    redis.call('ZADD', KEEPING, 0, prefix(payer) .. key)
+    keep(payer, key, ARGV[10])
   end
 end
 return reply(id, 'done', integer(amount), nil, lines)

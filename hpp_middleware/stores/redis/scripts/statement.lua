@@ -1,5 +1,5 @@
 -- An account and its rows, in one snapshot; the caller adds them up.
--- ARGV: 3 account
+-- ARGV: 3 account, 4 for how long a hold may outlast its deadline
 
 local account = ARGV[3]
 local fields = {}
@@ -11,12 +11,15 @@ end
 local granted = {}
 for place, id in ipairs(belonging(GRANTED, account, -1)) do granted[place] = redis.call('HGET', GRANTS, id) or '0' end
 
-local held = {}
+local held, overdue, due = {}, 0, NOW - tonumber(ARGV[4])
 for _, id in ipairs(redis.call('ZRANGE', LIVE, 0, -1)) do
   local hold = read_hold(id)
   if hold then
     for _, name in ipairs(once(hold[WHOSE])) do
-      if name == account then held[#held + 1] = integer(hold[AMOUNT]) end
+      if name == account then
+        held[#held + 1] = integer(hold[AMOUNT])
+        if hold[DEADLINE] < due then overdue = overdue + 1 end
+      end
     end
   end
 end
@@ -37,4 +40,4 @@ while true do
   from = from + 500
   if not any and from > count then break end
 end
-return { account, fields, granted, held, charged, integer(resolutions), integer(last) }
+return { account, fields, granted, held, charged, integer(resolutions), integer(last), overdue }

@@ -20,7 +20,28 @@ CREATE TABLE claim (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX claim_expires ON claim (expires);
-CREATE INDEX claim_kept ON claim (account) WHERE kept IS NOT NULL;
+
+-- How many bytes of answers each account has kept: a running sum, for thousands may be kept.
+CREATE TABLE kept (
+    account TEXT    NOT NULL PRIMARY KEY,
+    bytes   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER claim_is_counted_insert AFTER INSERT ON claim WHEN NEW.kept IS NOT NULL BEGIN
+    INSERT INTO kept (account, bytes) VALUES (NEW.account, LENGTH(NEW.kept))
+        ON CONFLICT (account) DO UPDATE SET bytes = bytes + excluded.bytes;
+END;
+
+CREATE TRIGGER claim_is_counted_delete AFTER DELETE ON claim WHEN OLD.kept IS NOT NULL BEGIN
+    UPDATE kept SET bytes = bytes - LENGTH(OLD.kept) WHERE account = OLD.account;
+END;
+
+CREATE TRIGGER claim_is_counted_update AFTER UPDATE ON claim
+WHEN OLD.kept IS NOT NULL OR NEW.kept IS NOT NULL BEGIN
+    UPDATE kept SET bytes = bytes - LENGTH(OLD.kept) WHERE account = OLD.account AND OLD.kept IS NOT NULL;
+    INSERT INTO kept (account, bytes) VALUES (NEW.account, COALESCE(LENGTH(NEW.kept), 0))
+        ON CONFLICT (account) DO UPDATE SET bytes = bytes + excluded.bytes;
+END;
 
 CREATE TABLE seal (
     account TEXT    NOT NULL,

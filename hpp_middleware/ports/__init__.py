@@ -1,0 +1,52 @@
+"""
+The ports: what the path needs from the outside. Protocols; nothing to inherit or register.
+
+The stores have a conformance suite in :mod:`hpp_middleware.testing`, by which a backend of your own can be held to
+its promises.
+"""
+
+from hpp_middleware.ports.exchange import (
+    Client,
+    Dialect,
+    Observer,
+    PriceList,
+    StreamReader,
+    Tokenizer,
+    Transport,
+    UpstreamResponse,
+)
+from hpp_middleware.ports.stores import (
+    Archive,
+    Audit,
+    CredentialEpoch,
+    CredentialExpiry,
+    CredentialRehash,
+    CredentialStore,
+    Ledger,
+    Moved,
+    Mover,
+    QuotaStore,
+    Store,
+)
+
+__all__ = [
+    "Archive",
+    "Audit",
+    "Client",
+    "CredentialEpoch",
+    "CredentialExpiry",
+    "CredentialRehash",
+    "CredentialStore",
+    "Dialect",
+    "Ledger",
+    "Moved",
+    "Mover",
+    "Observer",
+    "PriceList",
+    "QuotaStore",
+    "Store",
+    "StreamReader",
+    "Tokenizer",
+    "Transport",
+    "UpstreamResponse",
+]

@@ -1,0 +1,209 @@
+"""What an exchange between a client and a provider goes through, and who is told of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from msgspec import Raw
+
+from hpp_middleware.core.relay_cost import Charge
+from hpp_middleware.types.completion import Request, Seen, Target
+from hpp_middleware.types.events import Event
+from hpp_middleware.types.http import Headers, HTTPCall
+from hpp_middleware.types.price import Price
+from hpp_middleware.types.provider import Model
+
+__all__ = [
+    "Client",
+    "Dialect",
+    "Observer",
+    "PriceList",
+    "StreamReader",
+    "Tokenizer",
+    "Transport",
+    "UpstreamResponse",
+]
+
+
+class Dialect(Protocol):
+    """What a provider speaks, as pure values in, values out."""
+
+    def call(self, request: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
+        """
+        The request to send.
+
+        Args:
+            request: What the client asked.
+            target: Where it goes.
+            cap: The output cap to add where the client gave none, in tokens; None leaves the client's.
+            request_id: Ours, for the upstream's logs.
+        Raises:
+            RequestError: A field cannot be expressed, or changes the cost in a way that cannot be priced.
+        """
+        ...
+
+    def stream(
+        self, request: Request, target: Target, *, event_bytes: int, cap: int, charge: Charge | None = None
+    ) -> "StreamReader":
+        """
+        A reader for one streamed response.
+
+        Args:
+            request: What the client asked.
+            target: Where it went.
+            event_bytes: The largest event.
+            cap: How many tokens a choice its output may not run past.
+            charge: What the answer is charged, for the last usage event to say; None where it does not.
+        """
+        ...
+
+    def answer(
+        self, body: bytes, request: Request, target: Target, *, charge: Charge | None = None
+    ) -> tuple[bytes, Seen]:
+        """
+        A whole JSON response, as the client gets it, and what it showed.
+
+        Args:
+            body: The upstream's.
+            request: What the client asked.
+            target: Where it went.
+            charge: What the answer is charged, for its ``usage`` to say; None where it does not.
+        Raises:
+            ProtocolError: The body is no completion.
+        """
+        ...
+
+
+class StreamReader(Protocol):
+    """A stream that is fed: bytes in, bytes for the client out."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the end mark has been passed on, or made."""
+        ...
+
+    @property
+    def cut(self) -> bool:
+        """Whether the stream ran past its cap."""
+        ...
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What the client gets for these bytes."""
+        ...
+
+    def close(self) -> bytes:
+        """What the client gets when the upstream has ended without an end mark."""
+        ...
+
+    def stub(self) -> dict[str, Raw]:
+        """The head of an event of our own in this stream."""
+        ...
+
+    @property
+    def seen(self) -> Seen:
+        """What the stream has shown so far."""
+        ...
+
+
+class UpstreamResponse(Protocol):
+    """The head of a response, and its body piece by piece."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    async def read(self) -> bytes:
+        """
+        The next piece as it arrives; empty at the end.
+
+        Raises:
+            UpstreamError: The connection broke.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connection unless the response was read to its end."""
+        ...
+
+
+class Transport(Protocol):
+    """An HTTP client."""
+
+    async def send(self, call: HTTPCall, *, provider: str, sent: Callable[[], None]) -> UpstreamResponse:
+        """
+        Send one request and wait for the head of its response. Redirects are not followed, cookies not kept.
+
+        Args:
+            call: What to send.
+            provider: Named in errors.
+            sent: Called before the first byte of the request goes out: from there on it may cost money. What it raises
+                passes through, and then nothing is sent.
+        Raises:
+            UpstreamError: It could not be reached, or broke off.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close the pool."""
+        ...
+
+
+class Observer(Protocol):
+    """Told what happened, after it happened; what it raises is logged and dropped."""
+
+    def observe(self, event: Event) -> None:
+        """Take note; do not block."""
+        ...
+
+
+class PriceList(Protocol):
+    """Prices that are not the operator's own."""
+
+    def find(self, provider: str, model: str) -> tuple[Price, Model] | None:
+        """The price of a model now, and what else the list knows of it; None where it has no price."""
+        ...
+
+    def models(self, provider: str) -> Sequence[str]:
+        """The names of the provider's priced models."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """Counts tokens, for a tighter bound on prompts than their bytes are."""
+
+    def count(self, text: str, model: str) -> int | None:
+        """
+        The tokens of a text, or more, but not fewer; None for a model that it does not know.
+
+        It runs in the event loop before each request, on 32 KiB at most: be quick. One with a ``load(models)`` is told
+        in a thread, when the gateway starts, which models it lists.
+
+        Args:
+            text: The JSON that is sent, with its strings' escapes undone.
+            model: The model's name at its provider.
+        """
+        ...
+
+
+class Client(Protocol):
+    """
+    The HTTP peer: where a response goes, and whence a departure is heard.
+
+    Attributes:
+        started: Whether the head of a response has been sent.
+        patient: Whether a JSON answer is awaited, and a stream drained where that is its provider's policy, although
+            the client has left, since the model is paid for.
+    """
+
+    started: bool
+    patient: bool
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Send the head of the response."""
+        ...
+
+    async def send(self, data: bytes, *, more: bool) -> None:
+        """Send a piece of the body, the last one with ``more=False``."""
+        ...
+
+    async def gone(self) -> None:
+        """Return when the client has left; never, if that cannot be known."""
+        ...
