@@ -153,19 +153,14 @@ async def test_books_that_open_are_not_rebuilt(redis_url: str, archive: Any) -> 
     await store.aclose()
 
 
-async def test_a_server_or_an_archive_that_is_away_is_not_rebuilt(redis_url: str, archive: Any) -> None:
+async def test_a_server_that_is_away_is_not_rebuilt(redis_url: str, archive: Any) -> None:
     store = RedisStore(redis_url, archive=archive)
     await done(store, *START, reserve("live", 100))
-    await archive.aclose()
-    late = RedisStore(redis_url, archive=archive)
-    with pytest.raises(StoreError):
-        await ArchivedLedger(late, archive).rebuild()
-    await archive.open()
     gone = RedisStore("redis://127.0.0.1:1/0", archive=archive)
     with pytest.raises(StoreError):
         await ArchivedLedger(gone, archive).rebuild()
     assert (await store.balance("alice")).held == 100
-    for each in (late, gone, store):
+    for each in (gone, store):
         await each.aclose()
 
 
