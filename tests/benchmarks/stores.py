@@ -82,12 +82,12 @@ async def opened(kind: str, folder: Path, stack: ExitStack) -> AsyncIterator[Sto
         case "postgres":
             from hpp_middleware.stores.postgres import PostgresStore
 
-            store = PostgresStore(stack.enter_context(databases.running_postgres(folder / "postgres")).url)
+            store = PostgresStore(stack.enter_context(databases.running_postgres(folder)).url)
         case _:
             from hpp_middleware.stores.redis import RedisStore
 
             durable = ("--appendonly", "yes", "--appendfsync", "always")
-            store = RedisStore(stack.enter_context(databases.running_valkey(folder / "redis", *durable)).url)
+            store = RedisStore(stack.enter_context(databases.running_valkey(folder, *durable)).url)
     await store.open()
     try:
         yield store
