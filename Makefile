@@ -14,7 +14,7 @@ demo: $(VENV)/.demo        ## a router on 127.0.0.1:8000 with a $$5 consumer; pr
 	$(BIN)/hpp-router demo $(ARGS)
 
 test: $(VENV)/.dev         ## the whole suite, real parts included
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --max-worker-restart 2 $(ARGS)
 
 soak: $(VENV)/.dev         ## an hour and more: 2,000 random programs on every store, then load and faults on each
 	HPP_PROGRAMS=2000 $(BIN)/python -m pytest -q --timeout 7200 tests/stores/test_model.py

@@ -1,6 +1,8 @@
 """Fixtures for all tests: both event loops, and the real parts."""
 
-from collections.abc import AsyncGenerator, Iterator
+import faulthandler
+import sys
+from collections.abc import AsyncGenerator, Generator, Iterator
 
 import databases
 import llama as llama_server
@@ -8,6 +10,22 @@ import pytest
 from background import BackgroundUpstream, running_upstream
 
 from hpp_middleware.testing import FakeUpstream
+
+TEARDOWN_S = 120
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None]:
+    """
+    What hangs after a test ends its process, and all stacks are told.
+
+    Nobody else watches there: once a test has failed, pytest-timeout and pytest's own fault handler leave it alone.
+    """
+    faulthandler.dump_traceback_later(TEARDOWN_S, exit=True, file=sys.__stderr__)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="module", params=["asyncio", "trio"])
