@@ -21,7 +21,7 @@ def pytest_runtest_teardown() -> Generator[None]:
 
     Nobody else watches there: once a test has failed, pytest-timeout and pytest's own fault handler leave it alone.
     """
-    faulthandler.dump_traceback_later(TEARDOWN_S, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(TEARDOWN_S, exit=True, file=sys.__stderr__ or sys.stderr)
     try:
         return (yield)
     finally:

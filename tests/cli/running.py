@@ -90,7 +90,7 @@ def command(folder: Path, *arguments: str, **variables: str) -> Done:
 @contextmanager
 def router(folder: Path, *arguments: str, last: str = "listens on", **variables: str) -> Iterator[Running]:
     """
-    A router in a folder, on a free port, once it has said that it listens.
+    A router in a folder, on a free port, once it has said that it listens; it is ended in order at the end.
 
     Args:
         last: What the last line of its head contains.
@@ -117,5 +117,7 @@ def router(folder: Path, *arguments: str, last: str = "listens on", **variables:
             url = next(line for line in head if "listens on " in line).split("listens on ")[1].split()[0]
             with httpx2.Client(base_url=url, trust_env=False, timeout=SECONDS) as client:
                 yield Running(process, errors, head, client)
+            process.terminate()  # what it has answered may not be settled yet
+            process.communicate(timeout=SECONDS)
         finally:
             process.kill()
