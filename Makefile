@@ -8,7 +8,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 JOBS ?= 2
 MINUTES ?= 20
 
-.PHONY: demo test soak bench dev check lint types layers build clean
+.PHONY: demo test soak bench bench-curves bench-workers bench-stores bench-check profile dev check lint types layers build clean
 
 demo: $(VENV)/.demo        ## a router on 127.0.0.1:8000 with a $$5 consumer; prints curl lines
 	$(BIN)/hpp-router demo $(ARGS)
@@ -20,7 +20,22 @@ soak: $(VENV)/.dev         ## an hour and more: 2,000 random programs on every s
 	HPP_PROGRAMS=2000 $(BIN)/python -m pytest -q --timeout 7200 tests/stores/test_model.py
 	for store in postgres redis sqlite; do $(BIN)/python tests/soak/mix.py $$store --minutes $(MINUTES) || exit 1; done
 
-bench: $(VENV)/.dev        ## how fast the stores are, and how much is held for what is used
+bench: $(VENV)/.dev        ## what a request and a chunk cost; QUICK=1 in a minute, BASE=rev beside another revision
+	$(BIN)/python tests/benchmarks/speed.py $(if $(QUICK),--quick) $(if $(BASE),--base $(BASE)) $(ARGS)
+
+bench-curves: $(VENV)/.dev ## the cost of a request over connections and ledger sizes, as plots too
+	$(BIN)/python tests/benchmarks/curves.py $(ARGS)
+
+bench-workers: $(VENV)/.dev ## one worker and two at one SQLite file
+	$(BIN)/python tests/benchmarks/speed.py --only json32,json128 --contestants noop,workers1,workers2 $(ARGS)
+
+profile: $(VENV)/.dev      ## whose time it is, under the load LOAD=json32, flat, step or paced
+	$(BIN)/python tests/benchmarks/profiled.py $(if $(LOAD),--load $(LOAD)) $(ARGS)
+
+bench-check: $(VENV)/.dev  ## whether the pure core takes 10% more instructions than it did; UPDATE=1 writes them down
+	$(BIN)/python tests/benchmarks/instructions.py $(if $(UPDATE),--update) $(ARGS)
+
+bench-stores: $(VENV)/.dev ## how fast the stores are, and how much is held for what is used
 	$(BIN)/python tests/benchmarks/stores.py
 	$(BIN)/python tests/benchmarks/holds.py
 

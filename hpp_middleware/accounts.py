@@ -14,7 +14,7 @@ from typing import Literal
 
 from msgspec import Struct, structs
 
-from hpp_middleware.core import auth, price
+from hpp_middleware.core import auth, names, price
 from hpp_middleware.errors import ConfigurationError, StoreError
 from hpp_middleware.ports import CredentialExpiry, CredentialStore, QuotaStore
 from hpp_middleware.types.consumer import Consumer, Credential
@@ -192,7 +192,7 @@ class Accounts:
 
     async def balance(self, consumer: str) -> Balance:
         """A consumer's account, fresh."""
-        return await self._quota.balance(consumer)
+        return await self._quota.balance(consumer) if names.can_be_kept(consumer) else Balance(account=consumer)
 
     async def set_quota(self, consumer: str, usd: str | Decimal) -> Balance:
         """Make an account's quota exactly this many dollars; below what is used it stops admission, not live holds."""

@@ -13,11 +13,11 @@ import anyio
 import msgspec
 
 from hpp_middleware.accounts import Accounts
-from hpp_middleware.core import parse, reply, route
+from hpp_middleware.core import names, parse, reply, route
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import RequestError
 from hpp_middleware.ports import Client
-from hpp_middleware.stages import plan, replay, reserve, settle
+from hpp_middleware.stages import apart, plan, replay, reserve, settle
 from hpp_middleware.stages.journal import Journal
 from hpp_middleware.stages.notice import Notice
 from hpp_middleware.stages.relay import Exchange
@@ -25,6 +25,7 @@ from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.worker import Worker, new_id
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.http import Headers, Reply
+from hpp_middleware.types.operations import Reserve, Result
 from hpp_middleware.types.quota import Balance, Entry
 
 __all__ = ["Gateway"]
@@ -89,13 +90,17 @@ class Gateway:
             UpstreamError: The provider failed; it is settled.
             StoreError: The quota cannot be verified; nothing was forwarded.
         """
+        for field, name in (("consumer.id", consumer.id), ("consumer.account", consumer.account)):
+            if not names.can_be_kept(name):
+                raise RequestError(f"{field} is no name that can be kept.", status=400, code="invalid_consumer")
         worker = await self.worker()
         request = parse.completion(body, self.limits)  # parse
         target = route.resolve(request, consumer, self.catalog)  # route
+        dialect = self.setup.dialects[target.provider.dialect]
         planned = plan.Plan(
             request,
             target,
-            self.setup.dialects[target.provider.dialect],
+            dialect,
             request_id=request_id,
             limits=self.limits,
             orphan=self.setup.orphan,
@@ -106,30 +111,23 @@ class Gateway:
             consumer, worker.lease.owner, client_request_id=client_request_id, claim=keyed.claim
         )
         await worker.admit()
-        with worker.answering(), anyio.CancelScope(shield=True) as scope:
-            placed = await reserve.place(worker.lease, operation)  # reserve
-            if placed.status == "done":
-                job = planned.job(
-                    consumer.account,
-                    placed.amount,
-                    missing_usage=self.setup.missing_usage,
-                    cost_in=self.setup.cost_in,
-                    keyed=keyed.claim is not None,
-                )
-                exchange = Exchange(
-                    job,
-                    self.setup.dialects[target.provider.dialect],
-                    worker.transports[target.provider_name],
-                    client,
-                    pending=worker.pending,
-                    slots=worker.slots,
-                    record=keyed.record,
-                )
-                settlement = await self._carry_out(
-                    exchange, keyed, request_id=request_id, worker=worker, scope=scope, host_left=host_left
-                )
-        if placed.status == "finished":
-            return await keyed.give_again(placed, client)
+        exchange = Exchange(
+            target,
+            dialect,
+            worker.transports[target.provider_name],
+            client,
+            pending=worker.pending,
+            slots=worker.slots,
+            record=keyed.record,
+        )
+        settlement = await apart.run(
+            self._carry_out(worker, planned, operation, exchange, keyed, host_left=host_left),
+            gone=exchange.gone,
+            dismissed=exchange.dismiss,
+            upkeep=None if worker.timed else worker.lease.keep,
+        )
+        if isinstance(settlement, Result):
+            return await keyed.give_again(settlement, client)
         if exchange.error is not None and not client.started:
             exchange.error.headers.update(reply.completion_headers(target, cost=settlement.amount))
             raise exchange.error
@@ -137,40 +135,59 @@ class Gateway:
 
     async def _carry_out(
         self,
+        worker: Worker,
+        planned: plan.Plan,
+        operation: Reserve,
         exchange: Exchange,
         keyed: replay.Keyed,
         *,
-        request_id: str,
-        worker: Worker,
-        scope: anyio.CancelScope,
         host_left: End,
-    ) -> Settlement:
-        """Upstream, relay and settle, under a hold that is placed; the scope is the shield around them."""
-        job = exchange.job
-        if job.request.stream and self.setup.orphan == "estimate":
-            worker.lease.watch(request_id, exchange.so_far)
-        scope.shield = False  # the host may cancel what it waits for: the exchange takes that for a departure
-        try:
-            await exchange.run(worker.lease, keep_lease=not worker.timed)  # upstream, relay
-        finally:
-            scope.shield = True
-            worker.lease.unwatch(request_id)
-            settlement = exchange.settlement(host_left=host_left)
-            report = plan.report(exchange, settlement)
+    ) -> Settlement | Result:
+        """
+        Reserve, upstream, relay and settle: what is begun here is ended, whoever leaves meanwhile.
+
+        Returns:
+            What was charged; or what the store says of a request that was answered before, under the same key.
+        """
+        with worker.answering:
+            placed = await reserve.place(worker.lease, operation)  # reserve
+            if placed.status == "finished":
+                return placed
+            exchange.job = planned.job(
+                operation.accounts[0],
+                placed.amount,
+                missing_usage=self.setup.missing_usage,
+                cost_in=self.setup.cost_in,
+                keyed=keyed.claim is not None,
+            )
+            if exchange.job.request.stream and self.setup.orphan == "estimate":
+                worker.lease.watch(operation.id, exchange.so_far)
             try:
-                result = await settle.settle(  # settle
-                    worker.lease,
-                    request_id,
-                    settlement,
-                    report,
-                    account=job.account,
-                    alarm=self.notice.alarm,
-                    kept=keyed.kept(exchange.answer, request_id),
-                )
+                await exchange.run(worker.lease)  # upstream, relay
             finally:
-                if exchange.ending:
-                    worker.pending.end(job.account)
-            self.notice.settled(request_id, exchange, settlement, result)
+                settlement = await self._settle(worker, operation.id, exchange, keyed, host_left=host_left)
+        return settlement
+
+    async def _settle(
+        self, worker: Worker, request_id: str, exchange: Exchange, keyed: replay.Keyed, *, host_left: End
+    ) -> Settlement:
+        """Swap the hold for what the exchange came to."""
+        worker.lease.unwatch(request_id)
+        settlement = exchange.settlement(host_left=host_left)
+        try:
+            result = await settle.settle(  # settle
+                worker.lease,
+                request_id,
+                settlement,
+                plan.report(exchange, settlement),
+                account=exchange.job.account,
+                alarm=self.notice.alarm,
+                kept=keyed.kept(exchange.answer, request_id),
+            )
+        finally:
+            if exchange.ending:
+                worker.pending.end(exchange.job.account)
+        self.notice.settled(request_id, exchange, settlement, result)
         return settlement
 
     async def complete(
@@ -219,6 +236,8 @@ class Gateway:
         Raises:
             StoreError: It cannot be read.
         """
+        if not names.can_be_kept(consumer.account):
+            return Balance(account=consumer.account)
         worker = await self.worker()
         await worker.pending.wait(consumer.account, self.limits.read_wait_s)
         await reserve.verified(worker.lease.catch_up(consumer.account))
@@ -235,6 +254,8 @@ class Gateway:
             RequestError: 404: there is none.
             StoreError: It cannot be read.
         """
+        if not (names.can_be_kept(request_id) and names.can_be_kept(consumer.account)):
+            raise RequestError("There is no such entry.", status=404, code="not_found")
         worker = await self.worker()
         await worker.pending.wait(consumer.account, self.limits.read_wait_s)
         await reserve.verified(worker.lease.catch_up(consumer.account))

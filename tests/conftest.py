@@ -1,9 +1,12 @@
 """Fixtures for all tests: both event loops, and the real parts."""
 
 import faulthandler
+import functools
+import inspect
 import sys
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 
+import anyio
 import databases
 import llama as llama_server
 import pytest
@@ -11,7 +14,30 @@ from background import BackgroundUpstream, running_upstream
 
 from hpp_middleware.testing import FakeUpstream
 
+BODY_S = 100
 TEARDOWN_S = 120
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """
+    An async test that hangs fails within its event loop.
+
+    pytest-timeout's signal, which comes later, would leave anyio's runner in the test, and every teardown waiting.
+    """
+    test = pyfuncitem.obj
+    if inspect.iscoroutinefunction(test):
+        pyfuncitem.obj = _bounded(test)
+    return (yield)
+
+
+def _bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def run(**values: object) -> None:
+        with anyio.fail_after(BODY_S):
+            await test(**values)
+
+    return run
 
 
 @pytest.hookimpl(wrapper=True)

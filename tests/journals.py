@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from hpp_middleware.stages.journal import Record
+from hpp_middleware.stages.records import Record
 from hpp_middleware.stages.slotfile import SLOT_BYTES
 from hpp_middleware.types.operations import Operation, Settle
 

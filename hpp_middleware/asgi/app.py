@@ -33,6 +33,8 @@ __all__ = ["Authenticate", "Gateway"]
 
 Authenticate = Callable[[HTTPConnection], Awaitable[Consumer | None] | Consumer | None]
 
+COMPLETIONS = "/llm/v1/chat/completions"
+
 _logger = logging.getLogger("hpp_middleware")
 
 
@@ -78,8 +80,9 @@ class Gateway(gateway.Gateway):
         )
         return _SubApp(
             self,
+            endpoints.completions,
             routes=[
-                _route("/llm/v1/chat/completions", endpoints.completions, "POST"),
+                _route(COMPLETIONS, endpoints.completions, "POST"),
                 _route("/llm/v1/models", endpoints.models),
                 _route("/llm/v1/models/{id:path}", endpoints.model),
                 _route("/api/usage", endpoints.usage),
@@ -139,6 +142,20 @@ class Gateway(gateway.Gateway):
         await respond(send, body, status=error.status, headers=reply.error_headers(error))
 
 
+class _Shortcut:
+    """Before the router: the path that nearly every request has, which need not be matched with all the others."""
+
+    def __init__(self, completions: ASGIApp, router: ASGIApp) -> None:
+        self._completions = completions
+        self._router = router
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("method") == "POST" and scope["path"] == scope.get("root_path", "") + COMPLETIONS:
+            await self._completions(scope, receive, send)
+        else:
+            await self._router(scope, receive, send)
+
+
 class _Endpoint:
     """An ASGI callable that Starlette's ``Route`` takes as it is, methods checked."""
 
@@ -156,13 +173,14 @@ def _route(path: str, call: ASGIApp, method: str = "GET") -> Route:
 class _SubApp(Starlette):
     """A Starlette whose errors are all JSON: its own error pages and tracebacks are replaced by the boundary."""
 
-    def __init__(self, owner: Gateway, **settings: Any) -> None:
+    def __init__(self, owner: Gateway, completions: ASGIApp, **settings: Any) -> None:
         super().__init__(**settings)
         self._owner = owner
+        self._completions = completions
         self.router.redirect_slashes = False
 
     def build_middleware_stack(self) -> ASGIApp:
-        app: ASGIApp = _Boundary(self.router, self._owner)
+        app: ASGIApp = _Boundary(_Shortcut(self._completions, self.router), self._owner)
         for cls, args, kwargs in reversed(self.user_middleware):
             app = cls(app, *args, **kwargs)
         return app

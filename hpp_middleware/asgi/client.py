@@ -1,9 +1,9 @@
 """The HTTP peer of one request, over ASGI's two callables."""
 
-import anyio
 from starlette.types import Message, Receive, Send
 
 from hpp_middleware.errors import RequestError
+from hpp_middleware.stages.guard import within
 from hpp_middleware.types.http import Headers
 from hpp_middleware.types.provider import Limits
 
@@ -65,21 +65,26 @@ async def read_body(receive: Receive, headers: dict[bytes, bytes], limits: Limit
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and (len(length) > 15 or int(length) > limits.body_bytes):
         raise _too_large(limits)
+    try:
+        return await within(limits.body_s, _body(receive, limits))
+    except TimeoutError:
+        raise _refused(408, "request_timeout", "The body did not arrive in time.") from None
+
+
+async def _body(receive: Receive, limits: Limits) -> bytes:
     pieces: list[bytes] = []
     size = 0
-    with anyio.move_on_after(limits.body_s):
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise RequestError("The client left before its request was whole.")
-            piece = message.get("body", b"")
-            size += len(piece)
-            if size > limits.body_bytes:
-                raise _too_large(limits)
-            pieces.append(piece)
-            if not message.get("more_body", False):
-                return b"".join(pieces)
-    raise _refused(408, "request_timeout", "The body did not arrive in time.")
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise RequestError("The client left before its request was whole.")
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > limits.body_bytes:
+            raise _too_large(limits)
+        pieces.append(piece)
+        if not message.get("more_body", False):
+            return b"".join(pieces)
 
 
 def _too_large(limits: Limits) -> RequestError:

@@ -6,7 +6,7 @@ tokenizer's count of the JSON sent x 1.1 where there is one, else its bytes over
 strict), with inline images counted by the model's maximum an image instead of their bytes.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from hpp_middleware.core import price as pricing
 from hpp_middleware.core import prompt as prompts
@@ -29,11 +29,12 @@ The most tokens an image costs where the model's own figure is not configured: a
 size and GPT-4o's 1,445. GPT-4o mini counts up to 48,169 (2,833 + 8 tiles of 5,667): its ``image_tokens`` are set below.
 """
 
+_ORPHANED = {"hold": 1, "free": 0}
+
 _IMAGE_TOKENS = {"gpt-4o-mini": 48_169}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
+class Bound(Struct, frozen=True, kw_only=True, gc=False):
     """
     What to hold.
 
@@ -87,8 +88,9 @@ def bound(
         orphan: The policy for a worker that dies: ``estimate``, ``hold`` or ``free``.
         counted: What a tokenizer makes of the body's :func:`~hpp_middleware.core.prompt.text`; None for its bytes.
     """
-    image_tokens = request.images.count * _image_tokens(target)
-    text_bytes = max(0, sent_bytes - request.images.inline_bytes)
+    images = request.images
+    image_tokens = images.count * _image_tokens(target) if images.count else 0
+    text_bytes = max(0, sent_bytes - images.inline_bytes)
     if counted is None:
         prompt_tokens = -(-text_bytes // target.provider.bytes_per_token) + image_tokens
         estimate = tokens_of(text_bytes) + image_tokens
@@ -108,7 +110,7 @@ def bound(
     want = _nano(prompt + request.n * cap * out_rate)
     ours = request.cap is None
     floor = _nano(prompt + request.n * min(cap, limits.cap_floor) * out_rate) if ours else want
-    orphaned = {"estimate": pricing.cost(Usage(input=estimate), target.price), "hold": want, "free": 0}[orphan]
+    orphaned = pricing.cost(Usage(input=estimate), target.price) if orphan == "estimate" else _ORPHANED[orphan] * want
     return Bound(
         want=want,
         floor=floor,

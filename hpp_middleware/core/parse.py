@@ -6,11 +6,12 @@ different bodies. Bad input is a 400 that names the field.
 """
 
 import re
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
+from hpp_middleware.core.body import members, unescaped
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Images, Request
 from hpp_middleware.types.provider import Limits
@@ -54,13 +55,11 @@ ACTED_ON = frozenset(
 
 _MODEL = re.compile(r"[A-Za-z0-9._:/@-]{1,200}")
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
-# A string that never ends counts as one to the end of the body, so that no byte is looked at twice.
-_TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{},:]', re.DOTALL)
-
 _REFERRING = frozenset({"file", "file_url", "document_url", "video_url", "audio_url"})
 """Parts that may name content which is not sent: its size, and so its cost, has no bound."""
 
 _NULL = Raw(b"null")
+_NO_IMAGES = Images()
 
 _T = TypeVar("_T")
 
@@ -85,26 +84,27 @@ class _StreamOptions(Struct):
     include_usage: bool | None = None
 
 
-_members = msgspec.json.Decoder(dict[str, Raw])
+# The usual messages, in one step; any other ones are looked at one by one, and the field that is wrong is named.
+class _UsualPart(Struct, gc=False):
+    type: Literal["text", "image_url", "input_audio"]
+    image_url: _ImageURL | None = None
 
 
-def members(body: bytes, limits: Limits) -> dict[str, Raw]:
-    """
-    The top level of a JSON object, each key once (the last), each value raw.
+class _UsualMessage(Struct, gc=False):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[_UsualPart]
 
-    Raises:
-        RequestError: 400: it is no UTF-8, no JSON, no object, or too deep.
-    """
-    try:
-        body.decode("utf-8")
-        _bounded(body, limits)
-        return _members.decode(body)
-    except UnicodeDecodeError:
-        raise RequestError("The body is not valid UTF-8.") from None
-    except msgspec.ValidationError:
-        raise RequestError("The body must be a JSON object.") from None
-    except (msgspec.DecodeError, RecursionError):
-        raise RequestError("The body is not valid JSON.") from None
+
+_usual_messages = msgspec.json.Decoder(list[_UsualMessage])
+_message_fields = msgspec.json.Decoder(_Message)
+_part_fields = msgspec.json.Decoder(_Part)
+_image_url = msgspec.json.Decoder(_ImageURL)
+_stream_options = msgspec.json.Decoder(_StreamOptions)
+_raws = msgspec.json.Decoder(list[Raw])
+_strings = msgspec.json.Decoder(list[str])
+_string = msgspec.json.Decoder(str)
+_whole = msgspec.json.Decoder(int)
+_truth = msgspec.json.Decoder(bool)
 
 
 def completion(body: bytes, limits: Limits) -> Request:
@@ -119,20 +119,20 @@ def completion(body: bytes, limits: Limits) -> Request:
     model = _model(fields)
     images, audio = _messages(fields, limits)
     cap = _cap(fields, limits)
-    tools = _read(fields, "tools", list[Raw], "an array")
+    tools = _read(fields, "tools", _raws, "an array")
     if tools is not None and len(tools) > limits.tools:
         raise _bad("tools", f"must not have more than {limits.tools} entries")
-    modalities = _read(fields, "modalities", list[str], "an array of strings") or []
+    modalities = _read(fields, "modalities", _strings, "an array of strings")
     return Request(
         fields=fields,
         model=model,
-        stream=_read(fields, "stream", bool, "true or false") or False,
+        stream=_read(fields, "stream", _truth, "true or false") or False,
         include_usage=_include_usage(fields),
         n=_integer(fields, "n", 1, limits.n) or 1,
         cap=cap,
         images=images,
         audio_input=audio,
-        output_modalities=frozenset(modalities) - {"text"},
+        output_modalities=frozenset(modalities) - {"text"} if modalities else frozenset(),
         hidden_reasoning=_asks_for_reasoning(fields),
     )
 
@@ -140,22 +140,6 @@ def completion(body: bytes, limits: Limits) -> Request:
 def is_model_id(name: str) -> bool:
     """Whether a name can be a model's: it stands in response headers, so that nothing else passes."""
     return _MODEL.fullmatch(name) is not None
-
-
-def unescaped(raw: Raw) -> bytes:
-    """
-    The JSON with no escape that could hide a word from a search of its bytes.
-
-    Raises:
-        RequestError: 400: a number in it is none that can be read.
-    """
-    value = bytes(raw)
-    if b"\\u00" not in value and b"\\/" not in value:
-        return value
-    try:
-        return msgspec.json.encode(msgspec.json.decode(value))
-    except (msgspec.DecodeError, RecursionError):
-        raise RequestError("The body is not valid JSON.") from None
 
 
 def _refuse_twins(fields: dict[str, Raw]) -> None:
@@ -172,7 +156,7 @@ def _refuse_twins(fields: dict[str, Raw]) -> None:
 def _model(fields: dict[str, Raw]) -> str:
     if "model" not in fields:
         raise _bad("model", "is required")
-    model = _read(fields, "model", str, "a string")
+    model = _read(fields, "model", _string, "a string")
     if model is None or not is_model_id(model):
         raise _bad("model", "must be 1 to 200 letters, digits, or any of . _ : / @ -")
     return model
@@ -181,7 +165,10 @@ def _model(fields: dict[str, Raw]) -> str:
 def _messages(fields: dict[str, Raw], limits: Limits) -> tuple[Images, bool]:
     if "messages" not in fields:
         raise _bad("messages", "is required")
-    messages = _read(fields, "messages", list[Raw], "an array")
+    usual = _usual(fields["messages"], limits)
+    if usual is not None:
+        return usual
+    messages = _read(fields, "messages", _raws, "an array")
     if not messages:
         raise _bad("messages", "must be an array that is not empty")
     if len(messages) > limits.messages:
@@ -196,17 +183,41 @@ def _messages(fields: dict[str, Raw], limits: Limits) -> tuple[Images, bool]:
     return Images(count, inline), audio
 
 
+def _usual(raw: Raw, limits: Limits) -> tuple[Images, bool] | None:
+    """What messages have besides text where all is as usual; None where each is to be looked at."""
+    try:
+        messages = _usual_messages.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    if not 0 < len(messages) <= limits.messages:
+        return None
+    count = inline = 0
+    audio = False
+    for message in messages:
+        if isinstance(message.content, str):
+            continue
+        for part in message.content:
+            if part.type == "image_url":
+                size = _inline_bytes(part.image_url.url) if part.image_url is not None else None
+                if size is None:
+                    return None
+                count += 1
+                inline += size
+            audio |= part.type == "input_audio"
+    return Images(count, inline) if count else _NO_IMAGES, audio
+
+
 def _parts(raw: Raw, where: str) -> list[tuple[str, int]]:
     """What a message's content has besides text: ``image`` or ``audio``, and the bytes of inline images."""
-    message = _decode(raw, _Message, where, "an object")
+    message = _decode(raw, _message_fields, where, "an object")
     roles = f"one of {', '.join(sorted(_ROLES))}"
-    role = _decode(message.role or _NULL, str, f"{where}.role", roles)
+    role = _decode(message.role or _NULL, _string, f"{where}.role", roles)
     if role not in _ROLES:
         raise _bad(f"{where}.role", f"must be {roles}")
     content = message.content
     if not content or content == _NULL:
         calls = message.tool_calls or _NULL
-        if role == "assistant" and calls != _NULL and _decode(calls, list[Raw], f"{where}.tool_calls", "an array"):
+        if role == "assistant" and calls != _NULL and _decode(calls, _raws, f"{where}.tool_calls", "an array"):
             return []
         raise _bad(f"{where}.content", "must be a string or an array of parts")
     first = bytes(content)[:1]
@@ -215,7 +226,8 @@ def _parts(raw: Raw, where: str) -> list[tuple[str, int]]:
     if first != b"[":
         raise _bad(f"{where}.content", "must be a string or an array of parts")
     found = []
-    for number, part in enumerate(_decode(content, list[Raw], f"{where}.content", "an array")):
+    parts: list[Raw] = _decode(content, _raws, f"{where}.content", "an array")
+    for number, part in enumerate(parts):
         kind = _part(part, f"{where}.content[{number}]")
         if kind is not None:
             found.append(kind)
@@ -223,8 +235,8 @@ def _parts(raw: Raw, where: str) -> list[tuple[str, int]]:
 
 
 def _part(raw: Raw, where: str) -> tuple[str, int] | None:
-    part = _decode(raw, _Part, where, "an object")
-    kind = _decode(part.type or _NULL, str, f"{where}.type", "a string")
+    part = _decode(raw, _part_fields, where, "an object")
+    kind = _decode(part.type or _NULL, _string, f"{where}.type", "a string")
     if kind in _REFERRING and any(word in unescaped(raw) for word in (b"://", b"file_id")):
         raise _bad(where, "must carry its data inline: what is only referred to cannot be held for")
     if kind in {"input_audio", "audio_url"}:
@@ -234,26 +246,32 @@ def _part(raw: Raw, where: str) -> tuple[str, int] | None:
     if not part.image_url or part.image_url == _NULL:
         raise _bad(f"{where}.image_url", "is required")
     if bytes(part.image_url)[:1] == b'"':  # Mistral's short form
-        url = _decode(part.image_url, str, f"{where}.image_url", "a string")
+        url = _decode(part.image_url, _string, f"{where}.image_url", "a string")
     else:
-        url = _decode(part.image_url, _ImageURL, f"{where}.image_url", "an object with a url").url
-    if url[:11].lower() == "data:image/":
-        return "image", len(url)
-    if url[:5].lower() == "data:":
-        return "image", 0  # something else in an image's place (a PDF): its bytes count as well
-    if url[:8].lower() != "https://":
+        url = _decode(part.image_url, _image_url, f"{where}.image_url", "an object with a url").url
+    size = _inline_bytes(url)
+    if size is None:
         raise _bad(f"{where}.image_url.url", "must be an https: or data: URL")
-    return "image", 0
+    return "image", size
+
+
+def _inline_bytes(url: str) -> int | None:
+    """How many bytes of image data a URL has; None for one that is not accepted."""
+    if url[:11].lower() == "data:image/":
+        return len(url)
+    # Something else in an image's place (a PDF) has none: its bytes count as well.
+    return 0 if url[:5].lower() == "data:" or url[:8].lower() == "https://" else None
 
 
 def _cap(fields: dict[str, Raw], limits: Limits) -> int | None:
     """The client's output cap; where it names two, the larger: an upstream may go by either."""
-    caps = [_integer(fields, name, 1, limits.max_tokens) for name in ("max_tokens", "max_completion_tokens")]
-    return max((cap for cap in caps if cap is not None), default=None)
+    one = _integer(fields, "max_tokens", 1, limits.max_tokens)
+    other = _integer(fields, "max_completion_tokens", 1, limits.max_tokens)
+    return one if other is None else max(one or 0, other)
 
 
 def _include_usage(fields: dict[str, Raw]) -> bool:
-    options = _read(fields, "stream_options", _StreamOptions, "an object")
+    options = _read(fields, "stream_options", _stream_options, "an object")
     return options is not None and bool(options.include_usage)
 
 
@@ -266,51 +284,32 @@ def _asks_for_reasoning(fields: dict[str, Raw]) -> bool:
 
 
 def _integer(fields: dict[str, Raw], name: str, least: int, most: int) -> int | None:
-    expected = f"an integer from {least} to {most}"
-    value = _read(fields, name, int, expected)
-    if value is not None and not least <= value <= most:
-        raise _bad(name, f"must be {expected}")
-    return value
+    raw = fields.get(name)
+    if raw is None or raw == _NULL:
+        return None
+    try:
+        value = _whole.decode(raw)
+    except msgspec.DecodeError:  # ValidationError is one
+        value = least - 1
+    if least <= value <= most:
+        return value
+    raise _bad(name, f"must be an integer from {least} to {most}")
 
 
-def _read(fields: dict[str, Raw], name: str, kind: type[_T], expected: str) -> _T | None:
+def _read(fields: dict[str, Raw], name: str, kind: msgspec.json.Decoder[_T], expected: str) -> _T | None:
     """A member as a value of this type; None where it is absent or null."""
     raw = fields.get(name)
-    if raw is None or bytes(raw) == b"null":
+    if raw is None or raw == _NULL:
         return None
     return _decode(raw, kind, name, expected)
 
 
-def _decode(raw: Raw, kind: type[_T], where: str, expected: str) -> _T:
+def _decode(raw: Raw, kind: msgspec.json.Decoder[_T], where: str, expected: str) -> _T:
     try:
-        return msgspec.json.decode(raw, type=kind)
+        return kind.decode(raw)
     except (msgspec.DecodeError, RecursionError):  # ValidationError is one
         raise _bad(where, f"must be {expected}") from None
 
 
 def _bad(field: str, problem: str) -> RequestError:
     return RequestError(f"{field} {problem}.", param=field)
-
-
-def _bounded(body: bytes, limits: Limits) -> None:
-    """
-    Nesting, and the number of values, so that no body costs far more than its size.
-
-    Neither can be too large where there are not even so many of the marks that make them, in text or not; only where
-    there are, the ones that are not text are counted, up to the bound.
-    """
-    nested = body.count(b"[") + body.count(b"{")
-    if nested <= limits.depth and nested + body.count(b",") + body.count(b":") <= limits.values:
-        return
-    depth = values = 0
-    for token in _TOKENS.finditer(body):
-        mark = body[token.start()]
-        values += mark in b"[{,:"
-        if values > limits.values:
-            raise RequestError(f"The body has more than {limits.values} values.")
-        if mark in b"[{":
-            depth += 1
-            if depth > limits.depth:
-                raise RequestError(f"The body is nested more than {limits.depth} levels deep.")
-        elif mark in b"]}":
-            depth -= 1

@@ -46,16 +46,19 @@ def cost(usage: Usage, price: Price) -> int:
 
     Each bucket is priced once; the sum is rounded once, up.
     """
-    rates = rates_for(price, usage.prompt)
-    atto = (
-        usage.input * rates.input
-        + usage.cache_read * _or(rates.cache_read, rates.input)
-        + usage.cache_write * _or(rates.cache_write, rates.input)
-        + usage.input_audio * _or(rates.input_audio, rates.input)
-        + usage.output * rates.output
-        + usage.reasoning * _or(rates.reasoning, rates.output)
-        + usage.output_audio * _or(rates.output_audio, rates.output)
-    )
+    rates = rates_for(price, usage.prompt) if price.tiers else price.base
+    into, out = rates.input, rates.output
+    atto = usage.input * into + usage.output * out
+    if usage.cache_read:
+        atto += usage.cache_read * _or(rates.cache_read, into)
+    if usage.cache_write:
+        atto += usage.cache_write * _or(rates.cache_write, into)
+    if usage.input_audio:
+        atto += usage.input_audio * _or(rates.input_audio, into)
+    if usage.reasoning:
+        atto += usage.reasoning * _or(rates.reasoning, out)
+    if usage.output_audio:
+        atto += usage.output_audio * _or(rates.output_audio, out)
     return -(-atto // ATTO_PER_NANO)
 
 
@@ -65,17 +68,13 @@ def dearest(price: Price, prompt_tokens: int, *, audio_input: bool, audio_output
 
     Audio counts only where it takes part. A tier that the prompt cannot reach does not count.
     """
-    reachable = [price.base, *(rates for start, rates in price.tiers if prompt_tokens > start)]
-    into = max(
-        _or(rate, 0)
-        for rates in reachable
-        for rate in (rates.input, rates.cache_read, rates.cache_write, rates.input_audio if audio_input else None)
-    )
-    out = max(
-        _or(rate, 0)
-        for rates in reachable
-        for rate in (rates.output, rates.reasoning, rates.output_audio if audio_output else None)
-    )
+    into = out = 0
+    for start, rates in ((-1, price.base), *price.tiers):
+        if prompt_tokens > start:
+            heard = (rates.input_audio if audio_input else None) or 0
+            spoken = (rates.output_audio if audio_output else None) or 0
+            into = max(into, rates.input, rates.cache_read or 0, rates.cache_write or 0, heard)
+            out = max(out, rates.output, rates.reasoning or 0, spoken)
     return into, out
 
 
@@ -175,5 +174,5 @@ def _shifted(number: Decimal, places: int) -> int | None:
 def _plain(number: int, places: int) -> str:
     """The number over 10^places as a decimal, exactly."""
     whole, fraction = divmod(abs(number), 10**places)
-    text = f"{whole}.{fraction:0{places}d}".rstrip("0").rstrip(".")
+    text = f"{whole}.{str(fraction).zfill(places).rstrip('0')}" if fraction else str(whole)
     return f"-{text}" if number < 0 else text

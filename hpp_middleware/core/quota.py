@@ -50,6 +50,8 @@ KEEP_RESOLVED_S = 7 * 86_400
 """How long a resolved hold is remembered: a late reserve, settlement or correction finds it for as long."""
 
 
+_replace = msgspec.structs.replace
+
 LIFE: dict[tuple[HoldState, Literal["settle", "release", "expire"]], HoldState] = {
     ("held", "settle"): "settled",
     ("held", "release"): "released",
@@ -84,17 +86,16 @@ def granted(want: int, floor: int, available: int) -> int | None:
 
 def reserve(operation: Reserve, accounts: Sequence[Account], hold: Hold | None, *, now: float) -> Change:
     """Take room for a hold in each of its accounts, or in none."""
-    unchanged = tuple(accounts)
     if hold is not None:
         same = hold.state == "held" and hold.want == operation.want and hold.accounts == operation.accounts
         if not same:
-            return Change(unchanged, None, Result(id=operation.id, status="conflict"))
-        return Change(unchanged, None, Result(id=operation.id, status="done", amount=hold.amount))
-    available = min(account.available for account in accounts)
+            return Change(tuple(accounts), None, Result(id=operation.id, status="conflict"))
+        return Change(tuple(accounts), None, Result(id=operation.id, status="done", amount=hold.amount))
+    available = min([account.available for account in accounts])
     sane = 0 <= operation.want <= MAX_NANO and operation.floor >= 0
     amount = granted(operation.want, operation.floor, available) if sane else None
     if amount is None:
-        return Change(unchanged, None, Result(id=operation.id, status="refused", available=available))
+        return Change(tuple(accounts), None, Result(id=operation.id, status="refused", available=available))
     placed = Hold(
         id=operation.id,
         accounts=operation.accounts,
@@ -107,7 +108,7 @@ def reserve(operation: Reserve, accounts: Sequence[Account], hold: Hold | None, 
         draft=operation.draft,
         claim=operation.claim.key if operation.claim is not None else None,
     )
-    written = tuple(msgspec.structs.replace(account, held=account.held + amount) for account in accounts)
+    written = tuple([_replace(account, held=account.held + amount) for account in accounts])
     return Change(written, placed, Result(id=operation.id, status="done", amount=amount, available=available))
 
 
@@ -128,14 +129,14 @@ def resize(operation: Resize, accounts: Sequence[Account], hold: Hold | None) ->
     if not 0 <= operation.amount <= MAX_NANO or (more > 0 and more > available):
         refused = Result(id=operation.id, status="refused", amount=hold.amount, available=available)
         return Change(tuple(accounts), None, refused)
-    resized = msgspec.structs.replace(
+    resized = _replace(
         hold,
         amount=operation.amount,
         attempt=operation.attempt,
         orphan_amount=min(operation.amount, max(hold.orphan_amount, operation.orphan_amount)),
         draft=operation.draft,
     )
-    written = tuple(msgspec.structs.replace(account, held=account.held + more) for account in accounts)
+    written = tuple(_replace(account, held=account.held + more) for account in accounts)
     return Change(written, resized, Result(id=operation.id, status="done", amount=operation.amount))
 
 
@@ -146,7 +147,7 @@ def checkpoint(operation: Checkpoint, accounts: Sequence[Account], hold: Hold | 
     if hold.state != "held":
         return Change(tuple(accounts), None, Result(id=operation.id, status="conflict"))
     amount = max(hold.orphan_amount, min(operation.orphan_amount, hold.amount))
-    raised = msgspec.structs.replace(hold, orphan_amount=amount)
+    raised = _replace(hold, orphan_amount=amount)
     return Change((), raised, Result(id=operation.id, status="done", amount=amount))
 
 
@@ -178,8 +179,8 @@ def release(operation: Release, accounts: Sequence[Account], hold: Hold, *, now:
     """
     after = LIFE.get((hold.state, "release"))
     if after == "released":
-        freed = tuple(msgspec.structs.replace(account, held=account.held - hold.amount) for account in accounts)
-        released = msgspec.structs.replace(hold, state=after, resolved=now)
+        freed = tuple(_replace(account, held=account.held - hold.amount) for account in accounts)
+        released = _replace(hold, state=after, resolved=now)
         return Change(freed, released, Result(id=operation.id, status="done"))
     if after is not None:
         nothing = Settle(id=hold.id, amount=0, report=Report(outcome="failed"))
@@ -232,7 +233,7 @@ def grant(operation: Grant, account: Account, *, seen: int | None) -> Change:
         return Change((account,), None, Result(id=operation.id, status="conflict", amount=account.quota))
     if not 0 <= quota <= MAX_NANO:
         return Change((account,), None, Result(id=operation.id, status="refused", amount=account.quota))
-    written = msgspec.structs.replace(account, quota=quota)
+    written = _replace(account, quota=quota)
     return Change((written,), None, Result(id=operation.id, status="done", amount=operation.amount))
 
 
@@ -241,7 +242,7 @@ def declare(operation: Declare, account: Account) -> Change:
     quota = account.quota + operation.quota - account.declared
     if not 0 <= operation.quota <= MAX_NANO or not 0 <= quota <= MAX_NANO:
         return Change((account,), None, Result(id=account.id, status="refused", amount=account.quota))
-    written = msgspec.structs.replace(account, quota=quota, declared=operation.quota)
+    written = _replace(account, quota=quota, declared=operation.quota)
     return Change((written,), None, Result(id=account.id, status="done", amount=quota - account.quota))
 
 
@@ -268,28 +269,33 @@ def _charge(operation: Settle, accounts: Sequence[Account], hold: Hold, state: H
         if operation.amount > within:
             lines.append(("overage", operation.amount - within))
     entries = _entries(lines, accounts[0], hold, operation.report, now)
-    charged = msgspec.structs.replace(hold, state=state, charged=operation.amount, resolved=now)
-    written = _charged(accounts, sum(amount for _, amount in lines), entries, freed=freed)
+    charged = _replace(hold, state=state, charged=operation.amount, resolved=now)
+    moved = operation.amount if state != "corrected" else operation.amount - hold.charged
+    written = _charged(accounts, moved, entries, freed=freed)
     result = Result(id=operation.id, status="done", amount=operation.amount, entries=entries)
     return Change(written, charged, result)
 
 
 def _charged(accounts: Sequence[Account], amount: int, entries: Sequence[Entry], *, freed: int) -> tuple[Account, ...]:
     """Every account is charged; the ledger lines, and what is counted by them, are the payer's."""
-    moved = [
-        msgspec.structs.replace(account, settled=account.settled + amount, held=account.held - freed)
-        for account in accounts
-    ]
-    resolutions = [entry for entry in entries if entry.line == "resolution"]
-    # A correction brings the tokens that the sweeper could not know; a resolution brings its own.
-    tokens = sum(entry.report.usage.total for entry in entries if entry.line != "overage")
-    payer = msgspec.structs.replace(
-        moved[0],
-        seq=moved[0].seq + len(entries),
-        requests=moved[0].requests + len(resolutions),
-        tokens=moved[0].tokens + tokens,
+    requests = tokens = 0
+    for entry in entries:
+        requests += entry.line == "resolution"
+        if entry.line != "overage":  # a correction brings the tokens that the sweeper could not know
+            tokens += entry.report.usage.total
+    payer = accounts[0]
+    charged = _replace(
+        payer,
+        settled=payer.settled + amount,
+        held=payer.held - freed,
+        seq=payer.seq + len(entries),
+        requests=payer.requests + requests,
+        tokens=payer.tokens + tokens,
     )
-    return (payer, *moved[1:])
+    if len(accounts) == 1:
+        return (charged,)
+    others = [_replace(each, settled=each.settled + amount, held=each.held - freed) for each in accounts[1:]]
+    return (charged, *others)
 
 
 def _entries(
@@ -297,7 +303,7 @@ def _entries(
 ) -> tuple[Entry, ...]:
     if hold.draft is None:
         raise ValueError("a tombstone is never charged")
-    return tuple(
+    entries = [
         Entry(
             id=hold.id if line == "resolution" else f"{hold.id}:{line}",
             hold=hold.id,
@@ -311,4 +317,5 @@ def _entries(
             report=report,
         )
         for number, (line, amount) in enumerate(lines, start=1)
-    )
+    ]
+    return tuple(entries)

@@ -13,6 +13,7 @@ from msgspec import Raw, Struct
 
 from hpp_middleware.core import sse
 from hpp_middleware.core.relay_cost import Charge, priced, unpriced
+from hpp_middleware.core.relay_template import Template, learned
 from hpp_middleware.core.settlement import End
 from hpp_middleware.core.usage import Reading, read_openai
 from hpp_middleware.types.completion import Request, Seen, Target
@@ -30,6 +31,10 @@ When a stream has run past its cap: more pieces of text than tokens were allowed
 more than 16 bytes for each of them, with some slack. An obedient model stays below both, so that none is cut by an
 estimate.
 """
+
+MOST_LESSONS = 4
+LESSON_EVERY = 64
+"""How many events with text are learned from one after another in vain, and then which of those that follow."""
 
 
 class ProtocolError(ValueError):
@@ -54,7 +59,7 @@ class StreamedError(Exception):
     before: bytes = b""
 
 
-class _Delta(Struct):
+class _Delta(Struct, gc=False):
     content: Any = None
     reasoning_content: Any = None
     reasoning: Any = None
@@ -63,7 +68,7 @@ class _Delta(Struct):
     function_call: Any = None
 
 
-class _Choice(Struct):
+class _Choice(Struct, gc=False):
     index: int = 0
     delta: _Delta | None = None
     message: _Delta | None = None
@@ -76,6 +81,7 @@ BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 members = msgspec.json.Decoder(dict[str, Raw])
 _choices = msgspec.json.Decoder(list[_Choice])
+_string = msgspec.json.Decoder(str)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -128,7 +134,7 @@ class Reader:
         if error is not None and error != NULL:
             raise StreamedError(bytes(error))
         for choice in _decode_choices(fields.get("choices", _EMPTY)):
-            size = _size(choice.delta) + _size(choice.message)
+            size = _text_bytes(choice)
             self._bytes += size
             self._texts += size > 0
             if choice.finish_reason is not None:
@@ -172,6 +178,28 @@ class Relay(Reader):
         self._last: dict[str, Raw] = {}
         self._charge = charge
         self._held: tuple[dict[str, Raw], bytes] | None = None  # an event of usage alone: it may be the last one
+        self._templates: list[Template] = []
+        self._read = 0  # events with text that had to be read since one was last known by its template
+
+    def again(self, event: bytes) -> bytes | None:
+        """
+        What the client gets for an event that is an earlier one with another text; None where it is to be read.
+
+        Args:
+            event: Its bytes, without the blank line that ends it.
+        """
+        for template in self._templates:
+            filled = template.filled(event)
+            if filled is not None:
+                passed, size = filled
+                texts, size = self._texts + (size > 0), self._bytes + size
+                if texts > self._most_texts or size > self._most_bytes:
+                    return None
+                self._texts, self._bytes, self._read = texts, size, 0
+                if template.head is not None:
+                    self._last = template.head
+                return passed
+        return None
 
     def feed(self, event: sse.Event) -> bytes:
         """
@@ -191,6 +219,7 @@ class Relay(Reader):
             return self._bill(End.COMPLETED) + sse.DONE
         try:
             fields = members.decode(data)
+            texts = self._texts
             self.take(fields)
         except BROKEN:
             raise ProtocolError("an event is not a JSON object") from None
@@ -198,10 +227,9 @@ class Relay(Reader):
             self._last = fields
         if self._past_cap():
             return self._cut()
-        if "usage" in fields and not self._shows_usage(fields, event.other):
-            return b""
-        fields["model"] = self.model
-        return sse.Event(_encode(fields), event.other).encode()
+        if not event.other and self._texts > texts:
+            self._learn(data)
+        return self._shown(fields, event.other)
 
     def close(self) -> bytes:
         """
@@ -221,6 +249,21 @@ class Relay(Reader):
         """``id``, ``object``, ``created`` and ``model`` of this stream, for an event of our own."""
         head: dict[str, Raw] = {key: self._last[key] for key in ("id", "object", "created") if key in self._last}
         return {**head, "model": self.model}
+
+    def _shown(self, fields: dict[str, Raw], other: bytes = b"") -> bytes:
+        if "usage" in fields and not self._shows_usage(fields, other):
+            return b""
+        fields["model"] = self.model
+        return sse.Event(_encode(fields), other).encode()
+
+    def _learn(self, data: bytes) -> None:
+        """Know the next event by this one; not over and over, where no event is like another."""
+        self._read += 1
+        if self._read > MOST_LESSONS and self._read % LESSON_EVERY:
+            return
+        template = learned(data, size=_text_alone, shown=self._shown)
+        if template is not None:
+            self._templates = [template, *self._templates[: 2 * self._request.n + 1]]
 
     def _shows_usage(self, fields: dict[str, Raw], other: bytes) -> bool:
         """Leave of the usage what the client is to see now; False if nothing of the event is left then."""
@@ -258,6 +301,16 @@ class Relay(Reader):
         return sse.data_event(_encode({**self.stub(), "choices": choices})) + self._bill(End.CUT) + sse.DONE
 
 
+def _text_alone(fields: dict[str, Raw]) -> int | None:
+    """The size of an event's text; None where there is more to the event than one choice's text."""
+    choices = _decode_choices(fields.get("choices", _EMPTY))
+    if len(choices) != 1 or choices[0].finish_reason is not None:
+        return None
+    if any(raw and raw != NULL for raw in (fields.get("usage"), fields.get("error"), choices[0].usage)):
+        return None
+    return _text_bytes(choices[0])
+
+
 def _decode_choices(raw: Raw) -> list[_Choice]:
     try:
         return _choices.decode(raw)
@@ -269,22 +322,30 @@ def _decode_choices(raw: Raw) -> list[_Choice]:
 
 def mended(raw: Raw) -> Raw:
     """A copy in valid UTF-8: msgspec checks the bytes of a string only where it makes one, and the ledger is text."""
-    return Raw(bytes(raw).decode("utf-8", "replace").encode())
+    copied = bytes(raw)
+    return Raw(copied if copied.isascii() else copied.decode("utf-8", "replace").encode())
 
 
 def _is_empty(choices: Raw) -> bool:
     return choices == NULL or not bytes(choices).strip(b"[] \t\r\n")
 
 
-def _size(delta: _Delta | None) -> int:
+def _text_bytes(choice: _Choice) -> int:
     """UTF-8 bytes of generated text."""
-    if delta is None:
-        return 0
-    thought = max(_length(delta.reasoning_content), _length(delta.reasoning))  # one text under two names
-    size = _length(delta.content) + thought + _length(delta.refusal)
-    for call in (delta.tool_calls, delta.function_call):
-        if call:
-            size += _arguments(call)
+    size = _size(choice.delta) if choice.delta is not None else 0
+    return size + _size(choice.message) if choice.message is not None else size
+
+
+def _size(delta: _Delta) -> int:
+    size = _length(delta.content) if delta.content else 0
+    if delta.reasoning_content or delta.reasoning:  # one text under two names
+        size += max(_length(delta.reasoning_content), _length(delta.reasoning))
+    if delta.refusal:
+        size += _length(delta.refusal)
+    if delta.tool_calls:
+        size += _arguments(delta.tool_calls)
+    if delta.function_call:
+        size += _arguments(delta.function_call)
     return size
 
 
@@ -306,7 +367,7 @@ def _arguments(calls: Any) -> int:
 
 def _text(raw: Raw) -> str | None:
     try:
-        text = msgspec.json.decode(raw, type=str)
+        text = _string.decode(raw)
     except BROKEN:
         return None
     return text[:200]

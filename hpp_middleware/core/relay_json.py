@@ -11,6 +11,8 @@ from hpp_middleware.types.completion import Request, Seen, Target
 
 __all__ = ["answer", "usage_in"]
 
+_encode = msgspec.json.Encoder().encode
+
 
 def answer(body: bytes, request: Request, target: Target, *, charge: Charge | None = None) -> tuple[bytes, Seen]:
     """
@@ -33,12 +35,13 @@ def answer(body: bytes, request: Request, target: Target, *, charge: Charge | No
         raise ProtocolError("the body is not a JSON object") from None
     except StreamedError as error:
         raise StreamedError(error.args[0], reader.seen) from None
-    if bytes(fields.get("choices", NULL))[:1] != b"[":
+    if bytes(memoryview(fields.get("choices", NULL))[:1]) != b"[":
         raise ProtocolError("the body has no choices")
     fields["model"] = reader.model
+    seen = reader.seen
     if charge is not None:
-        fields["usage"] = priced(reader.seen, charge(End.COMPLETED, reader.seen))
-    return msgspec.json.encode(fields), reader.seen
+        fields["usage"] = priced(seen, charge(End.COMPLETED, seen))
+    return _encode(fields), seen
 
 
 def usage_in(body: bytes) -> Seen:

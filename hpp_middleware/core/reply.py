@@ -15,6 +15,7 @@ from hpp_middleware.types.http import Headers
 
 __all__ = [
     "EXPOSED",
+    "STREAM_HEADERS",
     "completion_headers",
     "error_body",
     "error_event",
@@ -112,6 +113,13 @@ _SECRETS = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+
+
+STREAM_HEADERS: Headers = [
+    ("Content-Type", "text/event-stream; charset=utf-8"),
+    ("Cache-Control", "no-cache"),
+    ("X-Accel-Buffering", "no"),
+]
 
 
 def completion_headers(target: Target, *, cost: int | None = None) -> Headers:

@@ -6,7 +6,7 @@ price is refused, never free by accident.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
@@ -48,6 +48,7 @@ class Catalog:
     models: Mapping[str, Model]
     aliases: Mapping[str, str]
     prices: Prices | None = None
+    _found: dict[str, tuple[Model, Target]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in self.providers:
@@ -69,6 +70,18 @@ class Catalog:
 
     def find(self, model_id: str) -> Target | None:
         """A model by its ``provider/model``; None where it is unknown, not let in, or has no price."""
+        own = self.models.get(model_id)
+        if own is None or own.price is None:
+            return self._made(model_id)
+        known = self._found.get(model_id)  # no price list has a say in it: it is the same every time
+        if known is None or known[0] is not own or known[1].provider is not self.providers.get(known[1].provider_name):
+            made = self._made(model_id)
+            if made is None:
+                return None
+            known = self._found[model_id] = own, made
+        return known[1]
+
+    def _made(self, model_id: str) -> Target | None:
         provider_name, slash, model_name = model_id.partition("/")
         provider = self.providers.get(provider_name)
         if provider is None or not slash or not model_name:

@@ -5,10 +5,10 @@ Every way a request can end is an :class:`End`; each has one row. Usage that was
 in for it where it was not. Of an answer that was interrupted, a report that text has outrun is a lower bound only.
 """
 
-from dataclasses import dataclass
 from enum import Enum, auto
 
 import msgspec
+from msgspec import Struct
 
 from hpp_middleware.core import price as pricing
 from hpp_middleware.types.completion import Seen
@@ -39,6 +39,8 @@ class End(Enum):
     CUT = auto()
     """The stream ran past what was held, and was cut."""
 
+    __hash__ = object.__hash__  # an Enum's own is made of its name, in Python, each time
+
 
 class Missing(Enum):
     """What is charged where no usage was reported."""
@@ -49,8 +51,7 @@ class Missing(Enum):
     HOLD = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One row of the table: the outcome, or None for a release without an entry; and what stands in for usage."""
 
     outcome: Outcome | None
@@ -69,8 +70,7 @@ TABLE: dict[End, Row] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(Struct, frozen=True, gc=False):
     """
     What to do with a hold.
 
@@ -119,7 +119,8 @@ def settle(
         reported = pricing.cost(seen.usage, price)
         if seen.usage_doubtful:
             reported = min(hold, reported)  # a report that contradicts itself is an estimate; none is above the hold
-        if missing not in {Missing.ESTIMATE, Missing.HOLD} or not _is_too_early(seen, seen.usage):
+        interrupted = missing is Missing.ESTIMATE or missing is Missing.HOLD
+        if not interrupted or not _is_too_early(seen, seen.usage):
             return Settlement(reported, row.outcome, estimated=seen.usage_doubtful, usage=seen.usage)
     if missing is Missing.POLICY:
         missing = {"estimate": Missing.ESTIMATE, "hold": Missing.HOLD, "free": Missing.NOTHING}[missing_usage]

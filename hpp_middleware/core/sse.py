@@ -52,12 +52,15 @@ class Framer:
 
     Args:
         most: The largest event, in bytes.
+
+    Attributes:
+        between_events: Whether the next byte begins an event, and is not the very first.
     """
 
-    __slots__ = ("_data", "_first", "_line_size", "_most", "_other", "_pieces", "_size", "_skip_lf")
+    __slots__ = ("_data", "_first", "_line_size", "_other", "_pieces", "_size", "_skip_lf", "between_events", "most")
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
         self._pieces: list[bytes] = []  # of the line that has not ended: joined once, however small they are
         self._line_size = 0
         self._data: list[bytes] = []
@@ -65,6 +68,7 @@ class Framer:
         self._size = 0
         self._skip_lf = False
         self._first = True
+        self.between_events = False
 
     def feed(self, chunk: bytes) -> list[Event]:
         """
@@ -73,15 +77,42 @@ class Framer:
         Raises:
             EventTooLarge: An event exceeds the bound.
         """
+        if b"\r" not in chunk and self.between_events:
+            return self._whole(chunk)
+        return self._fed(chunk)
+
+    def _whole(self, chunk: bytes) -> list[Event]:
+        """The events of bytes that begin with one, and have no CR: a blank line ends each."""
+        events: list[Event] = []
+        *wholes, rest = chunk.split(b"\n\n")
+        for whole in wholes:
+            if whole.startswith(b"data: ") and b"\n" not in whole and len(whole) <= self.most:
+                events.append(Event(whole[6:]))
+            else:
+                self._add(events, whole + b"\n\n")
+        if rest:
+            self._add(events, rest)
+        return events
+
+    def _add(self, events: list[Event], chunk: bytes) -> None:
+        try:
+            events += self._fed(chunk)
+        except EventTooLarge as error:
+            raise EventTooLarge([*events, *error.events]) from None
+
+    def _fed(self, chunk: bytes) -> list[Event]:
+        """Line by line."""
+        self.between_events = False
         events: list[Event] = []
         for line in self._lines(chunk):
             event = self._line(line)
             if event is not None:
                 events.append(event)
-            if self._size > self._most:
+            if self._size > self.most:
                 raise EventTooLarge(events)
-        if self._size + self._line_size > self._most:
+        if self._size + self._line_size > self.most:
             raise EventTooLarge(events)
+        self.between_events = not (self._first or self._skip_lf or self.pending)
         return events
 
     def _lines(self, chunk: bytes) -> list[bytes]:

@@ -20,18 +20,18 @@ MOST_TOKENS = 10**9
 _Count = int | None
 
 
-class _PromptDetails(Struct):
+class _PromptDetails(Struct, frozen=True, gc=False):
     cached_tokens: _Count = None
     cache_write_tokens: _Count = None
     audio_tokens: _Count = None
 
 
-class _CompletionDetails(Struct):
+class _CompletionDetails(Struct, frozen=True, gc=False):
     reasoning_tokens: _Count = None
     audio_tokens: _Count = None
 
 
-class _OpenAIUsage(Struct):
+class _OpenAIUsage(Struct, frozen=True, gc=False):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: _Count = None
@@ -40,6 +40,10 @@ class _OpenAIUsage(Struct):
     prompt_cache_hit_tokens: _Count = None  # DeepSeek's name for what OpenAI calls cached_tokens
     cached_tokens: _Count = None  # Moonshot's place for it
     reasoning_tokens: _Count = None  # some servers' place for it
+
+
+_NO_PROMPT_DETAILS = _PromptDetails()
+_NO_COMPLETION_DETAILS = _CompletionDetails()
 
 
 class Reading(NamedTuple):
@@ -64,8 +68,8 @@ def read_openai(raw: Raw | bytes) -> Reading | None:
         found = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    into = found.prompt_tokens_details or _PromptDetails()
-    out = found.completion_tokens_details or _CompletionDetails()
+    into = found.prompt_tokens_details or _NO_PROMPT_DETAILS
+    out = found.completion_tokens_details or _NO_COMPLETION_DETAILS
     cached = _first(into.cached_tokens, found.prompt_cache_hit_tokens, found.cached_tokens)
     written, heard = into.cache_write_tokens or 0, into.audio_tokens or 0
     reasoning = _first(out.reasoning_tokens, found.reasoning_tokens)
@@ -78,31 +82,35 @@ def read_openai(raw: Raw | bytes) -> Reading | None:
     # Reasoning beside the completion, not inside it: only then does the total come out.
     if reasoning and total == prompt + completion + reasoning:
         completion += reasoning
-    # A part cannot exceed its whole: what does is cut, in a fixed order, and the report is doubtful.
     doubtful = total is not None and total != prompt + completion
-    parts = []
-    left = prompt
-    for part in (cached, written, heard):
-        parts.append(min(part, left))
-        doubtful |= part > left
-        left -= parts[-1]
-    out_parts = []
-    right = completion
-    for part in (reasoning, spoken):
-        out_parts.append(min(part, right))
-        doubtful |= part > right
-        right -= out_parts[-1]
+    if cached + written + heard > prompt or reasoning + spoken > completion:
+        # A part cannot exceed its whole: what does is cut, in a fixed order, and the report is doubtful.
+        doubtful = True
+        cached, written, heard = _cut(prompt, cached, written, heard)
+        reasoning, spoken = _cut(completion, reasoning, spoken)
     usage = Usage(
-        input=left,
-        cache_read=parts[0],
-        cache_write=parts[1],
-        input_audio=parts[2],
-        output=right,
-        reasoning=out_parts[0],
-        output_audio=out_parts[1],
+        input=prompt - cached - written - heard,
+        cache_read=cached,
+        cache_write=written,
+        input_audio=heard,
+        output=completion - reasoning - spoken,
+        reasoning=reasoning,
+        output_audio=spoken,
     )
     return Reading(usage, doubtful)
 
 
 def _first(*counts: int | None) -> int:
-    return next((count for count in counts if count is not None), 0)
+    for count in counts:
+        if count is not None:
+            return count
+    return 0
+
+
+def _cut(whole: int, *parts: int) -> list[int]:
+    """The parts, none of them larger than what those before it have left of the whole."""
+    found = []
+    for part in parts:
+        found.append(min(part, whole))
+        whole -= found[-1]
+    return found

@@ -5,6 +5,8 @@ The body is the client's, rebuilt from its raw members: changed are ``model``, `
 output cap where the client gave none or gave it under a name that this provider does not know.
 """
 
+from typing import NamedTuple
+
 import msgspec
 from msgspec import Raw, Struct
 
@@ -13,6 +15,7 @@ from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import HTTPCall
+from hpp_middleware.types.provider import Provider
 
 __all__ = ["OpenAI", "Stream"]
 
@@ -35,7 +38,11 @@ COST_FIELDS = {
 }
 """Fields known to change the cost in a way that is not priced: refused, each with the reason."""
 
+MOST_PROVIDERS = 256
+"""A host that makes its providers anew for each request is not to fill the memory."""
+
 _SERVICE_TIERS = frozenset({"auto", "default", "standard", "standard_only", "flex", "on_demand"})
+_ONLY_USAGE = Raw(b'{"include_usage":true}')
 _TOOL_TYPES = (Raw(b'"function"'), Raw(b'"custom"'))
 
 
@@ -49,8 +56,19 @@ _raws = msgspec.json.Decoder(list[Raw])
 _tool = msgspec.json.Decoder(_Tool)
 
 
+class _Fixed(NamedTuple):
+    """What is the same in every call to a provider."""
+
+    provider: Provider
+    url: str
+    authorization: tuple[tuple[str, str], ...]
+
+
 class OpenAI:
-    """The dialect. It has no state."""
+    """The dialect. It remembers what it has made of each provider, and nothing else."""
+
+    def __init__(self) -> None:
+        self._fixed: dict[int, _Fixed] = {}
 
     def call(self, request: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
         """See :class:`hpp_middleware.ports.Dialect`."""
@@ -63,6 +81,7 @@ class OpenAI:
         elif request.stream:
             fields["stream_options"] = _with_usage(fields.get("stream_options"))
         provider = target.provider
+        fixed = self._fixed_of(provider)
         headers = [
             ("Content-Type", "application/json"),
             ("Accept", "text/event-stream" if request.stream else "application/json"),
@@ -70,15 +89,28 @@ class OpenAI:
             ("User-Agent", "hpp-router"),
             ("X-Request-Id", request_id),
             *provider.headers.items(),
+            *fixed.authorization,
         ]
-        if provider.api_key is not None:
-            headers.append(("Authorization", f"Bearer {provider.api_key}"))
         return HTTPCall(
-            url=f"{provider.base_url.rstrip('/')}/chat/completions",
+            url=fixed.url,
             headers=headers,
             body=_encode(fields),
             connect_s=provider.timeouts.connect,
         )
+
+    def _fixed_of(self, provider: Provider) -> _Fixed:
+        found = self._fixed.get(id(provider))
+        if found is None:  # it keeps the provider, so that no other one can come to have its id
+            key = provider.api_key
+            found = _Fixed(
+                provider,
+                f"{provider.base_url.rstrip('/')}/chat/completions",
+                () if key is None else (("Authorization", f"Bearer {key}"),),
+            )
+            if len(self._fixed) >= MOST_PROVIDERS:
+                self._fixed.clear()
+            self._fixed[id(provider)] = found
+        return found
 
     def stream(
         self, request: Request, target: Target, *, event_bytes: int, cap: int, charge: Charge | None = None
@@ -134,6 +166,24 @@ class Stream:
             ProtocolError: They are no stream of completion events; ``before`` is what the client gets all the same.
             StreamedError: They report an error; likewise.
         """
+        framer, relay_ = self._framer, self.relay
+        if len(chunk) > framer.most or not framer.between_events:
+            return self._read(chunk)
+        out: list[bytes] = []
+        *events, rest = chunk.split(b"\n\n")
+        try:
+            for event in events:
+                passed = None if relay_.done else relay_.again(event)
+                out.append(self._read(event + b"\n\n", new=True) if passed is None else passed)
+            if rest:
+                out.append(self._read(rest))
+        except (relay.ProtocolError, relay.StreamedError) as error:
+            error.before = b"".join([*out, error.before])
+            raise
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def _read(self, chunk: bytes, *, new: bool = False) -> bytes:
+        """What the client gets for bytes of any form; new ones are known not to be an earlier event's."""
         too_large = False
         try:
             events = self._framer.feed(chunk)
@@ -141,7 +191,9 @@ class Stream:
             events, too_large = error.events, True
         out: list[bytes] = []
         try:
-            out.extend(self.relay.feed(event) for event in events)
+            for event in events:
+                known = None if new or event.other or self.done else self.relay.again(b"data: " + (event.data or b""))
+                out.append(self.relay.feed(event) if known is None else known)
             if too_large and not self.done:
                 raise relay.ProtocolError("an event is too large")
         except (relay.ProtocolError, relay.StreamedError) as error:
@@ -166,10 +218,11 @@ class Stream:
 
 
 def _refuse_unpriced(request: Request, target: Target) -> None:
+    theirs = target.provider.cost_fields
     for field in request.fields:
         plain = field.casefold()  # some servers match keys without case
         reason = COST_FIELDS.get(plain)
-        if reason is None and not target.provider.cost_fields.isdisjoint({field, plain}):
+        if reason is None and theirs and (field in theirs or plain in theirs):
             reason = "it changes what this provider charges"
         if plain == "service_tier" and field != plain:
             reason = "it must be written service_tier"
@@ -182,7 +235,9 @@ def _refuse_unpriced(request: Request, target: Target) -> None:
     if tools != _NULL:
         _refuse_server_tools(_raws.decode(tools))
     for field in ("messages", "tools", "cache_control"):
-        value = parse.unescaped(request.fields.get(field, _NULL))
+        if field not in request.fields:
+            continue
+        value = parse.unescaped(request.fields[field])
         if (field == "cache_control" or b'"cache_control"' in value) and b'"1h"' in value:
             raise RequestError("cache_control.ttl 1h is not accepted: it has another price.", param=field)
 
@@ -204,9 +259,11 @@ def _place_cap(fields: dict[str, Raw], target: Target, cap: int | None) -> None:
     known = target.provider.cap_fields
     for name in _CAPS:
         value = fields.get(name)
+        if value is None:
+            continue
         if value == _NULL:
             del fields[name]
-        elif value is not None and name not in known:
+        elif name not in known:
             del fields[name]
             fields.setdefault(known[0], value)
     if cap is not None:
@@ -214,5 +271,7 @@ def _place_cap(fields: dict[str, Raw], target: Target, cap: int | None) -> None:
 
 
 def _with_usage(options: Raw | None) -> Raw:
-    given = {} if options is None or options == _NULL else _members.decode(options)
+    if options is None or options == _NULL:
+        return _ONLY_USAGE
+    given = _members.decode(options)
     return Raw(_encode({**given, "include_usage": True}))

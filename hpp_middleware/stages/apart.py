@@ -6,40 +6,102 @@ A host cancels the request's task when it no longer waits for it: by a scope of 
 work goes on as far as it is then to go, and the cancellation after it.
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import anyio
+from anyio.lowlevel import checkpoint
+
+from hpp_middleware.stages.guard import guard
 
 __all__ = ["run"]
 
+T = TypeVar("T")
+
 
 async def run(
-    work: Callable[[], Awaitable[None]],
-    scope: anyio.CancelScope,
+    work: Coroutine[Any, Any, T],
     *,
     gone: Callable[[], Awaitable[None]],
     dismissed: Callable[[], None],
-    upkeep: Callable[[], Awaitable[None]] | None,
-) -> None:
+    upkeep: Callable[[], Coroutine[Any, Any, None]] | None = None,
+) -> T:
     """
-    Carry out the work, and return when it has ended.
+    Carry out the work, and return what it returns when it has ended.
 
     Args:
         work: Ends by itself within a bound once ``gone`` has returned, or ``dismissed``.
-        scope: Shielded; the work's own, by which it can be cancelled.
-        gone: Listens for the client's departure, and returns when it has told the work of it.
+        gone: Listens for the client's departure, and returns when it has told the work of it. It is asked before the
+            work begins, so that work for a client that has left already need not begin.
         dismissed: Told that the host has cancelled the request meanwhile; raised again at the end.
         upkeep: What goes on besides for as long as the work does.
     """
-    ended = anyio.Event()
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return await _on_any_loop(work, gone, dismissed, upkeep)
+    return await _on_asyncio(loop, work, gone, dismissed, upkeep)
+
+
+async def _on_asyncio(
+    loop: asyncio.AbstractEventLoop,
+    work: Coroutine[Any, Any, T],
+    gone: Callable[[], Awaitable[None]],
+    dismissed: Callable[[], None],
+    upkeep: Callable[[], Coroutine[Any, Any, None]] | None,
+) -> T:
+    """With one task instead of a task group, which would cost as much as the rest of the path."""
+    listening = guard()
+    task = loop.create_task(work)
+    task.add_done_callback(lambda _: listening.stop())
+    keeping = loop.create_task(upkeep()) if upkeep is not None else None
+    try:
+        await listening.run(gone())
+        if not task.done():
+            await asyncio.wait([task])
+    except asyncio.CancelledError:
+        if not task.done():
+            dismissed()
+            await _outlast(task)
+        if not task.cancelled():
+            task.exception()  # is told to nobody: the host waits no more
+        raise
+    finally:
+        if keeping is not None:
+            keeping.cancel()
+            await _outlast(keeping)
+    return task.result()
+
+
+async def _outlast(task: "asyncio.Task[Any]") -> None:
+    """Wait for a task, however often this one is cancelled meanwhile."""
+    with anyio.CancelScope(shield=True):  # anyio's own cancellation would come again and again
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                continue
+
+
+async def _on_any_loop(
+    work: Coroutine[Any, Any, T],
+    gone: Callable[[], Awaitable[None]],
+    dismissed: Callable[[], None],
+    upkeep: Callable[[], Coroutine[Any, Any, None]] | None,
+) -> T:
     listening, keeping = anyio.CancelScope(), anyio.CancelScope(shield=True)
+    results: list[T] = []
+    raised: list[Exception] = []
 
     async def carry_out() -> None:
         try:
-            with scope:
-                await work()
+            with anyio.CancelScope(shield=True):
+                await checkpoint()  # who listens runs once before
+                results.append(await work)
+        except Exception as error:  # noqa: BLE001  # raised again where no task group wraps it
+            raised.append(error)
         finally:
-            ended.set()
             listening.cancel()
             keeping.cancel()
 
@@ -55,7 +117,10 @@ async def run(
             with listening:
                 await gone()
         except anyio.get_cancelled_exc_class():
-            if not ended.is_set():
+            if not results and not raised:
                 dismissed()
             raise
         # The group waits for the work, which is shielded from its scope, however often the host cancels meanwhile.
+    if raised:
+        raise raised[0]
+    return results[0]

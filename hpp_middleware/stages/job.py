@@ -1,6 +1,6 @@
 """What an exchange is given to do."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from hpp_middleware.core import settlement
 from hpp_middleware.core.bound import Bound
@@ -12,8 +12,7 @@ from hpp_middleware.types.provider import Limits, MissingUsage
 __all__ = ["Job"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(Struct, frozen=True, kw_only=True):
     """
     The request, where it goes, and what was held for it.
 

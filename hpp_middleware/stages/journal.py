@@ -8,7 +8,8 @@ are idempotent by id. :mod:`hpp_middleware.stages.lease` replays them. Without a
 
 import errno
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -16,21 +17,21 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 import msgspec
-from msgspec import Raw, Struct
-from msgspec.structs import replace
 
-from hpp_middleware.errors import StoreError
-from hpp_middleware.stages.slotfile import BODY_BYTES, SlotFile, abandoned, claim
+from hpp_middleware.errors import ConfigurationError, StoreError
+from hpp_middleware.stages.records import Record, fitted, slim
+from hpp_middleware.stages.slotfile import NewerFileError, SlotFile, abandoned, claim
 from hpp_middleware.types.events import Alarm
 from hpp_middleware.types.operations import Release, Settle
 
-__all__ = ["SLOTS", "Debt", "Journal", "JournalError", "fitted"]
+__all__ = ["SLOTS", "Debt", "Journal", "JournalError"]
 
 _T = TypeVar("_T")
 SLOTS = 1024
 MOST_RELEASES = 100
 MOST_TOGETHER = 32
 MEND_AFTER_S = 1.0
+LOOK_AFTER_S = 60.0
 POISON_S = 5.0
 MOST_POISON_S = 300.0
 HOPELESS = 3
@@ -39,13 +40,6 @@ HOPELESS = 3
 
 class JournalError(StoreError):
     """The journal is full, or cannot be written: nothing more is admitted."""
-
-
-class Record(Struct, frozen=True):
-    """What a slot holds."""
-
-    account: str
-    operation: Settle | Release
 
 
 @dataclass(slots=True, eq=False)
@@ -107,12 +101,14 @@ class Journal:
         self._struck: list[tuple[SlotFile, int]] = []
         self._together = MOST_TOGETHER
         self._mend_after = float("-inf")
+        self._look_after = float("inf")
+        self._refused: set[Path] = set()
         self._lock = anyio.Lock()
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing is owed, nor to be mended."""
-        return self.writable and not self._debts
+        """Whether nothing is owed, nor to be mended, nor to be looked for."""
+        return self.writable and not self._debts and self._clock() < self._look_after
 
     @property
     def owed(self) -> int:
@@ -145,6 +141,7 @@ class Journal:
 
         Raises:
             StoreError: There can be no file.
+            ConfigurationError: A later release has left one, which only that can read.
         """
         directory = self._directory
         if directory is None or self._file is not None:
@@ -160,6 +157,11 @@ class Journal:
                 self.alarm(Alarm(kind="journal", request_id="", detail=f"cannot be opened: {_reason(error)}"))
                 self.close()
                 raise StoreError("The settlement journal cannot be opened.") from error
+            except NewerFileError as error:
+                self.alarm(Alarm(kind="journal", request_id="", detail=f"cannot be opened: {error}"))
+                self.close()
+                raise ConfigurationError(f"The settlement journal cannot be opened: {error}.") from error
+        self._look_after = self._clock() + LOOK_AFTER_S
         used = {number for debt in self._debts.values() for place, number in debt.places if place is self._file}
         self._free = [number for number in range(self.slots) if number not in used]
 
@@ -169,6 +171,7 @@ class Journal:
             if each is not None:
                 each.close()
         self._file, self._others = None, []
+        self._look_after = float("inf")
         self._debts = {hold_id: debt for hold_id, debt in self._debts.items() if not debt.places}
 
     async def keep(self, operation: Settle | Release, account: str) -> None:
@@ -179,7 +182,7 @@ class Journal:
         """
         debt = self._debts.get(operation.id)
         if debt is None:
-            debt = self._debts[operation.id] = Debt(_slim(operation), account, lasting=True)
+            debt = self._debts[operation.id] = Debt(slim(operation), account, lasting=True)
         debt.busy = True
         if not debt.written:
             await self.write()
@@ -198,7 +201,7 @@ class Journal:
         """
         lasting = isinstance(operation, Settle)
         if operation.id not in self._debts and (lasting or len(self._debts) - self.pending < MOST_RELEASES):
-            self._debts[operation.id] = Debt(_slim(operation), account, lasting=lasting)
+            self._debts[operation.id] = Debt(slim(operation), account, lasting=lasting)
 
     def owes(self, account: str) -> bool:
         """Whether something is owed that an account's figures lack; what was missed again and again does not count."""
@@ -271,6 +274,32 @@ class Journal:
             async with self._lock:
                 await self._write([debt for debt in self._debts.values() if debt.lasting and not debt.written])
 
+    async def look(self) -> None:
+        """From time to time, take over what processes have left that died since this one began."""
+        directory = self._directory
+        if directory is None or self._clock() < self._look_after:
+            return
+        self._look_after = self._clock() + LOOK_AFTER_S
+        with anyio.CancelScope(shield=True), suppress(OSError):
+            async with self._lock:
+                self._others += await _in_thread(lambda: list(abandoned(directory)))
+                known = {place for debt in self._debts.values() for place, _ in debt.places}
+                for each in [other for other in self._others if other not in known]:
+                    await self._adopt(each)
+                await self._tidy()
+
+    async def _adopt(self, file: SlotFile) -> None:
+        try:
+            self._take_over(file, *await _in_thread(file.read))
+        except (OSError, NewerFileError) as error:
+            self._others.remove(file)
+            file.close()
+            if file.path not in self._refused:
+                self._refused.add(file.path)
+                reason = _reason(error) if isinstance(error, OSError) else error
+                detail = f"{file.path.name} cannot be taken over: {reason}"
+                self.alarm(Alarm(kind="journal", request_id="", detail=detail))
+
     async def _write(self, waiting: Sequence[Debt]) -> None:
         try:
             if self._directory is not None:
@@ -324,35 +353,6 @@ class Journal:
         for each in [other for other in self._others if other.path not in in_use]:
             self._others.remove(each)
             await _in_thread(each.remove)
-
-
-def fitted(record: Record, most: int = BODY_BYTES) -> bytes:
-    """A record as it stands in a slot, without what is the least needed if it does not fit with it."""
-    bodies = (msgspec.json.encode(each) for each in _lesser(record))
-    return next(body for body in bodies if len(body) <= most)
-
-
-def _lesser(record: Record) -> Iterator[Record]:
-    yield record
-    operation = record.operation
-    if isinstance(operation, Settle):
-        report = operation.report
-        for less in (
-            report,  # without the kept answer
-            replace(report, usage_raw=Raw(b"null")),
-            replace(report, usage_raw=Raw(b"null"), attempts=report.attempts[-1:]),
-            replace(report, usage_raw=Raw(b"null"), attempts=()),
-        ):
-            operation = replace(operation, kept=None, report=less)
-            yield Record(record.account, operation)
-    yield Record("", operation)
-
-
-def _slim(operation: Settle | Release) -> Settle | Release:
-    """What is kept for long: an answer may be large, and is no part of what is charged."""
-    if isinstance(operation, Settle) and operation.kept is not None and len(operation.kept.body) > BODY_BYTES // 2:
-        return replace(operation, kept=None)
-    return operation
 
 
 def _clear(places: Sequence[tuple[SlotFile, int]]) -> None:

@@ -13,6 +13,7 @@ import anyio
 
 from hpp_middleware.errors import StoreError
 from hpp_middleware.ports import QuotaStore
+from hpp_middleware.stages.guard import within
 from hpp_middleware.stages.journal import Debt, Journal
 from hpp_middleware.types.events import Alarm
 from hpp_middleware.types.operations import Checkpoint, Operation, Release, Renew, Result, Settle, Sweep
@@ -23,6 +24,9 @@ __all__ = ["LEASE_S", "MARGIN_S", "Lease"]
 LEASE_S = 30.0
 RENEW_AFTER_S = 10.0
 SWEEP_AFTER_S = 5.0
+SWEEP_ON_S = 0.1
+"""After a sweep that was as much as one may be: so the books are tidied faster than requests can fill them."""
+
 MARGIN_S = 5.0
 STORE_S = 20.0
 """After this long without an answer, nothing is known of what was asked."""
@@ -65,6 +69,8 @@ class Lease:
         self._store = store
         self._swept = swept
         self._clock = clock
+        # Said by the class itself: one that inherits from it may wait all the same.
+        self._answers_at_once: bool = vars(type(store)).get("answers_at_once", False)
         self._renewed = float("-inf")
         self._term = 0  # counts how often it was taken anew: at the start, and after it had run out
         self._swept_at = float("-inf")
@@ -88,7 +94,12 @@ class Lease:
         return lambda: self.holds and self._term == term
 
     async def apply(
-        self, operations: Sequence[Operation], *, renew: bool = False, account: str | None = None
+        self,
+        operations: Sequence[Operation],
+        *,
+        renew: bool = False,
+        account: str | None = None,
+        within_s: float | None = None,
     ) -> list[Result]:
         """
         Carry out operations, with whatever upkeep is due before them, in one go.
@@ -99,6 +110,7 @@ class Lease:
             operations: What to do.
             renew: Renew in any case.
             account: All that is owed for it is replayed, and not only as much as a request may be kept waiting for.
+            within_s: How long the store may take; 20 s by default.
         Raises:
             StoreError: Nothing is known of any of them.
         """
@@ -110,13 +122,13 @@ class Lease:
         if not needed and not upkeep and not operations:
             return []
         try:
-            results = await self._tried([*needed, *upkeep, *operations])
+            results = await self._tried([*needed, *upkeep, *operations], within_s)
         except StoreError:
             if not upkeep:
                 raise
             # Upkeep that fails must not take everybody's requests with it: without it, and all is idempotent.
             upkeep = []
-            results = await self._tried([*needed, *operations])
+            results = await self._tried([*needed, *operations], within_s)
             self._swept_at = before
         due = [*needed, *upkeep]
         if len(results) != len(due) + len(operations):
@@ -173,10 +185,11 @@ class Lease:
             except StoreError:
                 continue
 
-    async def _tried(self, operations: Sequence[Operation]) -> list[Result]:
+    async def _tried(self, operations: Sequence[Operation], within_s: float | None = None) -> list[Result]:
         try:
-            with anyio.fail_after(STORE_S):
+            if self._answers_at_once:
                 return await self._store.apply(operations)
+            return await within(STORE_S if within_s is None else within_s, self._store.apply(operations))
         except StoreError:
             raise
         except Exception as error:
@@ -184,6 +197,7 @@ class Lease:
 
     async def _replay(self, account: str | None) -> Sequence[Debt]:
         """Try some of what is owed; those that were not answered."""
+        await self.journal.look()
         await self.journal.mend()
         urgent = account is not None and self.journal.owes(account)
         if not urgent and (self._replaying or self._clock() < self._replay_after):
@@ -252,6 +266,6 @@ class Lease:
             self._term += self._clock() >= self._renewed + LEASE_S
             self._renewed = before
         else:
-            self._swept_at = before
+            self._swept_at = before - (SWEEP_AFTER_S - SWEEP_ON_S if result.more else 0)
             if result.entries:
                 self._swept(result.entries)

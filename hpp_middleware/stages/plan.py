@@ -113,6 +113,9 @@ class Plan:
 def report(exchange: Exchange, settlement: Settlement) -> Report:
     """The other half of the ledger entry."""
     seen, target = exchange.seen, exchange.job.target
+    cost = settlement.amount
+    if seen.usage is not None and (settlement.estimated or settlement.usage is not seen.usage):
+        cost = price.cost(seen.usage, target.price)  # else the report is what was charged
     attempt = Attempt(
         provider=target.provider_name,
         model=target.model_name,
@@ -120,7 +123,7 @@ def report(exchange: Exchange, settlement: Settlement) -> Report:
         upstream_id=seen.upstream_id,
         error=exchange.error.code if exchange.error is not None else None,
         usage=seen.usage,
-        cost=price.cost(seen.usage, target.price) if seen.usage is not None else settlement.amount,
+        cost=cost,
     )
     raw = seen.usage_raw
     return Report(

@@ -4,27 +4,27 @@ Relay: one exchange between a client and a provider, from the first byte sent to
 Whatever happens, the exchange ends with an :class:`~hpp_middleware.core.settlement.End`, closes its upstream, and
 leaves the settling to the path. It runs in a task beside the request's own, which only listens for a departure: the
 client's, or that of a host which cancels what it no longer waits for. Both are one thing here. A departure and every
-deadline cancel one scope; what ended it is read off afterwards.
+deadline stop one guard; what ended it is read off afterwards.
 """
 
+import time
 from collections.abc import Coroutine
 from typing import Any
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 from hpp_middleware.core import relay, relay_cost, relay_json, reply
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import GatewayError, StoreError, UpstreamError
 from hpp_middleware.ports import Client, Dialect, StreamReader, Transport
-from hpp_middleware.stages import apart
 from hpp_middleware.stages.drain import Drain, Slots
+from hpp_middleware.stages.guard import Guard, guard
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.replay import Record
 from hpp_middleware.stages.settle import Pending
 from hpp_middleware.stages.upstream import Upstream
-from hpp_middleware.types.completion import Seen
+from hpp_middleware.types.completion import Seen, Target
 from hpp_middleware.types.http import Headers
 from hpp_middleware.types.replay import Answer
 
@@ -33,19 +33,13 @@ __all__ = ["Exchange"]
 LAST_WORDS_S = 5.0
 TAIL_S = 0.5
 
-STREAM_HEADERS: Headers = [
-    ("Content-Type", "text/event-stream; charset=utf-8"),
-    ("Cache-Control", "no-cache"),
-    ("X-Accel-Buffering", "no"),
-]
-
 
 class Exchange:
     """
     One exchange.
 
     Args:
-        job: What to do.
+        target: Where it goes.
         dialect: What the provider speaks.
         transport: How to reach it.
         client: Where the answer goes.
@@ -54,6 +48,7 @@ class Exchange:
         record: Keeps the answer, that it can be given again.
 
     Attributes:
+        job: What to do; to be set when there is a hold.
         end: How it ended; None while it runs, and where the host cancelled it.
         error: What the client is to be told, or was told as the last event of its stream.
         ending: Whether ``pending`` was told.
@@ -61,9 +56,11 @@ class Exchange:
         first_byte_s: How long the provider took to begin its answer; None where it did not.
     """
 
+    job: Job
+
     def __init__(
         self,
-        job: Job,
+        target: Target,
         dialect: Dialect,
         transport: Transport,
         client: Client,
@@ -72,7 +69,6 @@ class Exchange:
         slots: Slots,
         record: Record | None = None,
     ) -> None:
-        self.job = job
         self.end: End | None = None
         self.error: GatewayError | None = None
         self.ending = False
@@ -80,7 +76,7 @@ class Exchange:
         self.first_byte_s: float | None = None
         self._started = 0.0
         self._dialect = dialect
-        self._upstream = Upstream(job.target, transport, self._wait)
+        self._upstream = Upstream(target, transport, self._wait)
         self._client = client
         self._pending = pending
         self._slots = slots
@@ -90,14 +86,13 @@ class Exchange:
         self._left = False
         self._over = False
         self._sending = False
-        self._piece: anyio.CancelScope | None = None
-        self._drains = job.keyed or job.target.provider.on_disconnect == "drain"
+        self._guard: Guard | None = None
+        self._piece: Guard | None = None  # around a piece that a client may not take, while the rest is read on
         self._drain: Drain | None = None
         self._no_slot = False
         self._dismissed = False
         self._raised: Exception | None = None
-        self._scope = anyio.CancelScope(shield=True)
-        self._last_moment = float("inf")
+        self._moment = self._last_moment = float("inf")
 
     @property
     def status(self) -> int | None:
@@ -128,49 +123,58 @@ class Exchange:
         """What it would be charged if it broke off now, in nano-dollars, as far as it is held for."""
         return min(self.job.hold, self.job.charge(End.DEADLINE, self.seen).amount)
 
-    async def run(self, lease: Lease, *, keep_lease: bool) -> None:
-        """
-        Carry it out.
-
-        Args:
-            lease: The worker's lease, which must not run out meanwhile.
-            keep_lease: Whether this exchange has to renew it, since no timer does.
-        """
-        self._started = anyio.current_time()
+    async def run(self, lease: Lease) -> None:
+        """Carry out the job, in a task beside the request's own, under a lease that must not run out meanwhile."""
+        self._started = time.monotonic()
         self._last_moment = self._started + self.job.target.provider.timeouts.total
         self._upstream.covered = lease.cover()
-        upkeep = lease.keep if keep_lease else None
+        self._guard = guard()
         try:
-            await apart.run(self._work, self._scope, gone=self._gone, dismissed=self._dismiss, upkeep=upkeep)
+            if not self._left:
+                self._piece = guard() if self._drains else None
+                await self._guard.run(self._converse())
         finally:
-            self.duration_s = anyio.current_time() - self._started
-            if self.end is None:
-                self._interrupted()
+            self._close()
+            await self._upstream.aclose()
         if self._raised is not None:
             raise self._raised
         if self.error is not None and self._client.started and not self._left:
             await self._last_words(self.error)
 
-    async def _work(self) -> None:
-        try:
-            await checkpoint()  # who listens runs once: a client that has left already is not sent for
-            if not self._left:
-                await self._converse()
-        finally:
-            self._over = True
+    def _close(self) -> None:
+        self._over = True
+        self.duration_s = time.monotonic() - self._started
+        for around in filter(None, (self._guard, self._piece)):
+            around.close()
+        if self._drain is not None:
+            self._slots.end(self._drain)
+        if self.end is None:
+            self._interrupted()
 
-    async def _gone(self) -> None:
+    async def gone(self) -> None:
+        """Listen for the client's departure."""
         try:
             await self._client.gone()
-        except Exception as error:  # noqa: BLE001  # the client's; raised again where no task group wraps it
+        except Exception as error:  # noqa: BLE001  # the client's; raised again by the work
             self._raised = error
         self._depart()
+
+    def dismiss(self) -> None:
+        """The host has cancelled the request: a departure, of a client or of a caller who waits for nothing more."""
+        if self._client.patient and not self._over:
+            self._depart()
+        else:
+            self._dismissed = True
+            self._left = self._left or self._guard is None
+            self._stop()
 
     def _depart(self) -> None:
         """The client has left: stop, or read on as far as the settlement table says."""
         if self._left or self._over:
             return
         self._left = True
+        if self._guard is None:
+            return  # there is no hold yet, and nothing is going to be sent
         self._begin_ending()
         limits = self.job.limits
         if not self._upstream.sent or not self._client.patient:
@@ -180,38 +184,35 @@ class Exchange:
         elif self.seen.finished:
             self._limit(limits.usage_wait_s)
         else:
-            self._read_on()
+            self._read_on(self._guard)
         if self._piece is not None:
-            self._piece.cancel()  # what is read on is not stopped by a piece that nobody takes
+            self._piece.stop()  # what is read on is not stopped by a piece that nobody takes
 
-    def _read_on(self) -> None:
+    @property
+    def _drains(self) -> bool:
+        return self.job.keyed or self.job.target.provider.on_disconnect == "drain"
+
+    def _read_on(self, around: Guard) -> None:
         """Drain the stream, where its provider bills it either way and a slot is free; else close it."""
         provider = self.job.target.provider
         if self._drains:
-            self._drain = self._slots.begin(self.job.account, most_bytes=provider.drain_bytes, stop=self._scope.cancel)
+            self._drain = self._slots.begin(self.job.account, most_bytes=provider.drain_bytes, stop=around.stop)
             self._no_slot = self._drain is None
         if self._drain is not None:
             self._limit(provider.drain_s)
         else:
-            self._scope.cancel()
-
-    def _dismiss(self) -> None:
-        """The host has cancelled the request: a departure, of a client or of a caller who waits for nothing more."""
-        if self._client.patient and not self._over:
-            self._depart()
-        else:
-            self._dismissed = True
-            self._stop()
+            around.stop()
 
     def _stop(self) -> None:
         self._upstream.unwanted = True  # a request that is about to go out is not overtaken by a cancellation
-        self._scope.cancel()
+        if self._guard is not None:
+            self._guard.stop()
 
     async def _converse(self) -> None:
         upstream = self._upstream
         try:
             await upstream.send(self.job.call)
-            self.first_byte_s = anyio.current_time() - self._started
+            self.first_byte_s = time.monotonic() - self._started
             await self._receive()
         except StoreError as error:  # the lease ran out, or the client left, before anything was sent
             self._fail(error, End.UNSENT)
@@ -226,10 +227,6 @@ class Exchange:
             self._fail(reply.streamed_error(self.job.target.provider_name, error.args[0]), end)
         except Exception as error:  # noqa: BLE001  # the client's; raised again where no task group wraps it
             self._raised = error
-        finally:
-            await upstream.aclose()
-            if self._drain is not None:
-                self._slots.end(self._drain)
 
     async def _deliver(self, data: bytes, *, more: bool = True) -> None:
         """Pass a piece of a stream on."""
@@ -242,14 +239,14 @@ class Exchange:
         """Send something; a client that takes it for as long as an upstream may be silent has left."""
         idle = self.job.target.provider.timeouts.idle
         self._sending = True
-        if not self._drains:
+        if self._piece is None:
             self._wait(idle)
             await sending
         else:  # it can be given up alone, so that the rest is read on
             self._wait(2 * idle)
-            with anyio.move_on_after(idle) as self._piece:
-                await sending
-            if self._piece.cancelled_caught:
+            self._piece.until(time.monotonic() + idle)
+            await self._piece.run(sending)
+            if self._piece.stopped:
                 self._depart()
         self._sending = False
 
@@ -284,7 +281,7 @@ class Exchange:
         headers = [
             ("Content-Type", "application/json"),
             ("Content-Length", str(len(answer))),
-            *self._headers(self.settlement().amount),
+            *reply.completion_headers(job.target, cost=self.settlement().amount),
         ]
         self._over = True
         self._begin_ending()
@@ -298,7 +295,7 @@ class Exchange:
         reader = self._reader = self._dialect.stream(
             job.request, job.target, event_bytes=job.limits.event_bytes, cap=job.cap, charge=self._shown
         )
-        headers = [*STREAM_HEADERS, *self._headers(None)]
+        headers = [*reply.STREAM_HEADERS, *reply.completion_headers(job.target, cost=None)]
         self._recorded(headers, b"")
         if not self._left:
             await self._hand_over(self._client.start(200, headers))
@@ -359,7 +356,7 @@ class Exchange:
         self._fail(self._upstream.late(), End.DEADLINE if self._upstream.sent else End.REFUSED)
 
     def _unawaited(self) -> End:
-        """How it counts that a client has left, and its answer was not read to its end."""
+        """How it counts that an answer was not read to its end."""
         if not self.job.request.stream:
             return End.UNAWAITED if self._client.patient else End.LEFT
         bills_all = self.job.target.provider.on_disconnect == "drain"  # which a key alone does not change
@@ -388,12 +385,12 @@ class Exchange:
 
     def _wait(self, seconds: float) -> None:
         """Wait for the upstream at most so long from now."""
-        self._scope.deadline = min(anyio.current_time() + seconds, self._last_moment)
+        self._moment = min(time.monotonic() + seconds, self._last_moment)
+        if self._guard is not None:
+            self._guard.until(self._moment)
 
     def _limit(self, seconds: float) -> None:
         """Whatever is waited for, not longer than this."""
-        self._last_moment = min(self._last_moment, anyio.current_time() + seconds)
-        self._scope.deadline = min(self._scope.deadline, self._last_moment)
-
-    def _headers(self, cost: int | None) -> Headers:
-        return reply.completion_headers(self.job.target, cost=cost)
+        self._last_moment = min(self._last_moment, time.monotonic() + seconds)
+        if self._guard is not None:
+            self._guard.until(min(self._moment, self._last_moment))

@@ -33,23 +33,19 @@ async def place(lease: Lease, operation: Reserve) -> Result:
         RequestError: 429 ``insufficient_quota``: it does not fit. 409: its idempotency key is in use.
         StoreError: 503: it is not known whether it was placed; it has been given back as far as possible.
     """
-    result, covered = None, _cover(lease)
+    covered = _cover(lease)
     try:
-        with anyio.move_on_after(RESERVE_S):
-            result = await _apply(lease, operation)
-            if result.status == "fenced":
-                # We slept past our lease: renewed, we are as good as new, for this hold is not placed yet.
-                covered = _cover(lease)
-                result = await _apply(lease, operation, renew=True)
+        result = await _apply(lease, operation)
+        if result.status == "fenced":
+            # We slept past our lease: renewed, we are as good as new, for this hold is not placed yet.
+            covered = _cover(lease)
+            result = await _apply(lease, operation, renew=True)
     except StoreError as error:
         await give_back(lease, operation.id)
         raise unavailable() from error
     except BaseException:  # cancelled by force: whether it was placed is not known
         await give_back(lease, operation.id)
         raise
-    if result is None:
-        await give_back(lease, operation.id)
-        raise unavailable()
     if result.status == "refused":
         raise RequestError(
             "You exceeded your current quota: this request may cost more than what is available.",
@@ -87,7 +83,7 @@ def _cover(lease: Lease) -> Callable[[], bool]:
 
 
 async def _apply(lease: Lease, operation: Reserve, *, renew: bool = False) -> Result:
-    (result,) = await lease.apply([operation], renew=renew)
+    (result,) = await lease.apply([operation], renew=renew, within_s=RESERVE_S)
     if result.id != operation.id:
         raise StoreError("The quota store answered another question.")
     return result

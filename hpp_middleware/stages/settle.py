@@ -80,12 +80,10 @@ async def settle(
 async def _told(lease: Lease, operation: Settle | Release) -> Result | None:
     """What the store answers; None where nothing is known."""
     try:
-        with anyio.move_on_after(PATIENCE_S):
-            (result,) = await lease.apply([operation])
-            return result if result.id == operation.id else None
+        (result,) = await lease.apply([operation], within_s=PATIENCE_S)
     except StoreError:
         return None
-    return None
+    return result if result.id == operation.id else None
 
 
 class Pending:
@@ -93,7 +91,7 @@ class Pending:
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
-        self._changed = anyio.Event()
+        self._changed: anyio.Event | None = None  # there where somebody waits
 
     def begin(self, account: str) -> None:
         """A response is about to end."""
@@ -106,8 +104,9 @@ class Pending:
             self._counts[account] = left
         else:
             del self._counts[account]
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
     async def wait(self, account: str, seconds: float) -> None:
         """Return when none of the account's is in flight, or after so many seconds."""
@@ -115,4 +114,5 @@ class Pending:
             return
         with anyio.move_on_after(seconds):
             while account in self._counts:
+                self._changed = self._changed or anyio.Event()
                 await self._changed.wait()

@@ -4,6 +4,7 @@ A gateway's settings, checked and turned into what the path uses.
 Nothing is opened here; each event loop gets its :class:`~hpp_middleware.stages.worker.Worker` when it first asks.
 """
 
+import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -196,7 +197,7 @@ class Setup:
 
     def worker(self, notice: Notice) -> Worker:
         """The worker of the event loop that asks; made at the first asking, and not started here."""
-        loop = current_token().native_token
+        loop = _running_loop()
         worker = self._workers.get(loop)
         if worker is None:
             with self._lock:
@@ -276,12 +277,20 @@ class Setup:
             yield
         finally:
             with self._lock:
-                self._workers.pop(current_token().native_token, None)
+                self._workers.pop(_running_loop(), None)
             await worker.aclose()
 
     def _pools(self) -> dict[str, Transport]:
         """Pools of our own, for the providers that the host has given no transport for."""
         return {name: HttpxTransport(self._client) for name in self.catalog.providers if name not in self._transports}
+
+
+def _running_loop() -> Any:
+    """What stands for the event loop that runs: asyncio's own, or trio's token."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return current_token().native_token
 
 
 def model_from(model_id: str, model: Model | Mapping[str, Any]) -> Model:

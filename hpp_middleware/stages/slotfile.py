@@ -19,7 +19,7 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["BODY_BYTES", "SUPPORTED", "SlotFile", "abandoned", "claim"]
+__all__ = ["BODY_BYTES", "SUPPORTED", "NewerFileError", "SlotFile", "abandoned", "claim"]
 
 SUPPORTED = sys.platform != "win32"
 """Whether there are locks that end with their process."""
@@ -34,6 +34,13 @@ _FREE = bytes(_HEADER.size)
 _NAME = re.compile(r"settle-(\d{1,6})\.journal")
 
 BODY_BYTES = SLOT_BYTES - _HEADER.size
+
+
+class NewerFileError(Exception):
+    """A later release has written a file: what it holds cannot be read here, and must not be taken for torn."""
+
+    def __init__(self, path: Path, version: int) -> None:
+        super().__init__(f"{path.name} is of version {version}, and this release reads {_VERSION}")
 
 
 class SlotFile:
@@ -96,7 +103,13 @@ class SlotFile:
             os.close(folder)
 
     def read(self) -> tuple[dict[int, bytes], list[int]]:
-        """The bodies of the slots that are in use, and the numbers of those that cannot be read."""
+        """
+        The bodies of the slots that are in use, and the numbers of those that cannot be read.
+
+        Raises:
+            NewerFileError: A later release has written there.
+            OSError: It cannot be read.
+        """
         found: dict[int, bytes] = {}
         torn: list[int] = []
         with self._lock:
@@ -106,6 +119,8 @@ class SlotFile:
                 header = os.pread(descriptor, _HEADER.size, number * SLOT_BYTES)
                 if not header.strip(b"\0"):
                     continue
+                if header.startswith(_MARK) and header[len(_MARK) :][:1] > bytes([_VERSION]):
+                    raise NewerFileError(self.path, header[len(_MARK)])
                 body = _body(header, os.pread(descriptor, BODY_BYTES, number * SLOT_BYTES + _HEADER.size))
                 if body is None:
                     torn.append(number)

@@ -8,8 +8,6 @@ deadlines are the exchange's.
 from collections.abc import Callable
 from contextlib import suppress
 
-import anyio
-
 from hpp_middleware.core import relay, reply
 from hpp_middleware.errors import UpstreamError
 from hpp_middleware.ports import Transport, UpstreamResponse
@@ -156,9 +154,9 @@ class Upstream:
                 pass
 
     async def aclose(self) -> None:
-        """Close the response, whatever happens meanwhile."""
+        """Close the response; outside of every guard, so that nothing breaks it off."""
         if self._response is not None:
-            with anyio.CancelScope(shield=True), suppress(Exception):  # what matters has been read
+            with suppress(Exception):  # what matters has been read
                 await self._response.aclose()
 
     def broken(self) -> UpstreamError:

@@ -7,8 +7,8 @@ A worker is made by the first request of a loop, or by the host's lifespan, once
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import anyio
@@ -70,6 +70,37 @@ class Backends:
         return auth.check_pepper(pepper)
 
 
+class Answering:
+    """
+    The answers in flight, each from before its hold until it is settled.
+
+    Attributes:
+        count: How many there are.
+    """
+
+    __slots__ = ("_none", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._none: anyio.Event | None = None
+
+    def __enter__(self) -> None:
+        self.count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.count -= 1
+        if not self.count and self._none is not None:
+            self._none.set()
+            self._none = None
+
+    async def none_is_left(self) -> None:
+        """Return when there are none, or after a while."""
+        with anyio.move_on_after(CLOSE_S):
+            while self.count:
+                self._none = self._none or anyio.Event()
+                await self._none.wait()
+
+
 @dataclass(slots=True)
 class Worker:
     """
@@ -96,8 +127,7 @@ class Worker:
     opened: int = 0
     end: AsyncGenerator[None] | None = None
     lock: anyio.Lock = field(default_factory=anyio.Lock)
-    _answering: int = 0
-    _idle: anyio.Event = field(default_factory=anyio.Event)
+    answering: Answering = field(default_factory=Answering)
 
     @classmethod
     def make(
@@ -161,7 +191,7 @@ class Worker:
             raise unavailable()
 
     def _has_room(self) -> bool:
-        return self.lease.journal.has_room(self._answering)
+        return self.lease.journal.has_room(self.answering.count)
 
     async def _declare(self, consumers: Mapping[str, Declared]) -> None:
         operations = [
@@ -174,18 +204,6 @@ class Worker:
                 where = f"consumers.{operation.account}.quota"
                 raise ConfigurationError(f"{where} would leave the account below what it was granted", param=where)
 
-    @contextmanager
-    def answering(self) -> Iterator[None]:
-        """One answer in flight, from before its hold until it is settled."""
-        self._answering += 1
-        try:
-            yield
-        finally:
-            self._answering -= 1
-            if not self._answering:
-                self._idle.set()
-                self._idle = anyio.Event()
-
     async def settled(self) -> None:
         """
         Return when no answer is in flight, or after a while.
@@ -193,16 +211,11 @@ class Worker:
         A server that stops cancels what it does not await: it must still find the stores open to settle. What is
         drained by then is closed, and settled too.
         """
-        await self._none_in_flight()
+        await self.answering.none_is_left()
         if self.slots.close():
-            await self._none_in_flight()
+            await self.answering.none_is_left()
         with anyio.move_on_after(CLOSE_S):
             await self.lease.drain()
-
-    async def _none_in_flight(self) -> None:
-        with anyio.move_on_after(CLOSE_S):
-            while self._answering:
-                await self._idle.wait()
 
     async def aclose(self) -> None:
         """Close the pools that are our own, and give the journal up with what it holds."""

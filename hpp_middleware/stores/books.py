@@ -85,10 +85,13 @@ class Books(Protocol):
         """Write a claim."""
         ...
 
-    def prune(self, now: float, before: float, most: int) -> None:
+    def prune(self, now: float, before: float, most: int) -> bool:
         """
         Forget holds that were resolved, and leases that ended, before a moment; and claims that are out of date by now
         and whose hold does not live. At most so many of each.
+
+        Returns:
+            Whether there may be more: it were so many of one.
         """
         ...
 
@@ -153,9 +156,9 @@ def _settle(books: Books, operation: Settle, now: float) -> Result:
 def _sweep(books: Books, now: float) -> Result:
     due = list(books.due(now))[:MOST_SWEPT]
     swept = [_write(books, quota.expire(hold, _accounts(books, hold), now=now)) for hold in due]
-    books.prune(now, now - quota.KEEP_RESOLVED_S, MOST_SWEPT)
+    more = books.prune(now, now - quota.KEEP_RESOLVED_S, MOST_SWEPT)
     entries = tuple(entry for result in swept for entry in result.entries)
-    return Result(status="done", amount=len(swept), entries=entries)
+    return Result(status="done", amount=len(swept), entries=entries, more=more or len(due) == MOST_SWEPT)
 
 
 def _release(books: Books, operation: Release, now: float) -> Result:

@@ -1,8 +1,6 @@
 """One exchange with a model: what was asked, and where it goes."""
 
-from dataclasses import dataclass
-
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from hpp_middleware.types.price import Price, Usage
 from hpp_middleware.types.provider import Model, Provider
@@ -10,16 +8,14 @@ from hpp_middleware.types.provider import Model, Provider
 __all__ = ["Images", "Request", "Seen", "Target"]
 
 
-@dataclass(frozen=True, slots=True)
-class Images:
+class Images(Struct, frozen=True, gc=False):
     """The images of a prompt: how many, and how many bytes of the body are inline image data."""
 
     count: int = 0
     inline_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(Struct, frozen=True, kw_only=True):
     """
     A chat completion as the client asked for it, validated where the router acts on it.
 
@@ -48,8 +44,7 @@ class Request:
     hidden_reasoning: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(Struct, frozen=True, kw_only=True):
     """
     Where a request goes, and at what price.
 
@@ -67,8 +62,7 @@ class Target:
     price: Price
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class Seen(Struct, frozen=True, kw_only=True, gc=False):
     """
     What an upstream's answer showed, right at any moment of it.
 

@@ -30,7 +30,7 @@ __all__ = [
 Status = Literal["done", "refused", "conflict", "unknown", "fenced", "running", "finished", "mismatch"]
 
 
-class Claim(Struct, frozen=True, kw_only=True):
+class Claim(Struct, frozen=True, kw_only=True, gc=False):
     """
     An idempotency key, as it is claimed.
 
@@ -45,7 +45,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     ttl_s: float
 
 
-class Kept(Struct, frozen=True, kw_only=True):
+class Kept(Struct, frozen=True, kw_only=True, gc=False):
     """
     An answer to keep.
 
@@ -58,7 +58,7 @@ class Kept(Struct, frozen=True, kw_only=True):
     most: int
 
 
-class Reserve(Struct, frozen=True, kw_only=True, tag=True):
+class Reserve(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """
     Place a hold, atomically, in every account it names.
 
@@ -81,7 +81,7 @@ class Reserve(Struct, frozen=True, kw_only=True, tag=True):
     claim: Claim | None = None
 
 
-class Resize(Struct, frozen=True, kw_only=True, tag=True):
+class Resize(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """
     Give a live hold another amount, for another attempt at a dearer or cheaper model; refused where it does not fit.
 
@@ -99,14 +99,14 @@ class Resize(Struct, frozen=True, kw_only=True, tag=True):
     draft: Draft
 
 
-class Checkpoint(Struct, frozen=True, kw_only=True, tag=True):
+class Checkpoint(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Raise what a live hold is charged if its owner dies, as a long stream goes on; it is never lowered."""
 
     id: str
     orphan_amount: int
 
 
-class Settle(Struct, frozen=True, kw_only=True, tag=True):
+class Settle(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """
     Swap a hold for what was used, and write its ledger entry in the same transaction.
 
@@ -120,13 +120,13 @@ class Settle(Struct, frozen=True, kw_only=True, tag=True):
     kept: Kept | None = None
 
 
-class Release(Struct, frozen=True, kw_only=True, tag=True):
+class Release(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Give a hold back: nothing was forwarded. An unknown id leaves a tombstone, which a late reserve will find."""
 
     id: str
 
 
-class Grant(Struct, frozen=True, kw_only=True, tag=True):
+class Grant(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """
     Add to an account's quota (or take from it), once per ``id``; makes the account.
 
@@ -140,28 +140,28 @@ class Grant(Struct, frozen=True, kw_only=True, tag=True):
     expect: int | None = None
 
 
-class Declare(Struct, frozen=True, kw_only=True, tag=True):
+class Declare(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Say what a configuration file declares for an account: the quota moves by the change since the last time."""
 
     account: str
     quota: int
 
 
-class Renew(Struct, frozen=True, kw_only=True, tag=True):
+class Renew(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Extend a worker's lease to ``ttl_s`` seconds from now, by the store's clock."""
 
     owner: str
     ttl_s: float
 
 
-class Sweep(Struct, frozen=True, kw_only=True, tag=True):
+class Sweep(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Expire the holds whose owner's lease, or whose own deadline, has run out."""
 
 
 Operation = Reserve | Resize | Checkpoint | Settle | Release | Grant | Declare | Renew | Sweep
 
 
-class Result(Struct, frozen=True, kw_only=True):
+class Result(Struct, frozen=True, kw_only=True, gc=False):
     """
     What became of one operation.
 
@@ -175,6 +175,7 @@ class Result(Struct, frozen=True, kw_only=True):
         entries: The ledger lines written.
         hold: Whose the claim is.
         kept: The answer that was kept with it, for ``finished``.
+        more: A sweep did as much as one may, and has left the rest to the next one.
     """
 
     id: str = ""
@@ -184,3 +185,4 @@ class Result(Struct, frozen=True, kw_only=True):
     entries: tuple[Entry, ...] = ()
     hold: str = ""
     kept: bytes | None = None
+    more: bool = False

@@ -10,7 +10,7 @@ from msgspec import Struct
 __all__ = ["Price", "Rates", "Usage"]
 
 
-class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """
     Tokens in disjoint buckets: each token of an exchange stands in exactly one of them.
 
@@ -42,7 +42,7 @@ class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.prompt + self.completion
 
 
-class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """
     Atto-dollars a token, one rate a bucket.
 
@@ -59,7 +59,7 @@ class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_audio: int | None = None
 
 
-class Price(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Price(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """
     What one model costs.
 

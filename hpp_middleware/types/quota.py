@@ -3,6 +3,8 @@ Accounts, holds and the ledger; what is done to them stands in :mod:`hpp_middlew
 
 The life of a hold: ``held -> settled | released | expired``, and once ``expired -> corrected``. Nothing else.
 All amounts are nano-dollars; all times are seconds since the epoch by the store's clock.
+
+A ledger in memory has many of these, and none can be part of a cycle: the garbage collector passes them by (``gc``).
 """
 
 from typing import Literal
@@ -32,7 +34,7 @@ LineClass = Literal["resolution", "overage", "correction"]
 Outcome = Literal["completed", "abandoned", "failed", "orphaned"]
 
 
-class Account(Struct, frozen=True, kw_only=True):
+class Account(Struct, frozen=True, kw_only=True, gc=False):
     """
     What one payer has.
 
@@ -62,7 +64,7 @@ class Account(Struct, frozen=True, kw_only=True):
         return self.quota - self.settled - self.held
 
 
-class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One call to an upstream, as the ledger keeps it."""
 
     provider: str
@@ -74,7 +76,7 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost: int = 0
 
 
-class Draft(Struct, frozen=True, kw_only=True):
+class Draft(Struct, frozen=True, kw_only=True, gc=False):
     """
     What is known of a ledger entry when the hold is placed; kept with the hold, so that a sweeper can write the entry
     of an owner that died, and prices nothing.
@@ -93,7 +95,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     row_version: int = 1
 
 
-class Report(Struct, frozen=True, kw_only=True):
+class Report(Struct, frozen=True, kw_only=True, gc=False):
     """
     What is known when a request has ended: the other half of its ledger entry.
 
@@ -108,7 +110,7 @@ class Report(Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...] = ()
 
 
-class Hold(Struct, frozen=True, kw_only=True):
+class Hold(Struct, frozen=True, kw_only=True, gc=False):
     """
     Room taken before spending. It is presumed forwarded from its commit.
 
@@ -143,7 +145,7 @@ class Hold(Struct, frozen=True, kw_only=True):
     resolved: float | None = None
 
 
-class Claimed(Struct, frozen=True, kw_only=True):
+class Claimed(Struct, frozen=True, kw_only=True, gc=False):
     """
     An idempotency key that is in use: it was placed with a hold, and dies with it or with its time.
 
@@ -164,7 +166,7 @@ class Claimed(Struct, frozen=True, kw_only=True):
     kept: bytes | None = None
 
 
-class Entry(Struct, frozen=True, kw_only=True):
+class Entry(Struct, frozen=True, kw_only=True, gc=False):
     """
     One ledger line. ``UNIQUE(hold, class)``: one resolution, at most one overage, at most one signed correction.
 
@@ -193,7 +195,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     report: Report
 
 
-class Balance(Struct, frozen=True, kw_only=True):
+class Balance(Struct, frozen=True, kw_only=True, gc=False):
     """An account as a reader sees it: nano-dollars, requests and tokens."""
 
     account: str
@@ -214,7 +216,7 @@ class Balance(Struct, frozen=True, kw_only=True):
         return self.quota - self.used - self.held
 
 
-class Statement(Struct, frozen=True, kw_only=True):
+class Statement(Struct, frozen=True, kw_only=True, gc=False):
     """
     One account and what its rows add up to, read in one snapshot: what an auditor compares.
 
@@ -239,7 +241,7 @@ class Statement(Struct, frozen=True, kw_only=True):
     overdue: int = 0
 
 
-class Seal(Struct, frozen=True, kw_only=True):
+class Seal(Struct, frozen=True, kw_only=True, gc=False):
     """
     The head of an account's chain after some line: an HMAC over that line and the head before it.
 

@@ -445,3 +445,45 @@ def test_any_value_in_a_message_is_a_request_or_a_400(value: Any, seed: int) -> 
         case _:
             message[spot] = value
     only_a_400(body(messages=[message]))
+
+
+urls = st.sampled_from(
+    ["data:image/png;base64,AAAA", "DATA:image/x,", "data:text/plain,x", "https://x.test", "http://x", ""]
+)
+parts = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["text", "image_url", "input_audio", "audio_url", "file", "refusal", 1, None]),
+        "text": st.sampled_from(["hello", "\ud800", None]),
+        "image_url": st.fixed_dictionaries({}, optional={"url": urls | st.none(), "detail": st.just("low")}) | urls,
+    },
+)
+likely_parts = st.sampled_from(
+    [
+        {"type": "text", "text": "hello"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+        {"type": "input_audio", "input_audio": {"data": "AAAA"}},
+    ]
+)
+messages = st.fixed_dictionaries(
+    {
+        "role": st.sampled_from(["user", "assistant", "system", "tool", "developer", "function"]),
+        "content": st.sampled_from(["hello", "", None]) | st.lists(likely_parts | parts, max_size=3),
+    },
+    optional={"tool_calls": st.sampled_from([None, [], [{"id": "1"}], 1]), "name": st.just("x")},
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(messages, max_size=4))
+def test_usual_messages_are_taken_as_any_others(given_messages: list[Any]) -> None:
+    def outcome() -> Request | tuple[Any, ...]:
+        try:
+            return accepted(body(messages=given_messages))
+        except RequestError as error:
+            return error.message, error.param
+
+    taken = outcome()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parse, "_usual", lambda raw, limits: None)
+        assert outcome() == taken

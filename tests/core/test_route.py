@@ -232,3 +232,21 @@ def test_an_alias_must_lead_somewhere(target: str) -> None:
 def test_an_alias_leads_to_nothing_that_could_not_stand_in_a_header() -> None:
     with pytest.raises(ConfigurationError, match=r"aliases\.fast"):
         catalog(aliases={"fast": "openai/a b"}, prices=List({"openai": {"a b": (LISTED, Model())}}))
+
+
+def test_what_is_looked_up_again_is_up_to_date() -> None:
+    models = {"openai/gpt-own": Model(price=OWN)}
+    providers = dict(PROVIDERS)
+    prices = List({"openai": {"gpt-5": (LISTED, Model())}})
+    found = catalog(models, providers=providers, prices=prices)
+    assert find(found, "openai/gpt-own") is find(found, "openai/gpt-own")
+    models["openai/gpt-own"] = Model(price=FREE)
+    assert find(found, "openai/gpt-own").price == FREE
+    providers["openai"] = Provider(base_url="https://new.test/v1")
+    assert find(found, "openai/gpt-own").provider.base_url == "https://new.test/v1"
+    assert find(found, "openai/gpt-5").price == LISTED
+    prices.known["openai"]["gpt-5"] = (FREE, Model())
+    assert find(found, "openai/gpt-5").price == FREE
+    del models["openai/gpt-own"], providers["openai"]
+    assert found.find("openai/gpt-own") is None
+    assert found.find("openai/gpt-5") is None

@@ -1,12 +1,12 @@
 """The settlement table: every way a request can end, and what it is then charged."""
 
-from dataclasses import replace
 from itertools import product
 from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hpp_middleware.core import price as pricing
 from hpp_middleware.core.settlement import TABLE, End, Settlement, settle, tokens_of

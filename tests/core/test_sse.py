@@ -83,6 +83,14 @@ def test_a_stream_byte_by_byte(stream: bytes, events: list[Event]) -> None:
 
 
 @streams
+def test_a_stream_that_goes_on_from_a_whole_event(stream: bytes, events: list[Event]) -> None:
+    if stream.startswith(b"\xef\xbb\xbf"):
+        events = framed(b"\n" + stream)  # it is no mark of the stream's beginning there
+    for cut in range(len(stream) + 1):
+        assert framed(b"data: 0\n\n", stream[:cut], stream[cut:]) == [Event(b"0"), *events]
+
+
+@streams
 def test_events_encoded_and_framed_again_are_the_same(stream: bytes, events: list[Event]) -> None:
     if events and all(b"\xef\xbb\xbf" not in event.other[:3] for event in events):
         assert framed(b"".join(event.encode() for event in events)) == events
@@ -147,6 +155,14 @@ def test_the_events_before_one_too_large_are_not_lost() -> None:
     with pytest.raises(EventTooLarge) as caught:
         Framer(10).feed(b"data: 1\n\ndata: 2\n\ndata: 3456789\n\ndata: 4\n\n")
     assert caught.value.events == [Event(b"1"), Event(b"2")]
+
+
+def test_the_events_before_one_too_large_are_not_lost_in_a_stream_that_goes_on() -> None:
+    framer = Framer(10)
+    assert framer.feed(b"data: 0\n\n") == [Event(b"0")]
+    with pytest.raises(EventTooLarge) as caught:
+        framer.feed(b"data: 1\n\n: 2\n\ndata: 3456789\n\ndata: 4\n\n")
+    assert caught.value.events == [Event(b"1"), Event(None, b": 2\n")]
 
 
 def test_the_bound_is_on_each_event_and_not_on_the_stream() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpp_middleware.core import parse
-from hpp_middleware.dialects.openai import COST_FIELDS, OpenAI
+from hpp_middleware.dialects.openai import COST_FIELDS, MOST_PROVIDERS, OpenAI
 from hpp_middleware.errors import ConfigurationError, RequestError
 from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.http import HTTPCall
@@ -235,3 +235,13 @@ def test_a_tool_that_runs_at_the_provider_is_refused(tool: str) -> None:
 )
 def test_tools_that_run_at_the_client_pass_as_they_are(tools: str) -> None:
     assert call(raw(f'"tools":{tools}')).body.endswith(f'"tools":{tools}}}'.encode())
+
+
+def test_a_provider_made_anew_is_called_by_its_own_settings() -> None:
+    dialect = OpenAI()
+    for number in range(600):
+        made = target(base_url=f"https://p{number}.test/v1/", api_key=f"sk-{number}")
+        call = dialect.call(asked(), made, cap=None, request_id="r")
+        assert call.url == f"https://p{number}.test/v1/chat/completions"
+        assert ("Authorization", f"Bearer sk-{number}") in call.headers
+    assert len(dialect._fixed) <= MOST_PROVIDERS

@@ -63,7 +63,7 @@ async def without_tables(_server: Server, url: str) -> AsyncGenerator[None]:
     finally:
         # Without CASCADE it drops an empty one only: nobody made tables meanwhile.
         await admin.execute("DROP SCHEMA public; ALTER SCHEMA away RENAME TO public")
-        await admin.close()
+        await admin.close(timeout=5)
 
 
 @asynccontextmanager
@@ -76,7 +76,7 @@ async def read_only(server: Server, url: str) -> AsyncGenerator[None]:
         yield
     finally:
         await admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
-        await admin.close()
+        await admin.close(timeout=5)
 
 
 @asynccontextmanager
@@ -89,7 +89,7 @@ async def closed_to_all(server: Server, url: str) -> AsyncGenerator[None]:
         yield
     finally:
         await admin.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")
-        await admin.close()
+        await admin.close(timeout=5)
 
 
 @asynccontextmanager
@@ -108,7 +108,7 @@ async def crowded(server: Server, url: str) -> AsyncGenerator[None]:
         yield
     finally:
         for each in others:
-            await each.close()
+            await each.close(timeout=5)
 
 
 @asynccontextmanager
@@ -120,7 +120,7 @@ async def locked(_server: Server, url: str) -> AsyncGenerator[None]:
             await admin.execute("LOCK TABLE hpp_account")
             yield
     finally:
-        await admin.close()
+        await admin.close(timeout=5)
 
 
 async def end_sessions(admin: Admin, name: str) -> None:

@@ -96,7 +96,7 @@ async def test_an_account_that_somebody_has_locked_is_a_503_and_the_others_are_s
             assert await call.started() == 200
             await call.read()
             await call.returned()
-    await admin.close()
+    await admin.close(timeout=5)
     assert len(fake_upstream.log) == 1
     assert (await read_chat(on_postgres))[0] == 200
     assert [line.amount for line in await lines_once_settled(on_postgres)] == [USAGE_NANO]
@@ -108,7 +108,7 @@ async def test_sessions_that_are_ended_all_the_time_charge_nobody_twice(
 ) -> None:
     admin = await asyncpg.connect(postgres_alone.url)
     await _under_cuts(on_postgres, fake_upstream, lambda: end_sessions(admin, database.rpartition("/")[2]))
-    await admin.close()
+    await admin.close(timeout=5)
 
 
 async def test_connections_that_are_cut_all_the_time_charge_nobody_twice(

@@ -152,20 +152,16 @@ class Work:
         self.notes: list[str] = []
         self.begun = anyio.Event()
         self.end = anyio.Event()
-        self.scope = anyio.CancelScope(shield=True)
 
     async def run(self, gone: Callable[[], Awaitable[None]] = anyio.sleep_forever) -> None:
-        await apart.run(self._work, self.scope, gone=gone, dismissed=self._dismissed, upkeep=self._upkeep)
-        self.notes.append("returned")
+        returned = await apart.run(self._work(), gone=gone, dismissed=self._dismissed, upkeep=self._upkeep)
+        self.notes.append(returned)
 
-    async def _work(self) -> None:
-        try:
-            self.begun.set()
-            await self.end.wait()
-            self.notes.append("worked")
-        except anyio.get_cancelled_exc_class():
-            self.notes.append("stopped")
-            raise
+    async def _work(self) -> str:
+        self.begun.set()
+        await self.end.wait()
+        self.notes.append("worked")
+        return "returned"
 
     def _dismissed(self) -> None:
         self.notes.append("dismissed")
@@ -197,15 +193,6 @@ async def test_cancelled_work_goes_on_with_its_upkeep_and_the_cancellation_after
             assert work.notes == ["dismissed"]
             work.end.set()
     assert work.notes == ["dismissed", "worked", "no more upkeep"]
-
-
-async def test_work_is_stopped_by_its_own_scope() -> None:
-    work = Work()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(work.run)
-        await work.begun.wait()
-        work.scope.cancel()
-    assert work.notes == ["stopped", "no more upkeep", "returned"]
 
 
 async def test_a_client_that_has_left_is_not_listened_for_again() -> None:

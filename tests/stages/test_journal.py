@@ -10,12 +10,13 @@ import pytest
 from journals import names, on_disk
 from rig import Delegate
 
-from hpp_middleware import StoreError
+from hpp_middleware import ConfigurationError, StoreError
 from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.stages import lease as leases
 from hpp_middleware.stages import settle as settles
-from hpp_middleware.stages.journal import Journal, Record, fitted
+from hpp_middleware.stages.journal import LOOK_AFTER_S, Journal
 from hpp_middleware.stages.lease import Lease
+from hpp_middleware.stages.records import Record, fitted
 from hpp_middleware.stages.slotfile import BODY_BYTES, SLOT_BYTES, SlotFile
 from hpp_middleware.types.events import Alarm
 from hpp_middleware.types.operations import Grant, Kept, Operation, Release, Renew, Reserve, Settle
@@ -209,6 +210,77 @@ async def test_a_torn_slot_raises_the_alarm_and_the_others_are_taken_over(tmp_pa
     await second.keep(settlement(9), "alice")
     assert second.writable  # a torn slot is used again
     second.close()
+
+
+async def _of_a_later_release(folder: Path, number: int) -> Path:
+    left = [Journal(folder, slots=4) for _ in range(number + 1)]
+    for each in left:
+        await each.open()
+    await left[number].keep(settlement(7), "alice")
+    for each in left:
+        each.close()
+    path = folder / f"settle-{number}.journal"
+    with path.open("r+b") as raw:
+        raw.seek(4)
+        raw.write(b"\2")
+    return path
+
+
+@pytest.mark.parametrize("number", [0, 1])
+async def test_a_file_of_a_later_release_is_refused_at_the_start_and_left_as_it_is(number: int, tmp_path: Path) -> None:
+    path = await _of_a_later_release(tmp_path, number)
+    before = path.read_bytes()
+    alarms: list[Alarm] = []
+    journal = Journal(tmp_path, slots=4, alarm=alarms.append)
+    told = f"cannot be opened: settle-{number}.journal is of version 2, and this release reads 1"
+    with pytest.raises(ConfigurationError, match=told):
+        await journal.open()
+    assert [alarm.detail for alarm in alarms] == [told]
+    assert path.read_bytes() == before
+    again = SlotFile.open(path, create=False)
+    assert again is not None, "it was given up"
+    again.close()
+
+
+async def test_what_a_process_leaves_that_dies_later_is_taken_over_by_one_that_runs(tmp_path: Path) -> None:
+    clock = Clock()
+    runs, dies = Journal(tmp_path, slots=4, clock=clock), Journal(tmp_path, slots=4)
+    await runs.open()
+    await dies.open()
+    await dies.keep(settlement(7), "alice")
+    clock.now += LOOK_AFTER_S
+    assert not runs.is_quiet
+    await runs.look()
+    assert (runs.is_quiet, runs.pending) == (True, 0), "it lives, and its file is its own"
+    dies.close()
+    await runs.look()
+    assert runs.pending == 0, "one look a minute"
+    clock.now += LOOK_AFTER_S
+    await runs.look()
+    assert [debt.operation.id for debt in runs.due()] == ["req_7"]
+    await runs.strike(["req_7"])
+    assert names(tmp_path) == ["settle-0.journal"]
+    runs.close()
+    assert runs.is_quiet
+
+
+async def test_one_that_runs_tells_once_of_a_file_of_a_later_release_and_goes_on(tmp_path: Path) -> None:
+    clock, alarms = Clock(), list[Alarm]()
+    (tmp_path / "elsewhere").mkdir()
+    theirs = await _of_a_later_release(tmp_path / "elsewhere", 0)
+    runs = Journal(tmp_path, slots=4, alarm=alarms.append, clock=clock)
+    await runs.open()
+    path = theirs.rename(tmp_path / "settle-5.journal")
+    for _ in range(2):
+        clock.now += LOOK_AFTER_S
+        await runs.look()
+    assert [alarm.detail for alarm in alarms] == [
+        "settle-5.journal cannot be taken over: settle-5.journal is of version 2, and this release reads 1"
+    ]
+    assert path.exists()
+    await runs.keep(settlement(1), "alice")
+    assert runs.writable
+    runs.close()
 
 
 async def test_a_whole_record_of_something_else_is_told_and_skipped(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from background import BackgroundUpstream
 from journals import names
 from rig import ALICE, USAGE_NANO, Delegate, Witness, check_books, gateway, question
 
-from hpp_middleware import MemoryStore, SQLiteStore
+from hpp_middleware import MemoryStore, SQLiteStore, StoreError
+from hpp_middleware.stages import journal
 from hpp_middleware.stages.slotfile import SLOT_BYTES
 from hpp_middleware.testing import FakeUpstream
 
@@ -97,6 +98,32 @@ def test_a_process_that_is_killed_between_journal_and_replay_loses_nothing_and_c
                 assert witness.alarms == []
 
     anyio.run(next_process)
+
+
+def test_what_a_process_leaves_that_is_killed_is_settled_by_another_one_that_runs(
+    background_upstream: BackgroundUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "LOOK_AFTER_S", 0.0)
+
+    async def survivor() -> None:
+        store = SQLiteStore(tmp_path / "hpp.db", busy_s=0.05)
+        async with gateway(background_upstream.url, store=store) as found:
+            with worker(background_upstream.url, tmp_path, "locked") as process:
+                told = process.until("answered")
+                process.kill()
+            with anyio.fail_after(30):
+                while True:
+                    with suppress(StoreError):  # what is owed for an account keeps its figures back
+                        if (await found.balance(ALICE)).used == 3 * USAGE_NANO:
+                            break
+                    await anyio.sleep(0.05)
+            lines = await check_books(found)
+            assert sorted(line.hold for line in lines) == sorted(told["answered"])
+            assert {line.report.outcome for line in lines} == {"completed"}
+            assert found.journal.pending == 0
+            assert names(tmp_path / "hpp.db.settle") == ["settle-0.journal"]
+
+    anyio.run(survivor)
 
 
 def test_a_settlement_that_is_found_after_its_hold_was_swept_is_one_correction(

@@ -85,6 +85,80 @@ async def test_a_lease_is_not_trusted_to_its_last_second() -> None:
     assert not held.holds
 
 
+async def test_what_was_placed_is_covered_for_as_long_as_the_lease_is_renewed_in_time() -> None:
+    clock = Clock()
+    held = lease(Delegate(), clock)
+    await held.apply([])
+    covered = held.cover()
+    for _ in range(4):
+        clock.now += LEASE_S - 0.01
+        await held.apply([])
+        assert covered()
+
+
+async def test_it_is_not_covered_within_the_margin_and_again_after_a_renewal_in_time() -> None:
+    clock = Clock()
+    held = lease(Delegate(), clock)
+    await held.apply([])
+    covered = held.cover()
+    clock.now += LEASE_S - MARGIN_S
+    assert not covered()
+    await held.apply([])
+    assert covered()
+
+
+async def test_what_was_placed_before_a_lease_ran_out_is_not_covered_by_the_one_after_it() -> None:
+    clock = Clock()
+    held = lease(Delegate(), clock)
+    await held.apply([])
+    before = held.cover()
+    clock.now += LEASE_S
+    assert not before()
+    await held.apply([])
+    assert held.holds
+    assert not before(), "it has been swept meanwhile"
+    assert held.cover()()
+
+
+async def test_a_renewal_that_was_answered_after_the_lease_had_run_out_covers_nothing_of_before() -> None:
+    store, clock = Delegate(), Clock()
+    held = lease(store, clock)
+    await held.apply([])
+    before = held.cover()
+    clock.now += LEASE_S - 1
+
+    async def slow(_: Sequence[Operation]) -> None:
+        clock.now += 2
+
+    store.before = slow
+    await held.apply([])
+    assert held.holds
+    assert not before()
+
+
+async def test_a_sweep_that_was_full_is_soon_due_again() -> None:
+    store, clock = Delegate(), Clock()
+    full = True
+
+    async def fill(operations: Sequence[Operation], results: list[Result]) -> list[Result]:
+        return [
+            Result(status="done", more=full) if isinstance(operation, Sweep) else result
+            for operation, result in zip(operations, results, strict=True)
+        ]
+
+    store.after = fill
+    held = lease(store, clock)
+    seen = []
+    for number in range(5):
+        full = number < 2
+        await held.apply([Release(id="r")])
+        seen.append(Sweep in kinds(store.calls[-1]))
+        await held.apply([Release(id="r")])
+        assert Sweep not in kinds(store.calls[-1]), "not with every request"
+        clock.now += stage.SWEEP_ON_S + 0.001
+    assert seen == [True, True, True, False, False]
+
+
 async def test_a_lease_counts_from_before_the_store_was_asked() -> None:
     store, clock = Delegate(), Clock()
 

@@ -25,7 +25,7 @@ def test_a_pepper_is_its_owners_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("turn", range(5))
 def test_workers_that_start_together_share_one_pepper(turn: int, tmp_path: Path) -> None:
-    together = threading.Barrier(8)
+    together = threading.Barrier(8, timeout=60)
     peppers: list[bytes] = []
 
     def start() -> None:

@@ -129,7 +129,7 @@ async def test_batches_that_name_the_same_accounts_in_another_order_never_deadlo
         group.start_soon(work, other, "back", names[::-1])
         group.start_soon(work, store, "odd", names[1::2] + names[::2])
     assert await admin.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
-    await admin.close()
+    await admin.close(timeout=5)
     for name in names:
         statement = await store.statement(name)
         assert (statement.held, statement.account.held, statement.account.seq) == (0, 0, statement.lines)
@@ -167,15 +167,17 @@ async def test_closing_the_store_closes_what_another_loop_has_of_it(store: Postg
 
     async with anyio.create_task_group() as group:
         group.start_soon(anyio.to_thread.run_sync, lambda: anyio.run(stay))
-        await ready.wait()
-        admin = await asyncpg.connect(postgres_dsn)
-        assert await _sessions(admin) == 2
-        await store.aclose()
-        with anyio.fail_after(10):
-            while await _sessions(admin):  # noqa: ASYNC110  # a session ends a moment after its connection
-                await anyio.sleep(0.01)
-        await admin.close()
-        done.set()
+        try:
+            await ready.wait()
+            admin = await asyncpg.connect(postgres_dsn)
+            assert await _sessions(admin) == 2
+            await store.aclose()
+            with anyio.fail_after(10):
+                while await _sessions(admin):  # noqa: ASYNC110  # a session ends a moment after its connection
+                    await anyio.sleep(0.01)
+            await admin.close(timeout=5)
+        finally:
+            done.set()  # a thread is waited for, whatever the test has come to
 
 
 async def _sessions(admin: "asyncpg.Connection[asyncpg.Record]") -> int:
@@ -212,7 +214,7 @@ async def test_a_unix_socket_and_a_schema_are_named_by_the_url(postgres_dsn: str
     await store.apply([Grant(id="start", account="alice", amount=5)])
     assert await admin.fetchval("SELECT quota FROM billing.hpp_account") == 5
     assert await admin.fetchval("SELECT to_regclass('public.hpp_account')") is None
-    await admin.close()
+    await admin.close(timeout=5)
     await store.aclose()
 
 
@@ -268,7 +270,7 @@ async def test_an_entry_is_stored_as_msgspec_encodes_it(postgres_dsn: str) -> No
         admin = await asyncpg.connect(postgres_dsn)
         texts = await admin.fetch("SELECT entry FROM hpp_ledger WHERE account = $1 ORDER BY seq", account)
         assert [text["entry"].encode() for text in texts] == [msgspec.json.encode(entry) for entry in entries]
-        await admin.close()
+        await admin.close(timeout=5)
         await store.aclose()
 
 

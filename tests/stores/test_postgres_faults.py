@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import anyio
 import anyio.to_thread
@@ -13,7 +13,7 @@ from databases import Server, running_postgres
 from postgres_pooler import pooled
 
 from hpp_middleware import StoreError
-from hpp_middleware.stores.postgres import PostgresStore
+from hpp_middleware.stores.postgres import PostgresStore, connections
 from hpp_middleware.testing.stores.bench import Clock, reserve, settle
 from hpp_middleware.types.operations import Grant, Operation, Release, Renew, Result, Sweep
 
@@ -42,7 +42,7 @@ async def store(postgres_dsn: str) -> AsyncGenerator[PostgresStore]:
 async def admin(postgres_dsn: str) -> AsyncGenerator[Admin]:
     connection = await asyncpg.connect(postgres_dsn)
     yield connection
-    await connection.close()
+    await connection.close(timeout=5)
 
 
 async def test_sessions_that_were_ended_while_idle_are_replaced_unnoticed(store: PostgresStore, admin: Admin) -> None:
@@ -276,6 +276,52 @@ async def test_a_server_that_is_paused_is_a_store_error_within_the_timeout(tmp_p
         assert result.status == "done"
         assert (await store.balance("alice")).held == 1
         await store.aclose()
+
+
+async def test_closing_is_bounded_where_the_server_does_not_say_goodbye(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "CLOSE_S", 0.2)
+    with running_postgres(tmp_path) as server:
+        store = PostgresStore(server.url, timeout_s=0.3)
+        await _begin(store)
+        server.pause()
+        try:
+            with anyio.fail_after(10):
+                with pytest.raises(StoreError):
+                    await store.balance("alice")  # a statement that is cancelled, and one connection that is idle
+                await store.aclose()
+        finally:
+            server.resume()
+
+
+async def test_a_connection_that_never_ends_is_terminated(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless:
+        terminated = False
+
+        def is_closed(self) -> bool:
+            return False
+
+        async def close(self, **_: object) -> None:
+            await anyio.sleep_forever()
+
+        def terminate(self) -> None:
+            self.terminated = True
+
+    made = Endless()
+
+    async def connect() -> Any:
+        return made
+
+    async def nothing(_: object) -> None:
+        pass
+
+    monkeypatch.setattr(connections, "CLOSE_S", 0.01)
+    own = connections.Own(connect, 1)
+    await own.migrate(nothing, asyncio.get_running_loop().time() + 5)
+    with anyio.fail_after(10):
+        await own.aclose()
+    assert made.terminated
 
 
 async def _pause(server: Server, store: PostgresStore) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hpp_middleware import ConfigurationError, StoreError
 from hpp_middleware.stores.postgres import PostgresStore, schema
 from hpp_middleware.testing.stores.bench import Clock, reserve, settle
-from hpp_middleware.types.operations import Grant, Renew, Sweep
+from hpp_middleware.types.operations import Claim, Grant, Kept, Renew, Sweep
 from hpp_middleware.types.quota import Account, Seal
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +28,7 @@ def anyio_backend() -> str:
 async def admin(postgres_dsn: str) -> AsyncGenerator[Admin]:
     connection = await asyncpg.connect(postgres_dsn)
     yield connection
-    await connection.close()
+    await connection.close(timeout=5)
 
 
 def test_migrations_are_numbered_without_a_gap() -> None:
@@ -125,6 +125,39 @@ async def test_what_was_written_is_never_changed(postgres_dsn: str, admin: Admin
     await store.aclose()
 
 
+async def test_what_an_account_has_kept_is_a_running_sum(postgres_dsn: str, admin: Admin) -> None:
+    clock = Clock()
+    store = PostgresStore(postgres_dsn, clock=clock)
+    await store.open()
+    await store.apply(
+        [Renew(owner="worker", ttl_s=60), *(Grant(id=n, account=n, amount=1000) for n in ("alice", "bob"))]
+    )
+    sums = "SELECT account, bytes FROM hpp_kept ORDER BY account"
+    rows = "SELECT account, sum(octet_length(kept)) FROM hpp_claim WHERE kept IS NOT NULL GROUP BY account ORDER BY 1"
+
+    async def keep(hold: str, account: str, ttl_s: float) -> None:
+        claim = Claim(key=f"{account}-{ttl_s}-{hold[-1]}", fingerprint="asked", ttl_s=ttl_s)
+        kept = Kept(body=b"x" * 40, most=100)
+        for result in await store.apply([reserve(hold, 1, account, claim=claim), settle(hold, 1, kept=kept)]):
+            assert result.status == "done"
+
+    for number in range(3):
+        await keep(f"hold-{number}", "alice", 10)  # the third does not fit
+    await keep("his", "bob", 20)
+    assert [tuple(row) for row in await admin.fetch(sums)] == [("alice", 80), ("bob", 40)]
+    clock.now += 11
+    await keep("anew-0", "alice", 10)  # takes a key over whose answer is out of date, and which is not pruned yet
+    assert [tuple(row) for row in await admin.fetch(sums)] == [tuple(row) for row in await admin.fetch(rows)]
+    await store.apply([Sweep()])
+    assert [tuple(row) for row in await admin.fetch(sums)] == [("alice", 40), ("bob", 40)]
+    assert [tuple(row) for row in await admin.fetch(rows)] == [("alice", 40), ("bob", 40)]
+    clock.now += 30
+    await store.apply([Sweep()])
+    assert [tuple(row) for row in await admin.fetch(sums)] == [("alice", 0), ("bob", 0)]
+    assert await admin.fetch(rows) == []
+    await store.aclose()
+
+
 async def test_another_seal_at_a_place_undoes_those_beside_it(postgres_dsn: str) -> None:
     store = PostgresStore(postgres_dsn)
     await store.open()
@@ -141,7 +174,7 @@ async def test_movers_that_bring_the_same_at_once_archive_it_once(postgres_dsn: 
     source = PostgresStore(f"{postgres_dsn}?search_path=source", clock=Clock())
     admin = await asyncpg.connect(postgres_dsn)
     await admin.execute("CREATE SCHEMA source")
-    await admin.close()
+    await admin.close(timeout=5)
     await source.open()
     grants = [Grant(id=f"start:{name}", account=name, amount=1000) for name in ("alice", "bob")]
     await source.apply([Renew(owner="worker", ttl_s=600), *grants])

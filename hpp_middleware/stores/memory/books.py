@@ -95,8 +95,9 @@ class MemoryBooks(Struct):
         self.claims[claimed.key] = claimed
         self._count(claimed, 1)
 
-    def prune(self, now: float, before: float, most: int) -> None:
+    def prune(self, now: float, before: float, most: int) -> bool:
         """Forget what is long over."""
+        known = len(self.holds), len(self.claims)
         for hold_id, resolved in list(self.resolved.items())[:most]:
             if resolved >= before:
                 break
@@ -108,6 +109,7 @@ class MemoryBooks(Struct):
         for key, claim in list(self.claims.items())[:most]:
             if claim.expires <= now and claim.hold not in self.live:
                 self._drop_claim(key)
+        return most in (known[0] - len(self.holds), known[1] - len(self.claims))
 
     def statement(self, account_id: str, now: float) -> Statement:
         """What an auditor compares."""

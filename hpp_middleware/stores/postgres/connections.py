@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Connections", "Lent", "Own"]
 
 CLOSE_S = 2.0
-"""How long a connection may take to end in order."""
+"""How long a connection may take to end in order, with the cancelling of what it still runs."""
 
 
 class Connections(Protocol):
@@ -146,9 +146,10 @@ class _Link:
         return await statement.fetch(*values)
 
     async def end(self) -> None:
-        """Cancel what is running, and close."""
+        """Cancel what is running, and close; asyncpg's own limit is only for the close, and cancelling may hang."""
         try:
-            await self.connection.close(timeout=CLOSE_S)
+            async with asyncio.timeout(CLOSE_S):
+                await self.connection.close()
         except Exception:  # noqa: BLE001  # it is ended in any case
             self.connection.terminate()
 

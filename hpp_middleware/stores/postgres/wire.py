@@ -96,6 +96,7 @@ def result_from(row: Any) -> Result:
         entries=tuple(entry_from(text) for text in row["entries"]),
         hold=row["hold"],
         kept=row["kept"],
+        more=row["more"],
     )
 
 

@@ -44,4 +44,4 @@ def keys(prefix: str, shard: int) -> tuple[str, ...]:
 
 def shard_of(account: str, shards: int) -> int:
     """Where an account is: with its root, the part before the first ``/``, so that a hold may name its parents."""
-    return crc32(account.partition("/")[0].encode()) % shards
+    return crc32(account.partition("/")[0].encode("utf-8", "surrogatepass")) % shards

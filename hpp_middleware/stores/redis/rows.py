@@ -73,9 +73,9 @@ def result_from(operation: Operation, reply: Any) -> Result:
     Raises:
         StoreError: The reply is to something else.
     """
-    if not isinstance(reply, list) or len(reply) != 7:
+    if not isinstance(reply, list) or len(reply) != 8:
         raise StoreError("The store gave an answer that cannot be read.")
-    name, status, amount, counts, lines, hold, kept = reply
+    name, status, amount, counts, lines, hold, kept, more = reply
     if name.decode() != asked(operation):
         raise StoreError("The store answered something else.")
     return Result(
@@ -86,6 +86,7 @@ def result_from(operation: Operation, reply: Any) -> Result:
         entries=tuple(entry_from(line) for line in lines),
         hold=hold.decode(),
         kept=kept,
+        more=bool(more),
     )
 
 

@@ -149,7 +149,10 @@ class Server:
         Raises:
             StoreError: It cannot be had.
         """
-        return await self.safely(self._one(Call(script, shard, arguments)))
+        try:
+            return await self.safely(self._one(Call(script, shard, arguments)))
+        except UnicodeEncodeError as error:
+            raise StoreError("No store can keep such a name.") from error
 
     async def ask(self, shard: int, command: str, key: Key, *arguments: str | bytes) -> Any:
         """The reply to a reading command."""

@@ -239,7 +239,8 @@ def _together(operation: Operation, told: Sequence[Result]) -> Result:
             return told[0]
         case Sweep():
             entries = sorted((entry for result in told for entry in result.entries), key=_by_hold)
-            return Result(status="done", amount=sum(result.amount for result in told), entries=tuple(entries))
+            amount, more = sum(result.amount for result in told), any(result.more for result in told)
+            return Result(status="done", amount=amount, entries=tuple(entries), more=more)
         case Release():  # a shard that never knew the hold has a tombstone now, and says done
             return next((result for result in told if result.status != "done" or result.entries), told[0])
         case _:

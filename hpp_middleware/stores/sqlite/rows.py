@@ -151,20 +151,21 @@ class SQLiteBooks:
             msgspec.structs.astuple(claimed),
         )
 
-    def prune(self, now: float, before: float, most: int) -> None:
+    def prune(self, now: float, before: float, most: int) -> bool:
         """Forget what is long over."""
-        self._execute(
+        holds = self._execute(
             "DELETE FROM hold WHERE id IN (SELECT id FROM hold WHERE resolved < ? ORDER BY resolved LIMIT ?)",
             (before, most),
         )
-        self._execute(
+        leases = self._execute(
             "DELETE FROM lease WHERE owner IN (SELECT owner FROM lease WHERE until < ? LIMIT ?)", (before, most)
         )
-        self._execute(
+        claims = self._execute(
             "DELETE FROM claim WHERE key IN (SELECT key FROM claim WHERE expires <= ? AND NOT EXISTS"
             " (SELECT 1 FROM hold WHERE hold.id = claim.hold AND hold.state = 'held') ORDER BY expires LIMIT ?)",
             (now, most),
         )
+        return most in (holds.rowcount, leases.rowcount, claims.rowcount)
 
 
 def entry_from(text: str) -> Entry:

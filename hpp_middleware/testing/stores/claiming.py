@@ -149,6 +149,23 @@ async def what_was_resolved_long_ago_is_forgotten(bench: Bench[QuotaStore]) -> N
     assert (await bench.balance()).used == 10, "and what it was charged stays charged"
 
 
+@promise
+async def what_one_sweep_leaves_the_next_ones_forget(bench: Bench[QuotaStore]) -> None:
+    if not bench.has_clock:
+        return
+    names = [f"over-{number:04d}" for number in range(1001)]
+    await bench.apply(*(Release(id=name) for name in names))
+    await bench.wait(KEEP_RESOLVED_S + 1)
+    sweeps = 1
+    while (await bench.one(Sweep())).more:
+        sweeps += 1
+        assert sweeps < len(names), "a sweep says that it has left something only while it forgets something"
+    left = [
+        result.id for result in await bench.apply(*(settle(name, 5) for name in names)) if result.status != "unknown"
+    ]
+    assert left == [], "one that has left something says so"
+
+
 PROMISES: tuple[Promise, ...] = (
     a_key_is_claimed_once,
     a_finished_request_is_answered_from_what_was_kept,
@@ -161,4 +178,5 @@ PROMISES: tuple[Promise, ...] = (
     an_answer_is_kept_for_its_time,
     an_account_keeps_so_many_bytes,
     what_was_resolved_long_ago_is_forgotten,
+    what_one_sweep_leaves_the_next_ones_forget,
 )

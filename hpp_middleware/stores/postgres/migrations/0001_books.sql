@@ -58,7 +58,12 @@ CREATE TABLE hpp_claim (
 );
 
 CREATE INDEX hpp_claim_expires ON hpp_claim (expires);
-CREATE INDEX hpp_claim_kept ON hpp_claim (account) WHERE kept IS NOT NULL;
+
+-- How many bytes of answers each account has kept: a running sum, for thousands may be kept.
+CREATE TABLE hpp_kept (
+    account text COLLATE "C" NOT NULL PRIMARY KEY,
+    bytes   bigint           NOT NULL
+);
 
 -- From here on nothing is ever changed or deleted, credentials excepted.
 

@@ -8,7 +8,8 @@ CREATE TYPE hpp_result AS (
     available bigint,
     entries   text[],
     hold      text,
-    kept      bytea
+    kept      bytea,
+    more      boolean
 );
 
 -- Nothing is known to be wrong, but somebody else was quicker: everything is undone, and the caller repeats the batch.
@@ -65,6 +66,7 @@ DECLARE
     ids     text[] := '{}';   -- the accounts that are locked,
     books   hpp_account[] := '{}';  -- and what they have; written back in the end, each once
     written text[] := '{}';   -- those to write back
+    tidies  bigint := 0;      -- how many claims to forget in the end
     made    text[];           -- those made here; one that nothing is written to is taken away again
     missed  text[];
     more    hpp_account;
@@ -99,7 +101,7 @@ BEGIN
         draft text, model text, report text, outcome text, tokens bigint,
         claim text, fingerprint text, claim_ttl_s double precision, kept text, most bigint, keep_s double precision)
     LOOP
-        r := ROW (coalesce(o.id, ''), 'done', 0, 0, '{}', '', NULL);
+        r := ROW (coalesce(o.id, ''), 'done', 0, 0, '{}', '', NULL, false);
         ending := '{}';
         h := NULL;
         IF o.op IN ('reserve', 'resize', 'checkpoint', 'settle', 'release') THEN
@@ -161,6 +163,8 @@ BEGIN
                         END IF;
                         IF o.claim IS NOT NULL THEN
                             IF c.key IS NOT NULL THEN
+                                UPDATE hpp_kept SET bytes = bytes - octet_length(c.kept)
+                                    WHERE account = c.account AND c.kept IS NOT NULL;
                                 UPDATE hpp_claim SET fingerprint = o.fingerprint, hold = o.id,
                                     account = o.accounts[1], expires = now + o.claim_ttl_s, kept = NULL
                                     WHERE key = o.claim;
@@ -373,10 +377,14 @@ BEGIN
             ELSIF o.outcome = 'failed' AND charge = 0 THEN
                 UPDATE hpp_claim SET expires = now WHERE key = h.claim AND hold = h.id;
             ELSIF o.kept IS NOT NULL THEN
-                SELECT coalesce(sum(octet_length(k.kept)), 0) INTO room FROM hpp_claim AS k
-                    WHERE k.account = h.accounts[1] AND k.kept IS NOT NULL;
-                UPDATE hpp_claim SET kept = decode(o.kept, 'base64') WHERE key = h.claim AND hold = h.id
-                    AND room + octet_length(decode(o.kept, 'base64')) <= o.most;
+                SELECT * INTO c FROM hpp_claim WHERE key = h.claim AND hold = h.id FOR UPDATE;
+                change := octet_length(decode(o.kept, 'base64'));
+                INSERT INTO hpp_kept SELECT c.account, change WHERE c.key IS NOT NULL AND change <= o.most
+                    ON CONFLICT (account) DO UPDATE SET bytes = hpp_kept.bytes + change
+                    WHERE hpp_kept.bytes + change <= o.most;
+                IF FOUND THEN
+                    UPDATE hpp_claim SET kept = decode(o.kept, 'base64') WHERE key = c.key;
+                END IF;
             END IF;
         END LOOP;
 
@@ -385,16 +393,34 @@ BEGIN
             DELETE FROM hpp_hold WHERE id = ANY (ARRAY(
                 SELECT id FROM hpp_hold WHERE resolved < now - o.keep_s
                     ORDER BY resolved LIMIT o.most FOR UPDATE SKIP LOCKED));
+            GET DIAGNOSTICS freed = ROW_COUNT;
             DELETE FROM hpp_lease WHERE owner = ANY (ARRAY(
                 SELECT owner FROM hpp_lease WHERE until < now - o.keep_s LIMIT o.most FOR UPDATE SKIP LOCKED));
-            DELETE FROM hpp_claim WHERE key = ANY (ARRAY(
-                SELECT k.key FROM hpp_claim AS k WHERE k.expires <= now
-                    AND NOT EXISTS (SELECT FROM hpp_hold AS d WHERE d.id = k.hold AND d.state = 'held')
-                    ORDER BY k.expires LIMIT o.most FOR UPDATE OF k SKIP LOCKED));
+            tidies := o.most;
+            r.more := o.most IN (r.amount, freed)
+                OR EXISTS (SELECT FROM hpp_claim WHERE expires <= now OFFSET o.most);
         END IF;
         RETURN NEXT r;
     END LOOP;
 
+    IF tidies > 0 THEN
+        -- Last, and only what nobody has locked: whoever sweeps waits for no sum while he holds another one.
+        WITH over AS (
+            SELECT k.key, k.account, octet_length(k.kept) AS bytes FROM hpp_claim AS k WHERE k.expires <= now
+                AND NOT EXISTS (SELECT FROM hpp_hold AS d WHERE d.id = k.hold AND d.state = 'held')
+                ORDER BY k.expires LIMIT tidies FOR UPDATE OF k SKIP LOCKED
+        ), free AS (
+            SELECT account FROM hpp_kept WHERE account IN (SELECT account FROM over WHERE bytes IS NOT NULL)
+                FOR UPDATE SKIP LOCKED
+        ), gone AS (
+            DELETE FROM hpp_claim AS k USING over WHERE k.key = over.key
+                AND (over.bytes IS NULL OR over.account IN (SELECT account FROM free))
+                RETURNING over.account, over.bytes
+        )
+        UPDATE hpp_kept AS s SET bytes = s.bytes - less.bytes
+            FROM (SELECT account, sum(bytes)::bigint AS bytes FROM gone WHERE bytes IS NOT NULL GROUP BY account) AS less
+            WHERE s.account = less.account;
+    END IF;
     IF cardinality(written) > 0 THEN
         UPDATE hpp_account AS a SET quota = b.quota, settled = b.settled, held = b.held, declared = b.declared,
             seq = b.seq, requests = b.requests, tokens = b.tokens

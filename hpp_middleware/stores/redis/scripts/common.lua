@@ -111,9 +111,9 @@ local function room(names)
   return counts, available
 end
 
--- id, status, amount, counts of the accounts, ledger lines, whose the claim is, what was kept
-local function reply(id, status, amount, counts, lines, hold, kept)
-  return { id, status, amount or '0', counts or {}, lines or {}, hold or '', kept or false }
+-- id, status, amount, counts of the accounts, ledger lines, whose the claim is, what was kept, whether a sweep is to go on
+local function reply(id, status, amount, counts, lines, hold, kept, more)
+  return { id, status, amount or '0', counts or {}, lines or {}, hold or '', kept or false, more and 1 or 0 }
 end
 
 local function line_text(id, hold, class, seq, amount, report)

@@ -37,7 +37,7 @@ local function sooner(one, other)
 end
 table.sort(due, sooner)
 
-local swept, all = 0, {}
+local swept, all, forgotten = 0, {}, { 0, 0, 0 }
 for place = 1, math.min(#due, most) do
   local id = due[place]
   local hold = read_hold(id)
@@ -51,12 +51,20 @@ end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', RESOLVED, '-inf', '(' .. score(before), 'LIMIT', 0, most)) do
   redis.call('HDEL', HOLDS, id)
   redis.call('ZREM', RESOLVED, id)
+  forgotten[1] = forgotten[1] + 1
 end
 for _, owner in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', '(' .. score(before), 'LIMIT', 0, most)) do
-  if #belonging(OWNED, owner, 1) == 0 then redis.call('ZREM', LEASES, owner) end
+  if #belonging(OWNED, owner, 1) == 0 then
+    redis.call('ZREM', LEASES, owner)
+    forgotten[2] = forgotten[2] + 1
+  end
 end
 for _, key in ipairs(redis.call('ZRANGEBYSCORE', CLAIMED, '-inf', score(NOW), 'LIMIT', 0, most)) do
   local packed = redis.call('HGET', CLAIMS, key)
-  if packed and not redis.call('ZSCORE', LIVE, cmsgpack.unpack(packed)[BY]) then drop_claim(key) end
+  if packed and not redis.call('ZSCORE', LIVE, cmsgpack.unpack(packed)[BY]) then
+    drop_claim(key)
+    forgotten[3] = forgotten[3] + 1
+  end
 end
-return reply('', 'done', integer(swept), nil, all)
+local more = math.max(swept, forgotten[1], forgotten[2], forgotten[3]) == most
+return reply('', 'done', integer(swept), nil, all, nil, nil, more)

@@ -1,0 +1,125 @@
+"""
+A request body's top level: members whose values stay raw bytes, each key once, within bounds that are checked first.
+
+So router and upstream can never read two different bodies, and no body costs far more than its size.
+"""
+
+import re
+
+import msgspec
+from msgspec import Raw
+
+from hpp_middleware.errors import RequestError
+from hpp_middleware.types.provider import Limits
+
+__all__ = ["LARGE", "members", "unescaped"]
+
+# A string that never ends counts as one to the end of the body, so that no byte is looked at twice.
+_TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{},:]', re.DOTALL)
+
+_HIDING = re.compile(rb"\\(?:u00|/)")
+
+SMALL = 16 * 1024
+FEW = 200
+"""In a body that is larger, so many marks are sought one by one, which is faster as long as they are far apart."""
+
+LARGE = 1024 * 1024
+"""A larger body is looked at mark by mark, up to the first that breaks a bound."""
+
+_AS_BRACES = bytes.maketrans(b"[]", b"{}")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+_members = msgspec.json.Decoder(dict[str, Raw])
+
+
+def members(body: bytes, limits: Limits) -> dict[str, Raw]:
+    """
+    The top level of a JSON object, each key once (the last), each value raw.
+
+    Raises:
+        RequestError: 400: it is no UTF-8, no JSON, no object, or too deep.
+    """
+    try:
+        body.decode("utf-8")
+        _bounded(body, limits)
+        return _members.decode(body)
+    except UnicodeDecodeError:
+        raise RequestError("The body is not valid UTF-8.") from None
+    except msgspec.ValidationError:
+        raise RequestError("The body must be a JSON object.") from None
+    except (msgspec.DecodeError, RecursionError):
+        raise RequestError("The body is not valid JSON.") from None
+
+
+def unescaped(raw: Raw) -> bytes:
+    """
+    The JSON with no escape that could hide a word from a search of its bytes.
+
+    Raises:
+        RequestError: 400: a number in it is none that can be read.
+    """
+    value = bytes(raw)
+    if b"\\" not in value or _HIDING.search(value) is None:
+        return value
+    try:
+        return msgspec.json.encode(msgspec.json.decode(value))
+    except (msgspec.DecodeError, RecursionError):
+        raise RequestError("The body is not valid JSON.") from None
+
+
+def _bounded(body: bytes, limits: Limits) -> None:
+    """
+    Nesting, and the number of values, so that no body costs far more than its size.
+
+    Neither can be too large where there are not even so many of the marks that make them, in text or not; only where
+    there are, the ones that are not text are looked at: at first all at once, and then, of a body that is too large for
+    that or breaks a bound, one by one.
+    """
+    nested = _count(body, b"[") + _count(body, b"{")
+    if nested <= limits.depth and (
+        len(body) <= limits.values or nested + _count(body, b",") + _count(body, b":") <= limits.values
+    ):
+        return
+    if len(body) <= LARGE and _is_shallow(body, limits):
+        return
+    depth = values = 0
+    for token in _TOKENS.finditer(body):
+        mark = body[token.start()]
+        values += mark in b"[{,:"
+        if values > limits.values:
+            raise RequestError(f"The body has more than {limits.values} values.")
+        if mark in b"[{":
+            depth += 1
+            if depth > limits.depth:
+                raise RequestError(f"The body is nested more than {limits.depth} levels deep.")
+        elif mark in b"]}":
+            depth -= 1
+
+
+def _is_shallow(body: bytes, limits: Limits) -> bool:
+    """Whether a body keeps both bounds for certain."""
+    if b"\\" in body:
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    outside = b"".join(body.split(b'"')[::2])  # of every string
+    if sum(map(outside.count, (b"[", b"{", b",", b":"))) > limits.values:
+        return False
+    brackets = outside.translate(_AS_BRACES, _NO_BRACKETS)
+    for _ in range(limits.depth):
+        brackets = brackets.replace(b"{}", b"")  # the innermost ones, of every value
+        if not brackets:
+            return True
+    return False
+
+
+def _count(body: bytes, mark: bytes) -> int:
+    """How often a mark stands in a body: of a large one with few, such as an image, seeking is faster."""
+    if len(body) < SMALL:
+        return body.count(mark)
+    found, at = 0, body.find(mark)
+    while at >= 0:
+        found += 1
+        if found == FEW:
+            return found + body.count(mark, at + 1)
+        at = body.find(mark, at + 1)
+    return found

@@ -1,0 +1,14 @@
+"""Names that every store can keep. What is none exists nowhere, and no store need be asked."""
+
+__all__ = ["MOST_BYTES", "can_be_kept"]
+
+MOST_BYTES = 1000
+"""As UTF-8; an index of PostgreSQL takes little more."""
+
+
+def can_be_kept(name: str) -> bool:
+    """Whether an account or a request may be called that: UTF-8 without NUL, and not too long."""
+    try:
+        return "\0" not in name and len(name.encode()) <= MOST_BYTES
+    except UnicodeEncodeError:  # half a pair of surrogates
+        return False

@@ -1,0 +1,195 @@
+"""
+A guard: work that can be stopped from beside it, at once or at a moment that moves.
+
+A deadline moves with every piece of a stream. Under asyncio a guard is a timer that is set once and looks, when it
+rings, whether it still has to; elsewhere it is one of anyio's cancel scopes, which do the same at ten times the cost.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from typing import Protocol, TypeVar
+
+import anyio
+
+__all__ = ["Guard", "guard", "within"]
+
+T = TypeVar("T")
+NEVER = float("inf")
+
+
+class Guard(Protocol):
+    """
+    Stops the work that it runs.
+
+    Attributes:
+        stopped: Whether it was told to, or its moment has come.
+    """
+
+    @property
+    def stopped(self) -> bool:
+        """See above."""
+        ...
+
+    async def run(self, work: Awaitable[T]) -> T | None:
+        """Carry out the work; None where it was stopped. One at a time, and one after the other."""
+        ...
+
+    def stop(self) -> None:
+        """Stop it now, or at its next await."""
+        ...
+
+    def until(self, moment: float) -> None:
+        """Stop it at this moment, by :func:`time.monotonic`; what was said before counts no more."""
+        ...
+
+    def close(self) -> None:
+        """Forget the moment: there is nothing more to run."""
+        ...
+
+
+def guard() -> Guard:
+    """One for the event loop that runs."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return _OnAnyLoop()
+    return _OnAsyncio(loop)
+
+
+async def within(seconds: float, work: Awaitable[T]) -> T:
+    """
+    What the work returns, if that is not later than so many seconds from now.
+
+    Raises:
+        TimeoutError: It would be.
+    """
+    around = guard()
+    around.until(time.monotonic() + seconds)
+    try:
+        result = await around.run(work)
+    finally:
+        around.close()
+    if around.stopped and result is None:
+        raise TimeoutError
+    return result  # type: ignore[return-value]  # None is what the work has returned
+
+
+class _OnAsyncio:
+    """Cancels its task, and takes that back where it ends."""
+
+    __slots__ = ("_due", "_loop", "_rings", "_task", "_timer", "stopped")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.stopped = False
+        self._loop = loop
+        self._task: asyncio.Task[object] | None = None
+        self._due = NEVER
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings = NEVER
+
+    async def run(self, work: Awaitable[T]) -> T | None:
+        """See :class:`Guard`."""
+        task = self._task = asyncio.current_task(self._loop)
+        if task is None:
+            raise RuntimeError("a guard runs in a task")
+        before = task.cancelling()
+        if self.stopped:
+            task.cancel()
+        self._set()
+        try:
+            result = await work
+        except asyncio.CancelledError:
+            self._task = None
+            if not self.stopped or task.uncancel() > before:
+                raise
+            return None
+        finally:
+            self._task = None
+        if self.stopped and task.cancelling() > before:
+            await _take_back(task)
+        return result
+
+    def stop(self) -> None:
+        """See :class:`Guard`."""
+        if not self.stopped:
+            self.stopped = True
+            if self._task is not None:
+                self._task.cancel()
+
+    def until(self, moment: float) -> None:
+        """See :class:`Guard`."""
+        self._due = moment
+        if moment < self._rings:
+            self._set()
+
+    def close(self) -> None:
+        """See :class:`Guard`."""
+        self._due = self._rings = NEVER
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set(self) -> None:
+        """Have the timer ring no later than is due."""
+        if self._task is None or self._due >= self._rings or self.stopped:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rings = self._due
+        self._timer = self._loop.call_later(max(self._due - time.monotonic(), 0), self._ring)
+
+    def _ring(self) -> None:
+        self._timer, self._rings = None, NEVER
+        if self._task is None:
+            return  # between two pieces of work
+        if time.monotonic() >= self._due:
+            self.stop()
+        else:
+            self._set()
+
+
+async def _take_back(task: "asyncio.Task[object]") -> None:
+    """A cancellation that came too late for the work is not to hit what is done after it."""
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        task.uncancel()
+
+
+class _OnAnyLoop:
+    """A cancel scope for each piece of work."""
+
+    def __init__(self) -> None:
+        self._due = NEVER
+        self._scope = anyio.CancelScope()
+        self._stopped = False
+
+    @property
+    def stopped(self) -> bool:
+        """See :class:`Guard`."""
+        return self._stopped or self._scope.cancel_called
+
+    async def run(self, work: Awaitable[T]) -> T | None:
+        """See :class:`Guard`."""
+        scope = self._scope = anyio.CancelScope()
+        self.until(self._due)
+        if self._stopped:
+            scope.cancel()
+        with scope:
+            return await work
+        self._stopped = True
+        return None
+
+    def stop(self) -> None:
+        """See :class:`Guard`."""
+        self._stopped = True
+        self._scope.cancel()
+
+    def until(self, moment: float) -> None:
+        """See :class:`Guard`."""
+        self._due = moment
+        self._scope.deadline = moment if moment == NEVER else anyio.current_time() + moment - time.monotonic()
+
+    def close(self) -> None:
+        """See :class:`Guard`."""

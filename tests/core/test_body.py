@@ -1,0 +1,112 @@
+"""No body costs far more than its size: what has too many values is refused before it is read."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from hpp_middleware.core import body as bodies
+from hpp_middleware.core import parse
+from hpp_middleware.errors import RequestError
+from hpp_middleware.types.provider import Limits
+
+LIMITS = Limits(values=1_000)
+HEAD = b'{"model":"a/b","messages":[{"role":"user","content":"x"}],"more":'
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"[" + b"[]," * 1_000 + b"1]", b"[" + b"1," * 1_000 + b"1]", b"{" + b'"k":1,' * 600 + b'"k":1}'],
+    ids=["arrays", "numbers", "keys"],
+)
+def test_too_many_values_are_refused(value: bytes) -> None:
+    with pytest.raises(RequestError, match="1000 values"):
+        parse.completion(HEAD + value + b"}", LIMITS)
+
+
+def test_the_same_marks_in_a_text_count_as_one_value() -> None:
+    text = b"[]{},:" * 5_000
+    request = parse.completion(HEAD + b'"' + text + b'"}', LIMITS)
+    assert bytes(request.fields["more"]) == b'"' + text + b'"'
+
+
+def test_the_bound_itself_passes() -> None:
+    body = HEAD + b"[" + b"1," * 900 + b"1]}"
+    assert parse.completion(body, LIMITS).model == "a/b"
+
+
+values: st.SearchStrategy[Any] = st.recursive(
+    st.sampled_from([0, "", "[{", "]}", '"', '\\"', "\\", '\\\\"[[', "é", "a,b:c"]),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(['"', "{", "a", "\\"]), inner, max_size=3)
+    ),
+    max_leaves=30,
+)
+
+
+def deepest(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(deepest, inner), default=0)
+
+
+def passes(body: bytes, limits: Limits) -> bool:
+    try:
+        bodies.members(body, limits)
+    except RequestError:
+        return False
+    return True
+
+
+@settings(max_examples=500, deadline=None)
+@given(values, st.integers(1, 6))
+def test_a_body_passes_as_deep_as_it_may_be_and_no_deeper(value: Any, depth: int) -> None:
+    body = json.dumps({"a": value}).encode()
+    assert passes(body, Limits(depth=depth)) is (deepest({"a": value}) <= depth)
+
+
+@settings(max_examples=500, deadline=None)
+@given(values, st.integers(1, 40))
+def test_the_values_are_counted_alike_at_once_and_one_by_one(value: Any, most: int) -> None:
+    body = json.dumps({"a": value, "deep": [[[[]]]]}).encode()
+    padded = body + b" " * bodies.LARGE
+    assert passes(body, Limits(depth=5, values=most)) is passes(padded, Limits(depth=5, values=most))
+
+
+@pytest.mark.parametrize("filler", [b"x" * 20_000, b"[," * 10_000, b"x" * 20_000 + b"[," * 10_000])
+def test_a_large_body_is_bounded_as_a_small_one(filler: bytes) -> None:
+    body = b'{"a":"' + filler + b'","b":[' + b"1," * 500 + b"1]}"
+    assert passes(body, Limits(values=505))
+    assert not passes(body, Limits(values=504))
+
+
+def test_brackets_that_do_not_match_are_no_json() -> None:
+    for text in (b"]" + b"[" * 70, b"[" * 70 + b"}" * 70, b"[}" * 70, b'{"a":' + b"[" * 63 + b'\\"' + b"]" * 63 + b"}"):
+        with pytest.raises(RequestError):
+            bodies.members(text, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [(b'{"a":"\xff"}', "UTF-8"), (b"[]", "a JSON object"), (b'{"a":', "valid JSON"), (b"", "valid JSON")],
+)
+def test_what_is_no_json_object_is_refused_by_what_it_is_not(body: bytes, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        bodies.members(body, LIMITS)
+
+
+@pytest.mark.parametrize("hidden", [rb'"\u0061\u002fb"', rb'"a\/b"', rb'"\u0061/b"'])
+def test_no_escape_hides_a_word_from_a_search(hidden: bytes) -> None:
+    assert bodies.unescaped(Raw(hidden)) == b'"a/b"'
+
+
+@pytest.mark.parametrize("plain", [rb'"a\nb"', b'"a/b"', rb'"\ud83d\ude00"', b"1.10", "\u00e9".encode()])
+def test_what_hides_nothing_stays_as_it_is(plain: bytes) -> None:
+    assert bodies.unescaped(Raw(plain)) == plain
+
+
+def test_a_number_beyond_every_range_cannot_be_searched() -> None:
+    with pytest.raises(RequestError, match="valid JSON"):
+        bodies.unescaped(Raw(rb'["\u0061",1e999]'))
