@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import anyio
@@ -25,7 +26,7 @@ def test_one_gateway_serves_two_event_loops_one_after_the_other(anyio_backend: s
     async def visit() -> int:
         async with FakeUpstream() as upstream, found:
             provider = found.catalog.providers["fake"]
-            object.__setattr__(provider, "base_url", upstream.url)
+            found.catalog.providers["fake"] = replace(provider, base_url=upstream.url)
             await found.complete(ALICE, question())
             return (await found.balance(ALICE)).requests
 
