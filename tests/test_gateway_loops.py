@@ -25,8 +25,8 @@ def test_one_gateway_serves_two_event_loops_one_after_the_other(anyio_backend: s
 
     async def visit() -> int:
         async with FakeUpstream() as upstream, found:
-            provider = found.catalog.providers["fake"]
-            found.catalog.providers["fake"] = replace(provider, base_url=upstream.url)
+            providers: Any = found.catalog.providers
+            providers["fake"] = replace(providers["fake"], base_url=upstream.url)
             await found.complete(ALICE, question())
             return (await found.balance(ALICE)).requests
 
