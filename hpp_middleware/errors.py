@@ -8,7 +8,7 @@ The tree of exceptions: each answers "whose fault?".
 from collections.abc import Mapping
 from typing import ClassVar
 
-__all__ = ["ConfigurationError", "GatewayError", "RequestError", "StoreError", "UpstreamError"]
+__all__ = ["ConfigurationError", "GatewayError", "NotOpenedError", "RequestError", "StoreError", "UpstreamError"]
 
 
 class GatewayError(Exception):
@@ -111,6 +111,24 @@ class StoreError(GatewayError):
     code = "quota_unavailable"
     type = "server_error"
     retryable = True
+
+
+class NotOpenedError(StoreError):
+    """
+    A store cannot be opened: clients are told that, and operators (by ``str()``) which one, and why.
+
+    Attributes:
+        where: The setting that names it, such as ``store.url``.
+        cause: What is the matter, in plain words.
+    """
+
+    def __init__(self, where: str, cause: str) -> None:
+        super().__init__("A store cannot be opened.", headers={"Retry-After": "1"})
+        self.where = where
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return f"{self.where}: cannot be opened: {self.cause}"
 
 
 class ConfigurationError(GatewayError):

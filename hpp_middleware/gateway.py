@@ -5,6 +5,7 @@ Nothing here knows a web framework; :mod:`hpp_middleware.asgi` gives it its HTTP
 state, no work at import, and two gateways in one process share nothing.
 """
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Self
@@ -15,7 +16,7 @@ import msgspec
 from hpp_middleware.accounts import Accounts
 from hpp_middleware.core import names, parse, reply, route
 from hpp_middleware.core.settlement import End, Settlement
-from hpp_middleware.errors import RequestError
+from hpp_middleware.errors import NotOpenedError, RequestError
 from hpp_middleware.ports import Client
 from hpp_middleware.stages import apart, plan, replay, reserve, settle
 from hpp_middleware.stages.journal import Journal
@@ -29,6 +30,8 @@ from hpp_middleware.types.operations import Reserve, Result
 from hpp_middleware.types.quota import Balance, Entry
 
 __all__ = ["Gateway"]
+
+_logger = logging.getLogger("hpp_middleware")
 
 
 class Gateway:
@@ -50,6 +53,7 @@ class Gateway:
         self.limits = self.setup.limits
         self.notice = Notice(self.setup.observers)
         self.store = self.setup.store
+        self._said: str | None = None
         self._entered: dict[int, list[AbstractAsyncContextManager[Self]]] = {}
 
     async def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Consumer:
@@ -292,7 +296,18 @@ class Gateway:
         return self.setup.accounts
 
     async def worker(self) -> Worker:
-        """This event loop's worker, started if it is not."""
+        """This event loop's worker, started if it is not; what keeps a request from starting it is logged, once."""
+        try:
+            worker = await self._started()
+        except NotOpenedError as error:
+            said, self._said = self._said, str(error)
+            if said != self._said:
+                _logger.error("%s", error)  # noqa: TRY400  # all there is to say; the rest may hold a URL
+            raise
+        self._said = None
+        return worker
+
+    async def _started(self) -> Worker:
         worker = self.setup.worker(self.notice)
         if not worker.ready:
             await self.setup.start(worker)
@@ -302,7 +317,7 @@ class Gateway:
     async def opened(self) -> AsyncIterator[Self]:
         """Open the gateway in this event loop, with timers for lease, sweep, seals and mover; close it at the end."""
         try:
-            worker = await self.worker()
+            worker = await self._started()
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self.setup.give_up()

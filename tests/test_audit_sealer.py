@@ -28,6 +28,7 @@ from hpp_middleware.core import ledger
 from hpp_middleware.core.ledger import Finding
 from hpp_middleware.testing import FakeUpstream
 from hpp_middleware.testing.stores.bench import Clock
+from hpp_middleware.types.events import Alarm
 from hpp_middleware.types.operations import Grant, Renew, Sweep
 from hpp_middleware.types.quota import Entry, Seal
 
@@ -221,6 +222,8 @@ async def test_a_pass_that_fails_is_an_alarm_and_is_tried_again(tmp_path: Path, 
                 await anyio.sleep(0.01)
             folder.mkdir()
             await is_sealed(store)
+    told = {event.detail for event in witness.events if isinstance(event, Alarm)}
+    assert told == {f"The heads file {how.heads} cannot be read or written: no such file or directory."}
 
 
 async def test_a_ledger_that_cannot_be_sealed_is_refused_where_a_key_is_given(fake_upstream: FakeUpstream) -> None:

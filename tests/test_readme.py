@@ -2,11 +2,18 @@
 
 import os
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import anyio
 import httpx2
 import pytest
+
+from hpp_middleware import SQLiteStore
+from hpp_middleware.testing import check_store
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 
@@ -44,3 +51,13 @@ def test_the_two_commands_are_there() -> None:
     for command in ("demo", "test"):
         assert f"make {command}" in README
         assert f"\n{command}:" in makefile
+
+
+def test_the_suite_for_a_backend_is_run_as_its_page_says(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "backends.md").read_text("utf-8")
+    assert "`anyio.run(check_store, make)`" in page
+
+    async def make(*, clock: Callable[[], float] = time.time) -> SQLiteStore:
+        return SQLiteStore(tmp_path / uuid4().hex, clock=clock)
+
+    anyio.run(check_store, make)

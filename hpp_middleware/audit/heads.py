@@ -116,12 +116,12 @@ class Heads:
         """
         return await self._threaded(self._look)
 
-    @staticmethod
-    async def _threaded(work: Callable[[], _T]) -> _T:
+    async def _threaded(self, work: Callable[[], _T]) -> _T:
         try:
             return await anyio.to_thread.run_sync(work)
         except OSError as error:
-            raise StoreError("The heads file cannot be read or written.") from error
+            reason = os.strerror(error.errno or 0).lower()
+            raise StoreError(f"The heads file {self.path} cannot be read or written: {reason}.") from error
 
     def _open(self) -> int:
         made = not self.path.exists()
@@ -133,7 +133,7 @@ class Heads:
     def _learn(self, descriptor: int) -> None:
         """Read on from where the last reading ended; half a line, left by a crash, is taken out."""
         if os.fstat(descriptor).st_size < self._read:
-            raise StoreError("The heads file has become shorter.")
+            raise StoreError(f"The heads file {self.path} has become shorter.")
         rest = b""
         while piece := os.pread(descriptor, _PIECE, self._read + len(rest)):
             *lines, rest = (rest + piece).split(b"\n")

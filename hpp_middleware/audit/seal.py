@@ -98,7 +98,8 @@ class Sealer:
             try:
                 done = await self.seal(wait=False)
             except Exception as error:  # noqa: BLE001  # a pass that fails must not take the gateway with it
-                alarm(Alarm(kind="seal_failed", request_id="", detail=type(error).__name__))
+                ours = error.message if isinstance(error, StoreError) else type(error).__name__
+                alarm(Alarm(kind="seal_failed", request_id="", detail=ours))
                 continue
             for finding in done.findings:
                 alarm(Alarm(kind="ledger", request_id="", detail=f"{finding.kind}: {finding.detail}"))

@@ -7,7 +7,7 @@ import typer
 
 from hpp_middleware.cli import demo, keys, ledger, models, quota, serve
 from hpp_middleware.cli.common import Fault
-from hpp_middleware.errors import ConfigurationError, GatewayError
+from hpp_middleware.errors import ConfigurationError, GatewayError, NotOpenedError
 
 __all__ = ["app", "run"]
 
@@ -34,6 +34,8 @@ def run() -> int:
         app(prog_name="hpp-router")
     except ConfigurationError as error:
         return _fault(error.message, 2)
+    except NotOpenedError as error:
+        return _fault(str(error), 1)
     except (Fault, GatewayError) as error:
         why = error.__cause__  # ours have fixed texts, foreign ones may say anything
         return _fault(f"{error.message} {why.message}" if isinstance(why, GatewayError) else error.message, 1)

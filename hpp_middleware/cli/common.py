@@ -16,6 +16,7 @@ from hpp_middleware.accounts import Accounts
 from hpp_middleware.config import Settings, load
 from hpp_middleware.core import price as pricing
 from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.stores.opening import opening
 
 __all__ = ["AsJSON", "Config", "Fault", "accounts", "as_json", "dollars", "found", "in_office", "moment", "table"]
 
@@ -78,7 +79,8 @@ async def accounts(settings: Settings) -> AsyncIterator[Accounts]:
     stores = settings.stores()
     keys = stores.credentials or stores.store
     async with stores.opened():
-        pepper = settings.pepper or keys.pepper()
+        with opening("store.url" if keys is stores.store else "credentials.url"):
+            pepper = settings.pepper or keys.pepper()
         if pepper is None:
             raise ConfigurationError("keys.pepper: this store has none of its own; set HPP_PEPPER")
         yield Accounts(stores.store, keys, pepper, previous_pepper=settings.previous_pepper)

@@ -16,6 +16,7 @@ from hpp_middleware.config import Settings, load
 from hpp_middleware.core.ledger import Finding
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.stores.memory import MemoryStore
+from hpp_middleware.stores.opening import opening
 
 if TYPE_CHECKING:
     from hpp_middleware.stores.archived import ArchivedLedger
@@ -147,7 +148,8 @@ def _moving(config: Path | None, work: Callable[["ArchivedLedger"], Awaitable[_T
         async with AsyncExitStack() as stack:
             for each in (stores.ledger, stores.store):
                 stack.push_async_callback(each.aclose)
-            await stores.ledger.open()
+            with opening("ledger.url"):
+                await stores.ledger.open()
             return await work(stores.ledger)
 
     return anyio.run(opened)
@@ -174,7 +176,8 @@ async def _opened(settings: Settings) -> AsyncIterator[Audited]:
             yield store
         return
     try:  # the archive alone: it can be checked while the server is away
-        await stores.ledger.open()
+        with opening("ledger.url"):
+            await stores.ledger.open()
         yield store
     finally:
         await stores.ledger.aclose()

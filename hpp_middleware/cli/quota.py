@@ -9,6 +9,7 @@ from hpp_middleware.accounts import Accounts
 from hpp_middleware.cli.common import AsJSON, Config, Fault, as_json, dollars, in_office, table
 from hpp_middleware.config import Settings
 from hpp_middleware.core import price as pricing
+from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.quota import Balance
 
 __all__ = ["app", "usage"]
@@ -18,6 +19,7 @@ app = typer.Typer(help="Show and change quotas, in dollars.", no_args_is_help=Tr
 MaybeConsumer = Annotated[str | None, typer.Argument(help="Whose account; all, if left out.")]
 ByOption = Annotated[str | None, typer.Option("--consumer", help="Whose account, as an option.")]
 Words = Annotated[list[str] | None, typer.Argument(metavar="CONSUMER AMOUNT", help="Whose account, and dollars.")]
+Create = Annotated[bool, typer.Option("--create", help="Make the account, if there is none of this name.")]
 Amount = Annotated[str | None, typer.Option("--quota", "--amount", help="Dollars, as an option.")]
 
 _QUOTA = ("quota", "used", "held", "remaining", "available")
@@ -32,12 +34,19 @@ def show(consumer: MaybeConsumer = None, named: ByOption = None, config: Config 
 
 @app.command("set")
 def put(
-    words: Words = None, consumer: ByOption = None, quota: Amount = None, config: Config = None, json: AsJSON = False
+    *,
+    words: Words = None,
+    consumer: ByOption = None,
+    quota: Amount = None,
+    create: Create = False,
+    config: Config = None,
+    json: AsJSON = False,
 ) -> None:
     """Make the quota exactly this, such as 9.00; what was used stays used."""
     whose, amount = _whose_and_how_much(words, consumer, quota)
 
-    async def work(accounts: Accounts, _: Settings) -> Balance:
+    async def work(accounts: Accounts, settings: Settings) -> Balance:
+        await _check_known(whose, accounts, settings, create=create)
         return await accounts.set_quota(whose, amount)
 
     _print([in_office(config, work)], one=True, json=json)
@@ -46,12 +55,19 @@ def put(
 # Otherwise "-1.50" would be taken for an option.
 @app.command(context_settings={"ignore_unknown_options": True})
 def add(
-    words: Words = None, consumer: ByOption = None, quota: Amount = None, config: Config = None, json: AsJSON = False
+    *,
+    words: Words = None,
+    consumer: ByOption = None,
+    quota: Amount = None,
+    create: Create = False,
+    config: Config = None,
+    json: AsJSON = False,
 ) -> None:
     """Add to the quota, such as 1.50; -1.50 takes away."""
     whose, amount = _whose_and_how_much(words, consumer, quota)
 
-    async def work(accounts: Accounts, _: Settings) -> Balance:
+    async def work(accounts: Accounts, settings: Settings) -> Balance:
+        await _check_known(whose, accounts, settings, create=create)
         return await accounts.add_quota(whose, amount)
 
     _print([in_office(config, work)], one=True, json=json)
@@ -90,11 +106,31 @@ def usage(consumer: MaybeConsumer = None, named: ByOption = None, config: Config
     )
 
 
+async def _named(accounts: Accounts, settings: Settings) -> dict[str, None]:
+    """The accounts of which there is a key, or a declaration."""
+    return {credential.consumer.account: None for credential in await accounts.keys()} | dict.fromkeys(
+        settings.consumers
+    )
+
+
+async def _check_known(consumer: str, accounts: Accounts, settings: Settings, *, create: bool) -> None:
+    """
+    Refuse a name that nothing has, which is a slip more often than a new account.
+
+    Raises:
+        ConfigurationError: It has neither an account nor a key nor a declaration.
+    """
+    if create or await accounts.balance(consumer) != Balance(account=consumer):
+        return
+    if consumer not in await _named(accounts, settings):
+        raise ConfigurationError(
+            f"there is no account {consumer!r}, and no key or declared consumer of that name; --create makes it"
+        )
+
+
 def _reader(consumer: str | None) -> Callable[[Accounts, Settings], Awaitable[list[Balance]]]:
     async def work(accounts: Accounts, settings: Settings) -> list[Balance]:
-        named = {credential.consumer.account: None for credential in await accounts.keys()} | dict.fromkeys(
-            settings.consumers
-        )
+        named = await _named(accounts, settings)
         if consumer is None:
             return [await accounts.balance(name) for name in named]
         balance = await accounts.balance(consumer)

@@ -1,6 +1,7 @@
 """``hpp-router serve``: a configuration file, served."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,8 @@ from hpp_middleware.asgi.app import Gateway
 from hpp_middleware.cli import server
 from hpp_middleware.cli.common import Config, found
 from hpp_middleware.config import Settings, load
+from hpp_middleware.config.folders import unwritable
+from hpp_middleware.errors import ConfigurationError
 
 __all__ = ["serve"]
 
@@ -22,7 +25,7 @@ def serve(
 ) -> None:
     """Serve a configuration file."""
     path = found(config)
-    settings = load(path)
+    settings = _checked(path)
     gateway = settings.gateway()
     # Listing the models reads the price list, so that no request waits for it.
     figures = ", ".join(
@@ -40,6 +43,22 @@ def serve(
     with server.listen(given.host if host is None else host, given.port if port is None else port) as listener:
         words = f"hpp-router listens on {server.url(listener)} ({figures})"
         server.run(gateway, listener, announce=lambda: print(words, flush=True), access_log=access_log)
+
+
+def _checked(path: Path) -> Settings:
+    """
+    A file by which a router can serve, as far as that shows without opening anything.
+
+    Raises:
+        ConfigurationError: It cannot; a line a problem.
+    """
+    settings = load(path)
+    problems = unwritable(settings)
+    if not settings.providers:
+        problems.append("providers: is missing; a router needs an upstream, such as [providers.openai]")
+    if problems:
+        raise ConfigurationError("\n".join(problems))
+    return settings
 
 
 def _counted(number: int, noun: str) -> str:

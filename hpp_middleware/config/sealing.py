@@ -4,7 +4,8 @@ from pathlib import Path
 
 from hpp_middleware.audit import Sealing
 from hpp_middleware.config.sections import LedgerSection
-from hpp_middleware.config.values import Context, from_environment
+from hpp_middleware.config.values import Context, from_environment, origin
+from hpp_middleware.core import ledger
 from hpp_middleware.errors import ConfigurationError
 
 __all__ = ["sealing"]
@@ -43,7 +44,11 @@ def sealing(section: LedgerSection, *, directory: Path, context: Context, proble
 
 def _key(value: str, where: str, context: Context, problems: list[str]) -> bytes:
     try:
-        return from_environment(value, context.environment).encode()
+        key = from_environment(value, context.environment).encode()
     except ValueError as error:
         problems.append(f"{where}: {error}")
         return b""
+    if len(key) < ledger.SHORTEST_KEY:
+        problems.append(f"{where} must have at least {ledger.SHORTEST_KEY} bytes{origin(value)}")
+        return b""
+    return key

@@ -13,7 +13,7 @@ from hpp_middleware.config.sealing import sealing
 from hpp_middleware.config.sections import ConsumerSection, File, KeysSection, ModelSection, ProviderSection
 from hpp_middleware.config.stores import Places, Stores
 from hpp_middleware.config.stores import places as places_of
-from hpp_middleware.config.values import Context, from_environment, key_path
+from hpp_middleware.config.values import Context, from_environment, key_path, origin
 from hpp_middleware.core import auth
 from hpp_middleware.core.price import RATES
 from hpp_middleware.dialects import presets
@@ -226,8 +226,11 @@ def _journal(file: File, directory: Path, context: Context, problems: list[str])
 def _of_the_store(url: str, context: Context) -> str:
     """Tells the folders of two stores apart; the password, which may change, does not count."""
     variable = url.removeprefix("env:") if url.startswith("env:") else ""
-    parts = urlsplit(context.environment.get(variable, "") if variable else url)
-    place = f"{parts.scheme}:{parts.hostname}:{parts.netloc.rpartition(':')[2]}:{parts.path}?{parts.query}"
+    try:
+        parts = urlsplit(context.environment.get(variable, "") if variable else url)
+        place = f"{parts.scheme}:{parts.hostname}:{parts.netloc.rpartition(':')[2]}:{parts.path}?{parts.query}"
+    except ValueError:  # it is refused when the store is made
+        place = ""
     return hashlib.sha256(place.encode()).hexdigest()[:8]
 
 
@@ -258,7 +261,7 @@ def _pepper(name: str, keys: KeysSection, context: Context, problems: list[str])
     except ValueError as error:
         problems.append(f"{where}: {error}")
     except ConfigurationError as error:
-        problems.append(error.message)
+        problems.append(f"{error.message}{origin(value)}")
     return None
 
 

@@ -10,6 +10,7 @@ from hpp_middleware.config.sections import File
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.ports import Ledger, Store
 from hpp_middleware.stores import urls
+from hpp_middleware.stores.opening import opening
 
 if TYPE_CHECKING:
     from hpp_middleware.stores.archived import ArchivedLedger
@@ -41,10 +42,12 @@ class Stores:
     async def opened(self) -> AsyncIterator[None]:
         """Open each of them, and close them at the end."""
         async with AsyncExitStack() as stack:
-            for each in (self.ledger, self.credentials, self.store):
+            named = (("ledger.url", self.ledger), ("credentials.url", self.credentials), ("store.url", self.store))
+            for where, each in named:
                 if each is not None:
                     stack.push_async_callback(each.aclose)
-                    await each.open()
+                    with opening(where):
+                        await each.open()
             yield
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "Word",
     "from_environment",
     "key_path",
+    "origin",
 ]
 
 LONGEST_NAME = 200
@@ -81,10 +82,17 @@ def from_environment(value: str, environment: Mapping[str, str]) -> str:
     if not value.startswith(_ENV):
         return value
     name = value.removeprefix(_ENV)
-    found = environment.get(name, "")
+    if not name:
+        raise ValueError('must name a variable: "env:NAME"')
+    found = environment.get(name)
     if not found:
-        raise ValueError(f"the environment variable {name} is not set" if name else 'must name a variable: "env:NAME"')
+        raise ValueError(f"the environment variable {name} is {'not set' if found is None else 'empty'}")
     return found
+
+
+def origin(value: str) -> str:
+    """What a refusal says of where a value comes from, since the setting alone shows no more than ``env:NAME``."""
+    return f" (from the environment variable {value.removeprefix(_ENV)})" if value.startswith(_ENV) else ""
 
 
 def _secret(value: str, info: ValidationInfo) -> str:
@@ -95,7 +103,7 @@ def _secret(value: str, info: ValidationInfo) -> str:
         return ""
     found = from_environment(value, context.environment)
     if not found.isascii() or not found.isprintable():
-        raise ValueError("must be printable ASCII")
+        raise ValueError(f"must be printable ASCII{origin(value)}")
     return found
 
 
@@ -106,8 +114,12 @@ def _location(value: str, info: ValidationInfo) -> str:
     return from_environment(value, context.environment)
 
 
-def _key(value: str) -> str:
-    return value and _said(auth.check_secret, value)
+def _key(value: str, info: ValidationInfo) -> str:
+    found = _secret(value, info)
+    try:
+        return found and _said(auth.check_secret, found)
+    except ValueError as error:
+        raise ValueError(f"{error}{origin(value)}") from None
 
 
 def _said(check: Callable[[str, str], _T], value: str) -> _T:
@@ -140,7 +152,7 @@ def _url(value: str) -> str:
     return value
 
 
-def _origin(value: str) -> str:
+def _web_origin(value: str) -> str:
     if not re.fullmatch(r"https?://[^\s/?#*]+", value):
         raise ValueError("must be an exact origin, such as https://app.example.org")
     return value
@@ -170,14 +182,14 @@ Secret = Annotated[str, AfterValidator(_secret)]
 """``env:NAME``, or the secret itself; empty where secrets are left unread."""
 Location = Annotated[str, AfterValidator(_location)]
 """A store's URL, or ``env:NAME``, since it may hold a password; every command needs it."""
-Key = Annotated[Secret, AfterValidator(_key)]
+Key = Annotated[str, AfterValidator(_key)]
 """A secret that a consumer shows: at least 20 characters."""
 Rate = Annotated[int, BeforeValidator(_rate)]
 """USD per million tokens, a string; becomes atto-dollars a token."""
 Quota = Annotated[int, BeforeValidator(_quota)]
 """USD, a string; becomes nano-dollars."""
 URL = Annotated[str, AfterValidator(_url)]
-Origin = Annotated[str, AfterValidator(_origin)]
+Origin = Annotated[str, AfterValidator(_web_origin)]
 Name = Annotated[str, AfterValidator(_name)]
 """Who is charged."""
 Dialect = Annotated[str, AfterValidator(_dialect)]

@@ -22,6 +22,7 @@ from hpp_middleware.stages.journal import Journal
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.reserve import unavailable
 from hpp_middleware.stages.settle import Pending
+from hpp_middleware.stores.opening import opening
 from hpp_middleware.types.consumer import Consumer, Credential
 from hpp_middleware.types.operations import Declare
 from hpp_middleware.types.provider import Declared
@@ -44,11 +45,17 @@ class Backends:
         """Every backend once."""
         return list({id(backend): backend for backend in (self.credentials, self.quota, self.ledger)}.values())
 
+    def named(self) -> dict[int, tuple[str, object]]:
+        """Every backend once, with the setting that names it; an archive before the store that asks it."""
+        named = (("ledger.url", self.ledger), ("credentials.url", self.credentials), ("store.url", self.quota))
+        return {id(backend): (where, backend) for where, backend in named}
+
     async def open(self) -> None:
         """Open those that can be opened."""
-        for backend in self.each():
+        for where, backend in self.named().values():
             if hasattr(backend, "open"):
-                await backend.open()
+                with opening(where):
+                    await backend.open()
 
     async def aclose(self) -> None:
         """Close those that can be closed."""
@@ -64,7 +71,8 @@ class Backends:
             ConfigurationError: It has none: digests that outlive the process need a pepper that does.
         """
         own = getattr(self.credentials, "pepper", None)
-        pepper = own() if own is not None else None
+        with opening(self.named()[id(self.credentials)][0]):
+            pepper = own() if own is not None else None
         if pepper is None:
             raise ConfigurationError("keys.pepper must be set for this store", param="keys.pepper")
         return auth.check_pepper(pepper)
@@ -158,7 +166,7 @@ class Worker:
         Open the backends and say what the configuration declares, once.
 
         Raises:
-            StoreError: A backend cannot be reached; the next request tries again.
+            NotOpenedError: A backend cannot be reached; the next request tries again.
             ConfigurationError: A declared quota cannot be.
         """
         async with self.lock:
@@ -166,13 +174,12 @@ class Worker:
                 return
             try:
                 await self.backends.open()
-                await self.lease.journal.open()
+                with opening("journal.dir"):
+                    await self.lease.journal.open()
                 await self._declare(consumers)
-            except BaseException as error:
+            except BaseException:
                 self.lease.journal.close()  # a worker that never starts keeps no file from those that do
-                if isinstance(error, ConfigurationError) or not isinstance(error, Exception):
-                    raise
-                raise StoreError("A store cannot be opened.", headers={"Retry-After": "1"}) from error
+                raise
             self.ready = True
         await self.lease.drain()  # what a process before this one has left
 
@@ -199,7 +206,9 @@ class Worker:
             for name, declared in consumers.items()
             if declared.quota is not None
         ]
-        for operation, result in zip(operations, await self.lease.apply(operations), strict=True):
+        with opening("store.url"):
+            results = await self.lease.apply(operations)
+        for operation, result in zip(operations, results, strict=True):
             if result.status != "done":
                 where = f"consumers.{operation.account}.quota"
                 raise ConfigurationError(f"{where} would leave the account below what it was granted", param=where)

@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from hpp_middleware.errors import ConfigurationError, StoreError
 from hpp_middleware.ports import Archive, Audit, Ledger, Store
+from hpp_middleware.stores.opening import opening
 from hpp_middleware.stores.redis import MovedLedger, Mover, RedisStore
 from hpp_middleware.stores.redis.link import OTHER_BOOKS
 from hpp_middleware.stores.redis.server import BEHIND
@@ -66,7 +67,8 @@ class ArchivedLedger:
         """
         before = self.store.server.moved
         await self.open()
-        await self.store.open()
+        with opening("store.url"):
+            await self.store.open()
         await self.mover.empty()
         return self.store.server.moved - before
 
@@ -84,7 +86,8 @@ class ArchivedLedger:
             await self.store.open()
         except StoreError as error:
             if error.message not in {BEHIND, OTHER_BOOKS}:
-                raise
+                with opening("store.url"):
+                    raise
         else:
             return None
         return await self.store.rebuild(self.archive)

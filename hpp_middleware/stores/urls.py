@@ -5,6 +5,7 @@ No message repeats a URL: it may hold a password. Nothing is opened here, and a 
 used.
 """
 
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -15,7 +16,7 @@ from hpp_middleware.ports import Store
 if TYPE_CHECKING:
     from hpp_middleware.stores.archived import ArchivedLedger
 
-__all__ = ["Kind", "check_url", "kind_of", "open_archived", "open_store"]
+__all__ = ["Kind", "check_url", "file_of", "kind_of", "open_archived", "open_store"]
 
 Kind = Literal["memory", "sqlite", "postgres", "redis"]
 
@@ -31,6 +32,7 @@ _SCHEMES: dict[str, Kind] = {
 }
 _EXTRAS = {"postgres": ("PostgreSQL", "asyncpg"), "redis": ("Redis", "redis")}
 _MOST_SHARDS = 1024
+_MOST_PORT = 65_535
 _KNOWN = (
     'must be "sqlite:///FILE" (relative to this file), "sqlite:////FILE" (absolute), "memory:", "postgresql://...", '
     '"redis://...", "rediss://...", "valkey://..." or "unix://..."'
@@ -137,6 +139,7 @@ def _make(kind: Kind, url: str, directory: Path, settings: dict[str, Any]) -> St
     if kind == "postgres":
         from hpp_middleware.stores.postgres import PostgresStore
 
+        _check_dsn(url)
         return PostgresStore(url)
     from hpp_middleware.stores.redis import RedisStore
 
@@ -144,6 +147,11 @@ def _make(kind: Kind, url: str, directory: Path, settings: dict[str, Any]) -> St
     if not server.settings.get("cluster"):
         _check_driver(server.url)
     return RedisStore(server.url, **server.settings, **settings)
+
+
+def file_of(url: str, directory: Path) -> Path | None:
+    """The file of a SQLite store's URL that was found good; None of any other's."""
+    return _file(url, directory) if kind_of(url) == "sqlite" else None
 
 
 def _file(url: str, directory: Path) -> Path:
@@ -184,6 +192,27 @@ def _redis(url: str) -> _Redis:
             others.append((name, value))
     bare = url.partition("?")[0]
     return _Redis(f"{bare}?{urlencode(others)}" if others else bare, settings)
+
+
+def _check_dsn(url: str) -> None:
+    """What the driver makes of a URL, without a connection; it has no public way to say so, and may lose this one."""
+    from asyncpg import connect_utils
+
+    parse = getattr(connect_utils, "_parse_connect_dsn_and_args", None)
+    if parse is None:
+        return
+    try:
+        servers, *_ = parse(**{**dict.fromkeys(inspect.signature(parse).parameters), "dsn": url})
+        usable = not urlsplit(url).fragment and all(
+            isinstance(server, str) or 0 < server[1] <= _MOST_PORT for server in servers
+        )
+    except (ValueError, OSError):  # which name the URL: nobody is shown them
+        usable = False
+    if not usable:
+        raise ConfigurationError(
+            "is not understood by the PostgreSQL driver; must be as in postgresql://USER:PASSWORD@HOST:5432/DATABASE, "
+            "with %40, %2F, %3A, %23 for @, /, : and # in a password"
+        )
 
 
 def _check_driver(url: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2
 
-__all__ = ["Done", "Running", "command", "router"]
+__all__ = ["Done", "Running", "command", "environment", "router"]
 
 SECONDS = 60
 """Enough for any command on a slow machine; who waits longer waits for ever."""

@@ -29,6 +29,7 @@ input = "1"
 output = "2"
 """
 KEY = "a-seal-key-of-32-characters-0001"
+SHORT = "must have at least 32 bytes (from the environment variable"
 SECRETS = {"HPP_SEAL_KEY": KEY}
 
 
@@ -176,7 +177,12 @@ def test_sealing_needs_a_key_that_is_long_enough(folder: Path) -> None:
     done = command(folder, "ledger", "seal", HPP_SEAL_KEY="")
     assert (done.code, done.err) == (2, "hpp-router: ledger.seal_key: the environment variable HPP_SEAL_KEY is empty\n")
     done = command(folder, "ledger", "seal", HPP_SEAL_KEY="x" * 31)
-    assert (done.code, done.err) == (2, "hpp-router: ledger.seal_key must have at least 32 bytes\n")
+    assert (done.code, done.err) == (2, f"hpp-router: ledger.seal_key {SHORT} HPP_SEAL_KEY)\n")
+    (folder / "router.toml").write_text(
+        f'{(folder / "router.toml").read_text("utf-8")}\n[ledger]\nprevious_seal_keys = ["env:OLD"]\n', "utf-8"
+    )
+    done = command(folder, "ledger", "seal", HPP_SEAL_KEY=KEY, OLD="short")
+    assert (done.code, done.err) == (2, f"hpp-router: ledger.previous_seal_keys[0] {SHORT} OLD)\n")
 
 
 def test_a_memory_stores_ledger_is_out_of_reach(folder: Path) -> None:

@@ -284,11 +284,27 @@ def test_quotas_are_set_and_added_to(folder: Path) -> None:
     assert shown[1].split() == ["alice", "$9", "$0", "$0", "$9", "$9"]
 
 
-@pytest.mark.parametrize("arguments", [["set", "alice", "x"], ["add", "alice", "-1"], ["set", "alice", "-1"]])
+@pytest.mark.parametrize("arguments", [["set", "declared", "x"], ["add", "declared", "-1"], ["set", "declared", "-1"]])
 def test_a_quota_that_cannot_be_is_refused(folder: Path, arguments: list[str]) -> None:
     done = command(folder, "quota", *arguments)
     assert done.code == 2
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("what", ["set", "add"])
+def test_a_name_that_nothing_has_gets_a_quota_only_where_that_is_meant(folder: Path, what: str) -> None:
+    done = command(folder, "quota", what, "alcie", "5")
+    said = "there is no account 'alcie', and no key or declared consumer of that name; --create makes it"
+    assert (done.code, done.out, done.err) == (2, "", f"hpp-router: {said}\n")
+    assert command(folder, "quota", "show", "alcie").code == 1
+    assert command(folder, "quota", what, "alcie", "5", "--create", "--json").json["quota"] == 5
+    assert command(folder, "quota", what, "alcie", "5", "--json").code == 0  # it has an account now
+
+
+def test_a_key_or_a_declaration_is_a_name_that_is_known(folder: Path) -> None:
+    assert command(folder, "keys", "create", "--consumer", "alice").code == 0
+    assert command(folder, "quota", "set", "alice", "9.00", "--json").json["quota"] == 9
+    assert command(folder, "quota", "add", "declared", "1.50", "--json").json["quota"] == 1.5
 
 
 def test_an_account_that_is_not_there_is_an_error(folder: Path) -> None:
@@ -385,8 +401,11 @@ def test_peppers_are_rotated_while_keys_work(folder: Path) -> None:
     ("peppers", "said"),
     [
         ({"HPP_PEPPER": ""}, "keys.pepper: the environment variable HPP_PEPPER is empty"),
-        ({"HPP_PEPPER": "short"}, "keys.pepper must have at least 16 bytes"),
-        ({"HPP_PREVIOUS_PEPPER": "short"}, "keys.previous_pepper must have at least 16 bytes"),
+        ({"HPP_PEPPER": "short"}, "keys.pepper must have at least 16 bytes (from the environment variable HPP_PEPPER)"),
+        (
+            {"HPP_PREVIOUS_PEPPER": "short"},
+            "keys.previous_pepper must have at least 16 bytes (from the environment variable HPP_PREVIOUS_PEPPER)",
+        ),
         (
             {"HPP_PEPPER": "one-pepper-for-both", "HPP_PREVIOUS_PEPPER": "one-pepper-for-both"},
             "keys.previous_pepper must differ from keys.pepper",

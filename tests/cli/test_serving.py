@@ -2,12 +2,16 @@
 
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import anyio
 import httpx2
 import pytest
-from running import command, router
+from faults import confined
+from running import command, environment, router
+from servers import free_port
 
 from hpp_middleware.testing import FakeUpstream
 
@@ -132,6 +136,100 @@ def test_check_says_that_a_file_is_good_and_leaves_nothing_behind(tmp_path: Path
     assert (done.code, done.err) == (0, "")
     assert done.out == "router.toml: good (1 provider, 1 model, 1 declared consumer)\n"
     assert [path.name for path in tmp_path.iterdir()] == ["router.toml"]
+
+
+@pytest.mark.parametrize(
+    "url", [f"me:{KEY}@db:port/hpp", f"me:{KEY}@[::1/hpp", f"me:{KEY}@db:99999/hpp", f"me:#{KEY}@db"]
+)
+@pytest.mark.parametrize("section", ["store", "credentials"])
+def test_check_refuses_a_postgresql_url_that_cannot_be_understood(tmp_path: Path, section: str, url: str) -> None:
+    text = MEMORY.replace("memory:", "sqlite:///hpp.db")
+    if section == "store":
+        text = text.replace("sqlite:///hpp.db", f"postgresql://{url}")
+    else:
+        text += f'[credentials]\nurl = "postgresql://{url}"\n'
+    done = command(configured(tmp_path, text), "serve", "--check", HPP_PEPPER="sixteen-bytes-ok")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"hpp-router: {section}.url: is not understood by the PostgreSQL driver")
+    assert KEY not in done.err
+
+
+@pytest.mark.parametrize("text", ["", "# nothing but a comment\n", '[store]\nurl = "memory:"\n'])
+def test_check_refuses_a_file_that_names_no_upstream(tmp_path: Path, text: str) -> None:
+    for arguments in (("serve", "--check"), ("serve",)):
+        done = command(configured(tmp_path, text), *arguments)
+        assert (done.code, done.out) == (2, "")
+        assert done.err == "hpp-router: providers: is missing; a router needs an upstream, such as [providers.openai]\n"
+
+
+@pytest.mark.parametrize("arguments", [("serve", "--check"), ("serve",)])
+def test_check_names_each_place_that_cannot_be_written(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    for name in ("data", "heads", "journal"):
+        (tmp_path / name).mkdir(mode=0o500)
+    (tmp_path / "keys.db").touch(mode=0o400)
+    text = MEMORY.replace("memory:", "sqlite:///data/hpp.db")
+    text += (
+        '[credentials]\nurl = "sqlite:///keys.db"\n[ledger]\nheads = "heads/heads.jsonl"\n[journal]\ndir = "journal"\n'
+    )
+    configured(tmp_path, text)
+    asked = [sys.executable, confined.__file__, "unprivileged", "-", sys.executable, "-m", "hpp_middleware", *arguments]
+    variables = environment(HPP_SEAL_KEY="a-seal-key-of-32-characters-0001")
+    done = subprocess.run(asked, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert sorted(done.stderr.splitlines()) == [
+        f"hpp-router: credentials.url: the file {tmp_path}/keys.db is not writable",
+        f"hpp-router: journal.dir: the folder {tmp_path}/journal is not writable",
+        f"hpp-router: ledger.heads: the folder {tmp_path}/heads is not writable",
+        f"hpp-router: store.url: the folder {tmp_path}/data is not writable",
+    ]
+
+
+def test_check_names_a_heads_folder_that_is_not_there(tmp_path: Path) -> None:
+    configured(tmp_path, MEMORY + '[ledger]\nheads = "away/heads.jsonl"\n')
+    done = command(tmp_path, "serve", "--check", HPP_SEAL_KEY="a-seal-key-of-32-characters-0001")
+    assert (done.code, done.err) == (2, f"hpp-router: ledger.heads: there is no directory {tmp_path}/away\n")
+
+
+# --- a store that cannot be opened ---
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("serve", "--port", "0"),
+        ("keys", "create", "--consumer", "alice"),
+        ("keys", "list"),
+        ("quota", "show"),
+        ("quota", "set", "alice", "1"),
+        ("usage",),
+        ("ledger", "verify"),
+        ("ledger", "reconcile"),
+        ("ledger", "seal"),
+        ("ledger", "export"),
+    ],
+)
+def test_a_store_that_cannot_be_opened_is_one_line_that_names_it_and_why(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    url = f"postgresql://me:{KEY}@127.0.0.1:{free_port()}/hpp"
+    configured(tmp_path, MEMORY.replace("memory:", url).replace(f'"{KEY}"]', '"env:ALICE"]'))
+    variables = {"HPP_PEPPER": "sixteen-bytes-ok", "HPP_SEAL_KEY": "a-seal-key-of-32-characters-0001"}
+    done = command(tmp_path, *arguments, ALICE="another-secret-of-20-characters", **variables)
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "hpp-router: store.url: cannot be opened: connection refused\n"
+
+
+@pytest.mark.parametrize("arguments", [("move",), ("rebuild", "--yes"), ("verify",)])
+def test_an_archive_that_cannot_be_opened_is_named(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "ledger.db").write_text("not a database, though long enough for the head of one " * 20)
+    text = MEMORY.replace("memory:", f"redis://127.0.0.1:{free_port()}/0") + '[ledger]\nurl = "sqlite:///ledger.db"\n'
+    done = command(configured(tmp_path, text), "ledger", *arguments, HPP_PEPPER="sixteen-bytes-ok")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.splitlines()[0] == "hpp-router: ledger.url: cannot be opened: not a database"
+    (tmp_path / "ledger.db").unlink()
+    if arguments != ("verify",):  # which reads the archive alone
+        done = command(tmp_path, "ledger", *arguments, HPP_PEPPER="sixteen-bytes-ok")
+        assert (done.code, done.err) == (1, "hpp-router: store.url: cannot be opened: connection refused\n")
 
 
 def test_check_warns_of_a_model_without_a_price(tmp_path: Path) -> None:

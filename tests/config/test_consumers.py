@@ -39,7 +39,14 @@ def test_a_quota_that_is_no_exact_amount_in_quotes_is_refused(tmp_path: Path, va
 )
 def test_a_key_that_cannot_be_one_is_refused_and_not_repeated(tmp_path: Path, key: str, problem: str) -> None:
     problems = refusal(tmp_path, '[consumers.alice]\nkeys = ["env:GOOD", "env:BAD"]', GOOD=KEY, BAD=key)
-    assert problems == [f"consumers.alice.keys[1]: {problem}"]
+    assert problems == [f"consumers.alice.keys[1]: {problem} (from the environment variable BAD)"]
+    written = refusal(tmp_path, f'[consumers.alice]\nkeys = ["{key}"]')
+    assert written == [f"consumers.alice.keys[0]: {problem}"]
+
+
+def test_a_variable_that_is_empty_is_said_to_be_so(tmp_path: Path) -> None:
+    problems = refusal(tmp_path, '[consumers.alice]\nkeys = ["env:BAD"]', BAD="")
+    assert problems == ["consumers.alice.keys[0]: the environment variable BAD is empty"]
 
 
 def test_a_key_of_two_consumers_is_refused(tmp_path: Path) -> None:

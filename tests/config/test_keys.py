@@ -14,7 +14,8 @@ def test_the_pepper_is_the_usual_variable_where_that_is_set(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("text", ["", '[keys]\npepper = "env:HPP_PEPPER"', '[keys]\npepper = "short"'])
 def test_a_pepper_that_is_too_short_is_refused(tmp_path: Path, text: str) -> None:
-    assert refusal(tmp_path, text, HPP_PEPPER="short") == ["keys.pepper must have at least 16 bytes"]
+    origin = "" if "short" in text else " (from the environment variable HPP_PEPPER)"
+    assert refusal(tmp_path, text, HPP_PEPPER="short") == [f"keys.pepper must have at least 16 bytes{origin}"]
 
 
 def test_the_usual_variable_must_be_set_where_the_file_names_it(tmp_path: Path) -> None:
@@ -40,7 +41,11 @@ def test_while_peppers_are_rotated_there_are_two(tmp_path: Path, text: str) -> N
 @pytest.mark.parametrize(
     ("text", "previous", "problem"),
     [
-        ("", "short", "keys.previous_pepper must have at least 16 bytes"),
+        (
+            "",
+            "short",
+            "keys.previous_pepper must have at least 16 bytes (from the environment variable HPP_PREVIOUS_PEPPER)",
+        ),
         ('[keys]\nprevious_pepper = ""', "", "keys.previous_pepper must have at least 16 bytes"),
         ("", "sixteen-bytes-ok", "keys.previous_pepper must differ from keys.pepper"),
         (

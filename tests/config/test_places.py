@@ -12,6 +12,7 @@ from hpp_middleware.stores.redis import RedisStore
 from hpp_middleware.stores.sqlite import SQLiteStore
 
 PEPPER = "sixteen-bytes-ok"
+SHORT = "must have at least 16 bytes (from the environment variable HPP_PEPPER)"
 POSTGRES = "postgresql://user:hunter2@127.0.0.1:9/hpp"
 REDIS = "redis://user:hunter2@127.0.0.1:9/0"
 NO_PEPPER = 'keys.pepper: is missing; set HPP_PEPPER, or write "env:NAME": a store that is shared keeps none of its own'
@@ -94,7 +95,7 @@ def test_keys_in_a_shared_store_need_a_pepper_that_is_set(tmp_path: Path, url: s
 
 
 def test_a_pepper_that_is_wrong_is_not_said_to_be_missing_too(tmp_path: Path) -> None:
-    assert refusal(tmp_path, sections(store=REDIS), HPP_PEPPER="short") == ["keys.pepper must have at least 16 bytes"]
+    assert refusal(tmp_path, sections(store=REDIS), HPP_PEPPER="short") == [f"keys.pepper {SHORT}"]
 
 
 def test_keys_on_this_host_need_none_though_the_accounts_are_shared(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ def test_a_variable_that_is_not_set_is_named_with_the_key(
     tmp_path: Path, text: str, path: str, environment: dict[str, str]
 ) -> None:
     problems = refusal(tmp_path, text, OPENAI_API_KEY="sk-x", **environment)
-    assert problems == [f"{path}: the environment variable NO_SUCH is not set"]
+    said = "empty" if environment else "not set"
+    assert problems == [f"{path}: the environment variable NO_SUCH is {said}"]
 
 
 def test_env_without_a_name_is_refused(tmp_path: Path) -> None:
@@ -34,7 +35,7 @@ def test_env_without_a_name_is_refused(tmp_path: Path) -> None:
 
 def test_a_secret_that_no_header_can_carry_is_refused_and_not_repeated(tmp_path: Path) -> None:
     problems = refusal(tmp_path, '[providers.openai]\napi_key = "env:K"', K="hunter2\r\nX: y")
-    assert problems == ["providers.openai.api_key: must be printable ASCII"]
+    assert problems == ["providers.openai.api_key: must be printable ASCII (from the environment variable K)"]
 
 
 def test_secrets_are_read_from_the_environment_and_shown_nowhere(tmp_path: Path) -> None:

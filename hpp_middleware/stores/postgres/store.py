@@ -227,8 +227,8 @@ class PostgresStore:
             return await asyncpg.connect(
                 self._dsn, statement_cache_size=self._statement_cache_size, timeout=self._timeout_s
             )
-        except ValueError as error:  # asyncpg's own are of this kind, and name the URL
-            raise ConfigurationError("The PostgreSQL URL cannot be understood.") from error
+        except ValueError:  # asyncpg's own are of this kind, and name the URL: no traceback shows them
+            raise ConfigurationError("The PostgreSQL URL cannot be understood.") from None
 
     def _leave_closed_loops(self) -> None:
         for loop in [loop for loop in self._sites if loop.is_closed()]:
