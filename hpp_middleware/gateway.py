@@ -25,6 +25,7 @@ from hpp_middleware.stages.relay import Exchange
 from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.worker import Worker, new_id
 from hpp_middleware.types.consumer import Consumer
+from hpp_middleware.types.events import Replayed
 from hpp_middleware.types.http import Headers, Reply
 from hpp_middleware.types.operations import Reserve, Result
 from hpp_middleware.types.quota import Balance, Entry
@@ -131,7 +132,9 @@ class Gateway:
             upkeep=None if worker.timed else worker.lease.keep,
         )
         if isinstance(settlement, Result):
-            return await keyed.give_again(settlement, client)
+            given = await keyed.give_again(settlement, client)
+            self.notice.replayed(Replayed(request_id=settlement.hold, consumer=consumer.id, model=target.id))
+            return given
         if exchange.error is not None and not client.started:
             exchange.error.headers.update(reply.completion_headers(target, cost=settlement.amount))
             raise exchange.error

@@ -9,6 +9,7 @@ import pytest
 from rig import ALICE, BOB_KEY, KEY, USAGE_NANO, ask, check_books, chunks, gateway, question
 
 from hpp_middleware import Gateway, MemoryStore, RequestError, SQLiteStore
+from hpp_middleware.observers.logging import LoggingObserver
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.testing.stores.bench import Clock
 from hpp_middleware.types.operations import Renew, Sweep
@@ -48,6 +49,19 @@ async def test_a_repeat_gets_the_same_answer_and_is_charged_once(stream: bool, f
     assert (line.amount, line.id) == (USAGE_NANO, first["x-request-id"])
     if stream:
         assert chunks(body)[-1] == "[DONE]"
+
+
+async def test_observers_are_told_of_an_answer_given_again(
+    fake_upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = gateway(fake_upstream, observers=[LoggingObserver()])
+    caplog.set_level("INFO", "hpp_middleware")
+    _, first, _ = await asked(found)
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["completed"]
+    caplog.clear()
+    await asked(found)
+    (line,) = caplog.records
+    assert line.getMessage() == f"replayed {first['x-request-id']} alice fake/fake-1"
 
 
 async def test_a_repeat_while_it_runs_is_a_409_that_no_sdk_repeats(fake_upstream: FakeUpstream) -> None:

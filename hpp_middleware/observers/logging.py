@@ -2,7 +2,7 @@
 
 import logging
 
-from hpp_middleware.types.events import Alarm, Event, Refused, Settled
+from hpp_middleware.types.events import Alarm, Event, Refused, Replayed, Settled
 
 __all__ = ["LoggingObserver"]
 
@@ -26,6 +26,9 @@ class LoggingObserver:
             case Refused():
                 fields = {"request_id": event.request_id, "status": event.status, "code": event.code}
                 self._logger.info("refused %(request_id)s %(status)s %(code)s", fields, extra={"hpp": fields})
+            case Replayed():
+                fields = {"request_id": event.request_id, "consumer": event.consumer, "model": event.model}
+                self._logger.info("replayed %(request_id)s %(consumer)s %(model)s", fields, extra={"hpp": fields})
             case Alarm():
                 fields = {"kind": event.kind, "request_id": event.request_id, "detail": event.detail}
                 self._logger.warning("%(kind)s %(request_id)s %(detail)s", fields, extra={"hpp": fields})

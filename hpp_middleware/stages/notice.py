@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.ports import Observer
 from hpp_middleware.stages.relay import Exchange
-from hpp_middleware.types.events import Alarm, Event, Refused, Settled
+from hpp_middleware.types.events import Alarm, Event, Refused, Replayed, Settled
 from hpp_middleware.types.operations import Result
 from hpp_middleware.types.quota import Entry
 
@@ -33,6 +33,10 @@ class Notice:
     def refused(self, refused: Refused) -> None:
         """A request was refused."""
         self._tell(refused)
+
+    def replayed(self, replayed: Replayed) -> None:
+        """A kept answer was given again."""
+        self._tell(replayed)
 
     def swept(self, entries: Sequence[Entry]) -> None:
         """Holds whose owner died were charged."""

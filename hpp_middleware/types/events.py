@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from hpp_middleware.types.quota import Entry
 
-__all__ = ["Alarm", "Event", "Refused", "Settled"]
+__all__ = ["Alarm", "Event", "Refused", "Replayed", "Settled"]
 
 
 class Settled(Struct, frozen=True, kw_only=True):
@@ -25,6 +25,21 @@ class Refused(Struct, frozen=True, kw_only=True):
     consumer: str | None = None
 
 
+class Replayed(Struct, frozen=True, kw_only=True):
+    """
+    A kept answer was given again under its Idempotency-Key; nothing was charged.
+
+    Attributes:
+        request_id: The request that the answer was made for, whose ledger entry it is.
+        consumer: Who asked again.
+        model: What was asked for, as ``provider/model``.
+    """
+
+    request_id: str
+    consumer: str
+    model: str
+
+
 class Alarm(Struct, frozen=True, kw_only=True):
     """
     Something an operator should look at.
@@ -42,4 +57,4 @@ class Alarm(Struct, frozen=True, kw_only=True):
     detail: str
 
 
-Event = Settled | Refused | Alarm
+Event = Settled | Refused | Replayed | Alarm
