@@ -24,7 +24,7 @@ from hpp_middleware.config.values import (
     Word,
 )
 from hpp_middleware.types.http import CostIn
-from hpp_middleware.types.provider import MissingUsage, OnDisconnect, OrphanPolicy
+from hpp_middleware.types.provider import MissingUsage, OnDisconnect, OrphanPolicy, TransportKind
 
 __all__ = ["File", "ModelSection", "ProviderSection", "Section"]
 
@@ -97,6 +97,10 @@ class ProviderSection(Section):
     on_disconnect: OnDisconnect | None = None
     drain_s: Seconds | None = None
     drain_bytes: Count | None = None
+    transport: TransportKind | None = None
+    proxy: Secret | None = Field(default=None, repr=False)
+    ca_file: Word | None = None
+    connections: Count | None = None
 
 
 class ModelSection(Section):

@@ -27,6 +27,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Settings", "settle"]
 
+_PROVIDER = (
+    "dialect",
+    "base_url",
+    "bytes_per_token",
+    "include_usage",
+    "on_disconnect",
+    "drain_s",
+    "drain_bytes",
+    "transport",
+    "proxy",
+    "connections",
+)
 _CAPABILITIES = (
     "name",
     "description",
@@ -133,7 +145,7 @@ def settle(file: File, *, directory: Path, context: Context) -> Settings:
         providers={
             name: provider
             for name, section in file.providers.items()
-            if (provider := _provider(name, section, context, problems)) is not None
+            if (provider := _provider(name, section, directory, context, problems)) is not None
         },
         models={model_id: _model(model_id, section, problems) for model_id, section in file.models.items()},
         consumers={name: _consumer(section) for name, section in file.consumers.items()},
@@ -151,7 +163,9 @@ def settle(file: File, *, directory: Path, context: Context) -> Settings:
     return settings
 
 
-def _provider(name: str, section: ProviderSection, context: Context, problems: list[str]) -> Provider | None:
+def _provider(
+    name: str, section: ProviderSection, directory: Path, context: Context, problems: list[str]
+) -> Provider | None:
     where = key_path("providers", name)
     preset_name = section.preset or name
     preset = presets.PRESETS.get(preset_name)
@@ -161,22 +175,28 @@ def _provider(name: str, section: ProviderSection, context: Context, problems: l
     if preset is None and section.base_url is None:
         problems.append(f"{where}.base_url: is missing, and {name!r} is no preset")
         return None
-    own = section.given(
-        "dialect", "bytes_per_token", "include_usage", "base_url", "on_disconnect", "drain_s", "drain_bytes"
-    )
+    own = section.given(*_PROVIDER)
     if section.cap_fields is not None:
         own["cap_fields"] = tuple(section.cap_fields)
+    if section.ca_file is not None:
+        own["ca_file"] = str(directory / section.ca_file)
     settings: dict[str, Any] = {
         **own,
         "models": tuple(section.models),
         "headers": {header: value for header, value in section.headers.items() if value},
         "timeouts": Timeouts(**section.timeouts.given()),
     }
-    if preset is None:
-        return Provider(api_key=section.api_key or None, **settings)
-    settings.setdefault("base_url", preset.base_url)
-    api_key = section.api_key or _usual_key(where, preset, settings["base_url"], context, problems)
-    return presets.provider(preset_name, api_key=api_key, **settings)
+    api_key = section.api_key or None
+    if preset is not None:
+        settings.setdefault("base_url", preset.base_url)
+        api_key = api_key or _usual_key(where, preset, settings["base_url"], context, problems)
+    try:
+        if preset is None:
+            return Provider(api_key=api_key, **settings)
+        return presets.provider(preset_name, api_key=api_key, **settings)
+    except ConfigurationError as error:
+        problems.append(f"{where}.{error.param}: {error.message.removeprefix(f'{error.param} ')}")
+        return None
 
 
 def _usual_key(where: str, preset: presets.Preset, base_url: str, context: Context, problems: list[str]) -> str | None:

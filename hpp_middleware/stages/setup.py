@@ -41,6 +41,7 @@ from hpp_middleware.stages.replay import Keeper, check_keeping
 from hpp_middleware.stages.slotfile import MOST_SLOTS, SUPPORTED
 from hpp_middleware.stages.worker import CLOSE_S, Backends, Worker, declared_credentials
 from hpp_middleware.stores.memory import MemoryStore
+from hpp_middleware.transports.choose import check, choose
 from hpp_middleware.transports.httpx import HTTPClient, HttpxTransport
 from hpp_middleware.types.consumer import Credential
 from hpp_middleware.types.events import Alarm
@@ -123,6 +124,7 @@ class Setup:
             if not isinstance(provider, Provider):
                 raise ConfigurationError(f"providers.{name} must be a Provider", param=f"providers.{name}")
             _one_of(f"providers.{name}.dialect", provider.dialect, tuple(self.dialects))
+            check(name, provider)
         self.catalog = route.Catalog(
             providers=dict(providers),
             models={name: model_from(name, model) for name, model in (models or {}).items()},
@@ -282,7 +284,11 @@ class Setup:
 
     def _pools(self) -> dict[str, Transport]:
         """Pools of our own, for the providers that the host has given no transport for."""
-        return {name: HttpxTransport(self._client) for name in self.catalog.providers if name not in self._transports}
+        names = [name for name in self.catalog.providers if name not in self._transports]
+        if self._client is not None:
+            return {name: HttpxTransport(self._client) for name in names}
+        is_asyncio = isinstance(_running_loop(), asyncio.AbstractEventLoop)
+        return {name: choose(name, self.catalog.providers[name], is_asyncio=is_asyncio) for name in names}
 
 
 def _running_loop() -> Any:

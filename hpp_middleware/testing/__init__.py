@@ -21,6 +21,7 @@ from hpp_middleware.testing.stores import (
     check_shared_store,
     check_store,
 )
+from hpp_middleware.testing.transports import TRANSPORT_PROMISES, check_transport
 from hpp_middleware.testing.upstream import Exchange, FakeUpstream, TokenCount
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "LEDGER_PROMISES",
     "QUOTA_PROMISES",
     "STORE_PROMISES",
+    "TRANSPORT_PROMISES",
     "USAGE",
     "Call",
     "Exchange",
@@ -42,6 +44,7 @@ __all__ = [
     "check_quota_store",
     "check_shared_store",
     "check_store",
+    "check_transport",
     "get",
     "post",
 ]

@@ -14,11 +14,13 @@ import anyio
 import httpx2
 
 from hpp_middleware.errors import UpstreamError
+from hpp_middleware.transports.errors import Fault, fault
+from hpp_middleware.transports.framing import is_clear
+from hpp_middleware.transports.tls import context
 from hpp_middleware.types.http import HTTPCall
 
 __all__ = ["HTTPClient", "HttpxTransport"]
 
-MOST_CONNECTIONS = 1000
 MOST_IDLE = 100
 IDLE_S = 30.0
 
@@ -42,17 +44,29 @@ class HttpxTransport:
     Args:
         client: A host's own ``httpx.AsyncClient`` (httpx or httpx2), which it opens and closes itself; None for one of
             our own.
+        connections: How many our own client has at most; a request that finds none free waits for one, as long as it
+            may take to connect.
+        proxy: The URL of a proxy that our own client goes through.
+        ca_file: Whom our own client trusts instead of the usual authorities: a file of certificates.
     """
 
-    def __init__(self, client: HTTPClient | None = None) -> None:
-        self._own = _own_client() if client is None else None
+    def __init__(
+        self,
+        client: HTTPClient | None = None,
+        *,
+        connections: int = 1000,
+        proxy: str | None = None,
+        ca_file: str | None = None,
+    ) -> None:
+        self._own = _own_client(connections, proxy, ca_file) if client is None else None
         self._client: HTTPClient = client or self._own  # type: ignore[assignment]  # one of the two is there
 
     async def send(self, call: HTTPCall, *, provider: str, sent: Callable[[], None]) -> "HttpxResponse":
         """See :class:`hpp_middleware.ports.Transport`."""
         extensions: dict[str, Any] = {}
+        begun = _Begun(sent)
         if self._own is not None:
-            extensions["trace"] = _tracer(sent)
+            extensions["trace"] = begun.trace
         else:
             sent()  # a host's client may have any transport: whether it has sent anything cannot be known
         timeout = (call.connect_s, None, call.connect_s, call.connect_s)  # connect, read, write, pool
@@ -62,8 +76,14 @@ class HttpxTransport:
         try:
             response = await self._client.send(request, stream=True, follow_redirects=False)
         except Exception as error:
+            if begun.refusal is not None:
+                raise begun.refusal from None
             raise _translated(error, provider) from error
-        return HttpxResponse(response, provider)
+        found = HttpxResponse(response, provider)
+        if not is_clear(response.headers.raw):
+            await found.aclose()
+            raise fault("unreadable", provider)
+        return found
 
     async def aclose(self) -> None:
         """Close the pool, unless it is the host's."""
@@ -114,50 +134,46 @@ class HttpxResponse:
                     pass
 
 
-def _own_client() -> httpx2.AsyncClient:
+def _own_client(connections: int, proxy: str | None, ca_file: str | None) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(
         trust_env=False,
+        proxy=proxy,
+        verify=True if ca_file is None else context(ca_file),
         follow_redirects=False,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        limits=httpx2.Limits(
-            max_connections=MOST_CONNECTIONS, max_keepalive_connections=MOST_IDLE, keepalive_expiry=IDLE_S
-        ),
+        limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=MOST_IDLE, keepalive_expiry=IDLE_S),
     )
 
 
-def _tracer(sent: Callable[[], None]) -> Callable[[str, Any], Any]:
+class _Begun:
     """Told by the pool of each step of a request; the first byte goes out at ``send_request_headers.started``."""
 
-    async def trace(event: str, _info: Any) -> None:
+    def __init__(self, sent: Callable[[], None]) -> None:
+        self.refusal: Exception | None = None
+        self._sent = sent
+
+    async def trace(self, event: str, _info: Any) -> None:
+        """For httpx: one step."""
         if event.endswith("send_request_headers.started"):
-            sent()
+            try:
+                self._sent()
+            except Exception as error:
+                self.refusal = error
+                raise
 
-    return trace
 
-
-_REASONS = {
-    "ConnectTimeout": (504, "timeout", "The provider could not be reached in time."),
-    "PoolTimeout": (503, "upstream_unavailable", "There are too many requests to this provider."),
-    "ConnectError": (502, "provider_unavailable", "The provider could not be reached."),
-    "WriteTimeout": (504, "timeout", "The provider did not take the request in time."),
-    "ReadTimeout": (504, "timeout", "The provider did not answer in time."),
-    "DecodingError": (502, "provider_unavailable", "The provider's answer could not be read."),
+_FAULTS: dict[str, Fault] = {
+    "ConnectTimeout": "slow_to_reach",
+    "PoolTimeout": "crowded",
+    "ConnectError": "unreachable",
+    "ProxyError": "unreachable",
+    "WriteTimeout": "slow_to_take",
+    "ReadTimeout": "slow_to_answer",
+    "DecodingError": "unreadable",
 }
 
 
 def _translated(error: Exception, provider: str) -> UpstreamError:
     """Whatever a client raises, of whichever library, told by its class's name; its text stays here."""
     names = [kind.__name__ for kind in type(error).__mro__]
-    status, code, message = next(
-        (_REASONS[name] for name in names if name in _REASONS),
-        (502, "provider_unavailable", "The connection to the provider broke."),
-    )
-    return UpstreamError(
-        message,
-        provider=provider,
-        status=status,
-        code=code,
-        retryable=True,
-        headers={"Retry-After": "1"} if status == 503 else None,
-        unsent=not {"ConnectTimeout", "ConnectError", "PoolTimeout"}.isdisjoint(names),
-    )
+    return fault(next((_FAULTS[name] for name in names if name in _FAULTS), "broken"), provider)

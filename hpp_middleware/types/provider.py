@@ -7,11 +7,22 @@ from typing import Literal
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.price import Price
 
-__all__ = ["Declared", "Limits", "MissingUsage", "Model", "OnDisconnect", "OrphanPolicy", "Provider", "Timeouts"]
+__all__ = [
+    "Declared",
+    "Limits",
+    "MissingUsage",
+    "Model",
+    "OnDisconnect",
+    "OrphanPolicy",
+    "Provider",
+    "Timeouts",
+    "TransportKind",
+]
 
 MissingUsage = Literal["estimate", "hold", "free"]
 OrphanPolicy = Literal["estimate", "hold", "free"]
 OnDisconnect = Literal["cancel", "drain"]
+TransportKind = Literal["auto", "native", "aiohttp", "httpx"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,11 @@ class Provider:
             stops, and bills no more; ``drain`` reads it on to the usage, for one that bills the whole of it either way.
         drain_s: How long a stream is drained.
         drain_bytes: How much of a stream is drained.
+        transport: The HTTP client: ``native``, ``aiohttp`` or ``httpx``; ``auto`` takes the first of them that is
+            installed and can do what is set.
+        proxy: The URL of an HTTP proxy; none is ever taken from the environment.
+        ca_file: A file of certificates to trust instead of the usual authorities.
+        connections: How many connections a worker has to it at most.
     """
 
     base_url: str
@@ -77,8 +93,13 @@ class Provider:
     on_disconnect: OnDisconnect = "cancel"
     drain_s: float = 60.0
     drain_bytes: int = 8 * 1024 * 1024
+    transport: TransportKind = "auto"
+    proxy: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
+    connections: int = 1000
 
     def __post_init__(self) -> None:
+        self._check_transport()
         if self.on_disconnect not in {"cancel", "drain"}:
             raise ConfigurationError("on_disconnect must be cancel or drain", param="on_disconnect")
         if not self.drain_s > 0:
@@ -96,6 +117,16 @@ class Provider:
         for name, value in self.headers.items():
             if not name.replace("-", "").isalnum() or not f"{name}{value}".isascii() or not value.isprintable():
                 raise ConfigurationError(f"headers.{name!r} is no HTTP header", param="headers")
+
+    def _check_transport(self) -> None:
+        if self.transport not in {"auto", "native", "aiohttp", "httpx"}:
+            raise ConfigurationError("transport must be auto, native, aiohttp or httpx", param="transport")
+        if self.proxy is not None and not self.proxy.startswith("http://"):
+            raise ConfigurationError("proxy must begin with http://", param="proxy")
+        if self.proxy is not None and self.transport == "native":
+            raise ConfigurationError("transport cannot be native with a proxy: set aiohttp or httpx", param="transport")
+        if self.connections < 1:
+            raise ConfigurationError("connections must be at least 1", param="connections")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,3 +99,27 @@ def test_what_becomes_of_a_stream_whose_client_left_is_the_presets_unless_the_fi
     }
     assert (found["groq"].drain_s, found["groq"].drain_bytes) == (60.0, 8 * 1024 * 1024)
     assert (found["openai"].drain_s, found["openai"].drain_bytes) == (5.0, 9)
+
+
+def test_the_way_to_a_provider_is_what_the_file_says(tmp_path: Path) -> None:
+    text = LOCAL + 'transport = "httpx"\nproxy = "env:PROXY"\nca_file = "own.pem"\nconnections = 7\n'
+    provider = read(tmp_path, text, PROXY="http://user:secret@127.0.0.1:1").providers["local"]
+    assert (provider.transport, provider.connections) == ("httpx", 7)
+    assert (provider.proxy, provider.ca_file) == ("http://user:secret@127.0.0.1:1", str(tmp_path / "own.pem"))
+    assert "secret" not in repr(provider)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('transport = "curl"', "transport: must be 'auto', 'native', 'aiohttp' or 'httpx'"),
+        ('proxy = "socks5://127.0.0.1:1"', "proxy: must begin with http://"),
+        (
+            'transport = "native"\nproxy = "http://127.0.0.1:1"',
+            "transport: cannot be native with a proxy: set aiohttp or httpx",
+        ),
+        ("connections = 0", "connections: must be greater than or equal to 1"),
+    ],
+)
+def test_a_way_that_is_none_is_refused(tmp_path: Path, line: str, problem: str) -> None:
+    assert refusal(tmp_path, LOCAL + line) == [f"providers.local.{problem}"]

@@ -415,7 +415,7 @@ async def test_a_stream_whose_worker_dies_is_charged_what_it_had_come_to(
         await found.complete(ALICE, question(stream=True, max_tokens=100_000))
     asked = store.asked(Checkpoint)
     amounts = [each.orphan_amount for each in asked]
-    assert amounts == sorted(set(amounts))
+    assert amounts == sorted(amounts)  # one that was not acknowledged yet may be told again
     (hold,) = await store.inner.holds([asked[0].id])  # type: ignore[attr-defined]  # MemoryStore has it
     assert hold.orphan_amount == amounts[3]
     assert hold.orphan_amount <= hold.amount

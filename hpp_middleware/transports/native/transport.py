@@ -1,0 +1,204 @@
+"""A pool of connections, and one exchange over one of them."""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping
+
+from hpp_middleware.errors import UpstreamError
+from hpp_middleware.transports.errors import fault
+from hpp_middleware.transports.native import request
+from hpp_middleware.transports.native.connection import Connection
+from hpp_middleware.transports.native.reading import BrokenResponseError
+from hpp_middleware.transports.tls import context
+from hpp_middleware.types.http import HTTPCall
+
+__all__ = ["NativeResponse", "NativeTransport"]
+
+IDLE_S = 30.0
+MOST_PLACES = 1000
+
+
+class NativeTransport:
+    """
+    A pooled client of one event loop, asyncio's or uvloop's.
+
+    The connection that was used last is used first, so that the others can grow old and be closed. A request that may
+    have been sent is never sent again.
+
+    Args:
+        connections: How many there are at most; a request that finds none free waits for one, as long as it may take
+            to connect.
+        ca_file: Whom to trust instead of the usual authorities: a file of certificates.
+    """
+
+    def __init__(self, *, connections: int = 1000, ca_file: str | None = None) -> None:
+        self._free = asyncio.Semaphore(connections)
+        self._ca_file = ca_file
+        self._tls: ssl.SSLContext | None = None
+        self._places: dict[str, request.Place] = {}
+        self._idle: dict[request.Origin, list[Connection]] = {}
+        self._busy: set[Connection] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def send(self, call: HTTPCall, *, provider: str, sent: Callable[[], None]) -> "NativeResponse":
+        """See :class:`hpp_middleware.ports.Transport`."""
+        where = self._places.get(call.url) or self._place(call.url)
+        head = request.head(call, where)
+        origin = where.origin
+        connection = await self._connection(origin, call.connect_s, provider)
+        try:
+            sent()
+            connection.ask(head, call.body)
+            await connection.head()
+        except BrokenResponseError as error:
+            self.give_back(origin, connection)
+            raise fault("broken", provider) from error
+        except BaseException:
+            self.give_back(origin, connection)
+            raise
+        return NativeResponse(self, origin, connection, provider)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for connection in [*self._busy, *(one for idle in self._idle.values() for one in idle)]:
+            connection.close()
+        self._idle.clear()
+
+    def _place(self, url: str) -> request.Place:
+        if len(self._places) >= MOST_PLACES:
+            self._places.clear()
+        found = self._places[url] = request.place(url)
+        return found
+
+    async def _connection(self, origin: request.Origin, seconds: float, provider: str) -> Connection:
+        """
+        A connection of one's own, to be given back.
+
+        Raises:
+            UpstreamError: There is none; nothing was sent.
+        """
+        if self._closed:
+            raise fault("unreachable", provider)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        if self._free.locked():
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._free.acquire()
+            except TimeoutError as error:
+                raise fault("crowded", provider) from error
+        else:
+            await self._free.acquire()  # at once
+        try:
+            connection = self._idle_one(origin) or await self._connect(loop, origin, deadline, provider)
+        except BaseException:
+            self._free.release()
+            raise
+        self._busy.add(connection)
+        return connection
+
+    def _idle_one(self, origin: request.Origin) -> Connection | None:
+        idle = self._idle.get(origin)
+        while idle:
+            connection = idle.pop()
+            if connection.is_quiet():
+                return connection
+            connection.close()
+        return None
+
+    async def _connect(
+        self, loop: asyncio.AbstractEventLoop, origin: request.Origin, deadline: float, provider: str
+    ) -> Connection:
+        made: list[Connection] = []
+
+        def make() -> Connection:
+            made.append(Connection(loop))
+            return made[-1]
+
+        try:
+            tls = self._context() if origin.is_secure else None
+            async with asyncio.timeout_at(deadline):
+                _, connection = await loop.create_connection(make, origin.host, origin.port, ssl=tls)
+        except TimeoutError as error:
+            raise fault("slow_to_reach", provider) from error
+        except (OSError, UnicodeError) as error:
+            raise fault("unreachable", provider) from error
+        if self._closed:
+            connection.close()
+            raise fault("unreachable", provider)
+        return connection
+
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = context(self._ca_file)
+        return self._tls
+
+    def give_back(self, origin: request.Origin, connection: Connection) -> None:
+        """End an exchange: its connection is kept, or closed."""
+        self._busy.discard(connection)
+        if not connection.ended() or self._closed:
+            connection.close()
+        else:
+            loop = asyncio.get_running_loop()
+            connection.since = loop.time()
+            self._idle.setdefault(origin, []).append(connection)
+            if self._timer is None:
+                self._timer = loop.call_later(IDLE_S, self._close_old, loop)
+        self._free.release()
+
+    def _close_old(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Close what nobody has used for a while."""
+        kept: dict[request.Origin, list[Connection]] = {}
+        for origin, idle in self._idle.items():
+            for connection in idle:
+                if connection.lost or loop.time() - connection.since >= IDLE_S:
+                    connection.close()
+                else:
+                    kept.setdefault(origin, []).append(connection)
+        self._idle = kept
+        self._timer = loop.call_later(IDLE_S / 2, self._close_old, loop) if kept else None
+
+
+class NativeResponse:
+    """
+    The head of a response, and its body piece by piece.
+
+    Attributes:
+        status: The status code.
+        headers: Names in lower case.
+    """
+
+    __slots__ = ("_connection", "_origin", "_over", "_provider", "_transport", "headers", "status")
+
+    def __init__(
+        self, transport: NativeTransport, origin: request.Origin, connection: Connection, provider: str
+    ) -> None:
+        self.status = connection.reading.status
+        self.headers: Mapping[str, str] = connection.reading.headers
+        self._transport = transport
+        self._origin = origin
+        self._connection = connection
+        self._provider = provider
+        self._over = False
+
+    async def read(self) -> bytes:
+        """See :class:`hpp_middleware.ports.UpstreamResponse`."""
+        if self._over:
+            return b""
+        try:
+            return await self._connection.read()
+        except BrokenResponseError as error:
+            raise self._broken() from error
+
+    async def aclose(self) -> None:
+        """See :class:`hpp_middleware.ports.UpstreamResponse`."""
+        if not self._over:
+            self._over = True
+            self._transport.give_back(self._origin, self._connection)
+
+    def _broken(self) -> UpstreamError:
+        return fault("broken", self._provider)
