@@ -7,6 +7,7 @@ cookies are not kept, and nothing is decompressed.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -23,6 +24,10 @@ __all__ = ["AiohttpTransport"]
 
 IDLE_S = 30.0
 MOST_LINE = 32 * 1024
+MOST_JOINED = 1024 * 1024
+"""Bytes of a body that go out at once; aiohttp warns of larger ones."""
+
+_VERSIONS = {(1, 0), (1, 1)}
 
 
 @dataclass(slots=True)
@@ -33,6 +38,7 @@ class _Sending:
     is_queued: bool = False
     has_begun: bool = False
     refusal: Exception | None = None
+    connection: Any = None
 
     async def attached(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -65,6 +71,7 @@ class _Request(aiohttp.ClientRequest):
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
         if conn.protocol.should_close:
             raise _StaleError
+        self.sending.connection = conn.protocol
         self.sending.begin()
         return await super().send(conn)
 
@@ -95,8 +102,9 @@ class AiohttpTransport:
             if sending.refusal is not None:
                 raise sending.refusal from None
             raise _translated(error, provider, is_queued=sending.is_queued) from error
-        if not is_clear(response.raw_headers):
+        if response.version not in _VERSIONS or not is_clear(response.raw_headers):
             response.close()
+            sending.connection.close()  # what was read to an end, whichever, is back in the pool
             raise fault("unreadable", provider)
         return AiohttpResponse(response, provider)
 
@@ -113,7 +121,7 @@ class AiohttpTransport:
                     call.method,
                     URL(call.url, encoded=True),
                     headers=call.headers,
-                    data=call.body,
+                    data=call.body if len(call.body) <= MOST_JOINED else BytesIO(call.body),
                     allow_redirects=False,
                     proxy=self._proxy,
                     timeout=aiohttp.ClientTimeout(total=None, connect=call.connect_s),

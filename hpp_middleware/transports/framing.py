@@ -20,6 +20,8 @@ def is_clear(headers: Iterable[tuple[bytes, bytes]]) -> bool:
             lengths.append(value.strip())
         elif len(name) == 17 and name.lower() == b"transfer-encoding":
             codings.append(value.strip().lower())
+        elif name[-1:] in {b" ", b"\t"}:
+            return False
     if codings:
         return codings == [b"chunked"] and not lengths
     return not lengths or (len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) <= LENGTH_DIGITS)

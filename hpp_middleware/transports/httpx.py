@@ -5,6 +5,8 @@ The pool is opened at first use and belongs to one event loop. Nothing is taken 
 followed, cookies are not kept, and only identity encoding is accepted.
 """
 
+import os
+import socket
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -23,6 +25,8 @@ __all__ = ["HTTPClient", "HttpxTransport"]
 
 MOST_IDLE = 100
 IDLE_S = 30.0
+
+_VERSIONS = {"HTTP/1.0", "HTTP/1.1", "HTTP/2", "HTTP/3"}  # the last two of a host's own client
 
 
 class HTTPClient(Protocol):
@@ -80,7 +84,8 @@ class HttpxTransport:
                 raise begun.refusal from None
             raise _translated(error, provider) from error
         found = HttpxResponse(response, provider)
-        if not is_clear(response.headers.raw):
+        if response.http_version not in _VERSIONS or not is_clear(response.headers.raw):
+            _shut_down(response)  # what was read to an end, whichever, would go back to the pool
             await found.aclose()
             raise fault("unreadable", provider)
         return found
@@ -143,6 +148,15 @@ def _own_client(connections: int, proxy: str | None, ca_file: str | None) -> htt
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=MOST_IDLE, keepalive_expiry=IDLE_S),
     )
+
+
+def _shut_down(response: Any) -> None:
+    """Let the pool find a connection at its end."""
+    stream = response.extensions.get("network_stream")
+    found = None if stream is None else stream.get_extra_info("socket")
+    if found is not None:
+        with suppress(OSError), socket.socket(fileno=os.dup(found.fileno())) as same:
+            same.shutdown(socket.SHUT_RDWR)
 
 
 class _Begun:

@@ -129,7 +129,9 @@ class Reading:
         self._parsed = True
 
     def on_body(self, data: bytes) -> None:
-        """For httptools: a piece of the body."""
+        """For httptools: a piece of the body; what follows its end is another's."""
+        if self.complete:
+            return
         self.pieces.append(data)
         self.size += len(data)
 

@@ -1,0 +1,119 @@
+"""The native client's reader, fed with everything: split anywhere, and hostile."""
+
+from itertools import pairwise
+
+import h11
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpp_middleware.testing.transports.keeping import AMBIGUOUS
+from hpp_middleware.testing.transports.reading import BROKEN, ENDED, REUSED
+from hpp_middleware.transports.native.reading import HEAD_BYTES, BrokenResponseError, Reading
+
+Outcome = tuple[int, dict[str, str], bytes, bool, bool] | str
+
+SAMPLES = [*REUSED.values(), *ENDED.values(), *BROKEN.values(), *AMBIGUOUS.values()]
+SHORT = [sample for sample in SAMPLES if len(sample) < 1000]
+
+
+def fed(data: bytes, cuts: list[int], *, ended: bool = True) -> Outcome:
+    """What comes of bytes that arrive in pieces."""
+    reading = Reading()
+    body = b""
+    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    try:
+        for start, end in pairwise(places):
+            reading.feed(data[start:end])
+            body += reading.take()
+        if ended:
+            reading.end()
+    except BrokenResponseError:
+        return "broken"
+    return reading.status, reading.headers, body, reading.complete, reading.reusable
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.sampled_from(SAMPLES), st.sampled_from([b"", *SAMPLES]), st.lists(st.integers(0, 20_000), max_size=12))
+def test_where_the_bytes_are_cut_makes_no_difference(sample: bytes, rest: bytes, cuts: list[int]) -> None:
+    assert fed(sample + rest, cuts) == fed(sample + rest, [])
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_every_sample_is_the_same_byte_by_byte(sample: bytes) -> None:
+    assert fed(sample, list(range(len(sample)))) == fed(sample, [])
+
+
+@pytest.mark.parametrize("name", AMBIGUOUS)
+def test_what_is_ambiguous_is_broken(name: str) -> None:
+    assert fed(AMBIGUOUS[name], []) == "broken"
+
+
+@pytest.mark.parametrize("name", REUSED)
+def test_what_follows_an_answer_unasked_keeps_its_connection_from_another(name: str) -> None:
+    outcome = fed(REUSED[name] + b"\r\nHTTP/1.1 200 OK\r\n", [])
+    assert outcome != "broken"
+    assert outcome[-2:] == (True, False)
+
+
+mutations = st.lists(st.tuples(st.integers(0, 20_000), st.integers(0, 255), st.sampled_from("xid")), max_size=6)
+
+
+@settings(max_examples=3000, deadline=None)
+@given(
+    st.sampled_from([each for each in SAMPLES if len(each) < 1000]),
+    mutations,
+    st.lists(st.integers(0, 500), max_size=4),
+)
+def test_what_is_read_is_read_alike_by_another_parser_or_refused(
+    sample: bytes, changes: list[tuple[int, int, str]], cuts: list[int]
+) -> None:
+    """h11, which is strict, is the judge: what we take for a whole answer to be followed by others, it reads alike."""
+    data = bytearray(sample)
+    for place, value, kind in changes:
+        at = place % (len(data) + 1)
+        data[at : at + (kind != "i")] = b"" if kind == "d" else bytes([value])
+    outcome = fed(bytes(data), cuts, ended=False)
+    if outcome == "broken" or not outcome[3] or not outcome[4]:
+        return  # refused, or its connection carries nothing more
+    judged = judge(bytes(data))
+    assert judged is None or judged == (outcome[0], outcome[2])
+
+
+def judge(data: bytes) -> tuple[int, bytes] | None:
+    """Status and body as h11 reads them; None where it refuses them, which is no danger."""
+    connection = h11.Connection(h11.CLIENT)
+    connection.send(h11.Request(method="POST", target="/", headers=[("host", "x"), ("content-length", "0")]))
+    connection.send(h11.EndOfMessage())
+    connection.receive_data(data)
+    status, body = 0, b""
+    try:
+        while True:
+            event = connection.next_event()
+            if isinstance(event, h11.Response):
+                status = event.status_code
+            elif isinstance(event, h11.Data):
+                body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                return status, body
+            elif event is h11.NEED_DATA or event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
+                return -1, body  # not whole: the two differ
+    except h11.RemoteProtocolError:
+        return None
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.binary(max_size=2000), st.lists(st.integers(0, 2000), max_size=4))
+def test_noise_is_refused_or_read_and_nothing_else(noise: bytes, cuts: list[int]) -> None:
+    fed(noise, cuts)
+    fed(b"HTTP/1.1 200 OK\r\n" + noise, cuts)
+    fed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + noise, cuts)
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [b"HTTP/1.1 200 OK\r\nX: " + b"v" * HEAD_BYTES * 2, b"HTTP/1.1 103 Early Hints\r\n\r\n" * 11, b"x" * 9],
+)
+def test_what_does_not_end_is_refused(endless: bytes) -> None:
+    with pytest.raises(BrokenResponseError):
+        Reading().feed(endless)
