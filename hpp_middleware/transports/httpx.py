@@ -84,7 +84,7 @@ class HttpxTransport:
                 raise begun.refusal from None
             raise _translated(error, provider) from error
         found = HttpxResponse(response, provider)
-        if response.http_version not in _VERSIONS or not is_clear(response.headers.raw):
+        if not _is_clear(response):
             _shut_down(response)  # what was read to an end, whichever, would go back to the pool
             await found.aclose()
             raise fault("unreadable", provider)
@@ -150,9 +150,15 @@ def _own_client(connections: int, proxy: str | None, ca_file: str | None) -> htt
     )
 
 
+def _is_clear(response: Any) -> bool:
+    """Whether a response says in one way where it ends, as far as the client tells what came."""
+    version, raw = getattr(response, "http_version", "HTTP/1.1"), getattr(response.headers, "raw", ())
+    return version in _VERSIONS and is_clear(raw)
+
+
 def _shut_down(response: Any) -> None:
     """Let the pool find a connection at its end."""
-    stream = response.extensions.get("network_stream")
+    stream = getattr(response, "extensions", {}).get("network_stream")
     found = None if stream is None else stream.get_extra_info("socket")
     if found is not None:
         with suppress(OSError), socket.socket(fileno=os.dup(found.fileno())) as same:

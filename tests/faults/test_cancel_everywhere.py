@@ -11,7 +11,7 @@ from faults.suspensions import How
 pytestmark = pytest.mark.anyio
 
 MOST = 200
-LEAST = {"json": 11, "stream": 16}
+LEAST = {"json": 8, "stream": 12}
 """So many suspensions a request has at least: were they fewer, less would be tested here than it seems."""
 FIRST = 3
 """So many more the first one has, for whom the gateway is opened."""

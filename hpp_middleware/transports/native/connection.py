@@ -19,13 +19,15 @@ class Connection(asyncio.Protocol):
     A connection.
 
     Attributes:
+        gone: Whether its socket is closed.
         lost: Whether it can carry nothing any more.
         since: When it became idle, by the event loop's clock.
     """
 
-    __slots__ = ("_loop", "_paused", "_poll", "_reading", "_transport", "_waiter", "lost", "since")
+    __slots__ = ("_loop", "_paused", "_poll", "_reading", "_transport", "_waiter", "gone", "lost", "since")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.gone = False
         self.lost = False
         self.since = 0.0
         self._loop = loop
@@ -133,7 +135,7 @@ class Connection(asyncio.Protocol):
         """See :class:`asyncio.Protocol`."""
         if error is None:
             self._end()
-        self.lost = True
+        self.gone = self.lost = True
         self._wake()
 
     def _end(self) -> None:

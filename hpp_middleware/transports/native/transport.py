@@ -16,6 +16,7 @@ __all__ = ["NativeResponse", "NativeTransport"]
 
 IDLE_S = 30.0
 MOST_PLACES = 1000
+MOST_TURNS = 10
 
 
 class NativeTransport:
@@ -64,9 +65,14 @@ class NativeTransport:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        for connection in [*self._busy, *(one for idle in self._idle.values() for one in idle)]:
-            connection.close()
+        closing = [*self._busy, *(one for idle in self._idle.values() for one in idle)]
         self._idle.clear()
+        for connection in closing:
+            connection.close()
+        for _ in range(MOST_TURNS):  # of the event loop, which closes their sockets
+            if all(connection.gone for connection in closing):
+                break
+            await asyncio.sleep(0)
 
     def _place(self, url: str) -> request.Place:
         if len(self._places) >= MOST_PLACES:
