@@ -8,7 +8,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 JOBS ?= 2
 MINUTES ?= 20
 
-.PHONY: demo test soak bench bench-curves bench-workers bench-stores bench-check profile dev check lint types layers build clean
+.PHONY: demo test soak bench bench-curves bench-transports bench-workers bench-stores bench-check profile dev check lint types layers build clean
 
 demo: $(VENV)/.demo        ## a router on 127.0.0.1:8000 with a $$5 consumer; prints curl lines
 	$(BIN)/hpp-router demo $(ARGS)
@@ -28,6 +28,10 @@ bench-curves: $(VENV)/.dev ## the cost of a request over connections and ledger 
 
 bench-workers: $(VENV)/.dev ## one worker and two at one SQLite file
 	$(BIN)/python tests/benchmarks/speed.py --only json32,json128 --contestants noop,workers1,workers2 $(ARGS)
+
+bench-transports: $(VENV)/.dev ## the three HTTP clients, over plain HTTP and over TLS
+	$(BIN)/python tests/benchmarks/speed.py --rounds 5 --only json32,json128,flat,paced,ttft --contestants \
+		ours-native,ours-aiohttp,ours-httpx,ours-native-tls,ours-aiohttp-tls,ours-httpx-tls $(ARGS)
 
 profile: $(VENV)/.dev      ## whose time it is, under the load LOAD=json32, flat, step or paced
 	$(BIN)/python tests/benchmarks/profiled.py $(if $(LOAD),--load $(LOAD)) $(ARGS)

@@ -17,11 +17,12 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import goals, nginx, report, router
+from bench import goals, nginx, report, router, tls
 from bench.accounting import disk_ms, machine, resident_mb
 from bench.contestants import ALL, contestant
 from bench.processes import Loader, many_files
 from bench.results import Results
+from bench.revisions import this_revision
 from bench.scenarios import ASGI, GROUPS, SCENARIOS, named
 
 CONTESTANTS = "direct,noop,rawproxy,nginx,ours,ours-sqlite,naive"
@@ -111,7 +112,13 @@ def save(path: Path, given: argparse.Namespace, results: Results) -> None:
         if goal.judged
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    whole = {"machine": machine(), "rounds": given.rounds, "goals": judged, **results.raw()}
+    whole = {
+        "revision": this_revision(),
+        "machine": machine(),
+        "rounds": given.rounds,
+        "goals": judged,
+        **results.raw(),
+    }
     path.write_text(json.dumps(whole, indent=1), "utf-8")
 
 
@@ -119,8 +126,11 @@ def main() -> None:
     """Measure, and print the tables."""
     given, results = arguments(), Results()
     many_files()
-    with tempfile.TemporaryDirectory() as name, Loader() as loader:
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
+        if any(each.partition("@")[0].endswith("-tls") for each in given.contestants):
+            tls.prepare(folder / "tls")
+        loader = stack.enter_context(Loader())
         results.disk_ms = disk_ms(folder)
         measure(given, loader, folder, results)
         if given.whole:

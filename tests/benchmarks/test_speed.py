@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench import goals, nginx, report, samples
+from bench import goals, nginx, report, samples, tls
 from bench.accounting import cpu_ns, resident_mb
+from bench.contestant import TRANSPORTS
 from bench.contestants import contestant
 from bench.orders import Report
 from bench.processes import Loader
@@ -20,12 +21,15 @@ NAMES = ["direct", "noop", "rawproxy", "ours", "ours-sqlite", "naive", "router",
 
 
 @pytest.fixture(scope="module")
-def loader() -> Iterator[Loader]:
-    with Loader() as found:
-        yield found
+def loader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loader]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HPP_BENCH_TLS", "")  # is set by what follows, and as it was afterwards
+        tls.prepare(tmp_path_factory.mktemp("tls"))
+        with Loader() as found:
+            yield found
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *TRANSPORTS])
 def test_every_contestant_is_measured(name: str, loader: Loader, tmp_path: Path) -> None:
     with contestant(name, loader.upstream, tmp_path) as target:
         cpu_us = 0.0

@@ -13,7 +13,8 @@ import uvicorn
 
 __all__ = ["NAMES"]
 
-NAMES = ("noop", "naive", "ours", "ours-sqlite", "rawproxy")
+TRANSPORTS = tuple(f"ours-{kind}{over}" for kind in ("native", "aiohttp", "httpx") for over in ("", "-tls"))
+NAMES = ("noop", "naive", "ours", "ours-sqlite", *TRANSPORTS, "rawproxy")
 
 
 def _noop() -> Any:
@@ -43,10 +44,15 @@ def _app(given: argparse.Namespace) -> Any:
 
             return naive.build(upstream)
         case _:
-            from bench import ours
+            from bench import ours, tls
 
+            way: dict[str, Any] = {}
+            if given.name in TRANSPORTS:
+                way["transport"] = given.name.split("-")[1]
+            if given.name.endswith("-tls"):
+                upstream, way["ca_file"] = tls.authority()
             durable, sizes = given.name == "ours-sqlite", {"entries": given.entries, "consumers": given.consumers}
-            return ours.build(upstream, folder=given.folder, durable=durable, **sizes).app
+            return ours.build(upstream, folder=given.folder, durable=durable, way=way, **sizes).app
 
 
 def main() -> None:

@@ -3,7 +3,9 @@ Who is measured, by name.
 
 ``direct`` is the upstream itself. ``noop`` answers and does nothing, and ``rawproxy`` passes TCP on.
 ``ours`` and ``ours-sqlite`` are the gateway as a host mounts it; ``router`` is the command, and ``workers1`` and
-``workers2`` are it with that many workers at one SQLite file. ``NAME@REVISION`` is the package as a revision has it.
+``workers2`` are it with that many workers at one SQLite file. ``ours-native``, ``ours-aiohttp`` and ``ours-httpx`` name
+their HTTP client, and with ``-tls`` behind it reach the upstream over TLS. ``NAME@REVISION`` is the package as a
+revision has it.
 """
 
 import socket
@@ -17,12 +19,16 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 
 from bench import nginx, router, wire
 from bench.accounting import cores, every_core
+from bench.contestant import TRANSPORTS
 from bench.processes import module, running, told
 from bench.revisions import package_of
 
 __all__ = ["ALL", "Contestant", "contestant"]
 
-ALL = ("direct", "noop", "rawproxy", "nginx", "ours", "ours-sqlite", "router", "naive", "workers1", "workers2")
+ALL = (
+    *("direct", "noop", "rawproxy", "nginx", "ours", "ours-sqlite", "router", "naive", "workers1", "workers2"),
+    *TRANSPORTS,
+)
 START_S = 30
 ANSWER_S = 600  # a ledger in memory may be filled first
 

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from bench import wire
 from bench.prefill import prefill
@@ -36,7 +38,15 @@ class Metrics:
             self.figures["nano", model] += entry.amount
 
 
-def build(upstream: str, *, folder: Path, durable: bool, entries: int = 0, consumers: int = 0) -> Gateway:
+def build(
+    upstream: str,
+    *,
+    folder: Path,
+    durable: bool,
+    way: Mapping[str, Any] | None = None,
+    entries: int = 0,
+    consumers: int = 0,
+) -> Gateway:
     """
     A gateway before an upstream.
 
@@ -44,6 +54,7 @@ def build(upstream: str, *, folder: Path, durable: bool, entries: int = 0, consu
         upstream: Its URL.
         folder: Where the SQLite file is.
         durable: SQLite, with ``synchronous=FULL`` as it comes; else in memory.
+        way: How the upstream is reached: settings of the provider.
         entries: How long the ledger in memory is at the start; a file is filled before, by :mod:`bench.prefill`.
         consumers: How many consumers that are.
     """
@@ -51,7 +62,7 @@ def build(upstream: str, *, folder: Path, durable: bool, entries: int = 0, consu
     if entries and not durable:
         asyncio.run(prefill(store, entries, consumers))
     return Gateway(
-        providers={"fake": Provider(base_url=f"{upstream}/v1", api_key="of-the-operator")},
+        providers={"fake": Provider(base_url=f"{upstream}/v1", api_key="of-the-operator", **(way or {}))},
         models={wire.MODEL: {"input": "1.25", "output": "10"}},
         consumers={f"consumer-{number}": Declared(quota=10**15, keys=(key,)) for number, key in enumerate(wire.KEYS)},
         store=store,

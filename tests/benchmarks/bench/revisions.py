@@ -5,7 +5,7 @@ import tarfile
 from io import BytesIO
 from pathlib import Path
 
-__all__ = ["ROOT", "package_of"]
+__all__ = ["ROOT", "package_of", "this_revision"]
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,3 +28,10 @@ def package_of(contestant: str, folder: Path) -> Path:
     with tarfile.open(fileobj=BytesIO(done.stdout)) as archive:
         archive.extractall(target, filter="data")
     return target
+
+
+def this_revision() -> str | None:
+    """What is checked out, with ``-dirty`` behind it where it was changed; None outside of a repository."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None

@@ -14,7 +14,7 @@ from typing import cast
 
 import uvloop
 
-from bench import wire
+from bench import tls, wire
 
 _JSON = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: req-bench\r\n\r\n"
@@ -162,6 +162,10 @@ async def main() -> None:
     """Serve until it is ended."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     server = await asyncio.get_running_loop().create_server(Upstream, sock=listener)
+    if (secured := tls.server_context()) is not None:
+        context, place = secured
+        other = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", 0, ssl=context)
+        place.write_text(str(other.sockets[0].getsockname()[1]))
     print(listener.getsockname()[1], flush=True)
     await server.serve_forever()
 
