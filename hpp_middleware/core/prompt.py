@@ -23,7 +23,6 @@ Tokens more for each comma in the tools: OpenAI writes them anew for the model, 
 token and a mark each in JSON (``"a","b"``), become four (``"a" | "b"``).
 """
 
-_DATA = re.compile(r';base64,|"file_data"', re.IGNORECASE)
 _HALVES = re.compile("[\ud800-\udfff]")  # a surrogate without its other half, which everybody reads otherwise
 _ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\.")
 _PLAIN = {r"\"": '"', r"\\": "\\", r"\/": "/", r"\b": "\b", r"\f": "\f", r"\n": "\n", r"\r": "\r", r"\t": "\t"}
@@ -41,9 +40,13 @@ def text(request: Request, target: Target, body: bytes) -> str | None:
     """
     if target.provider.bytes_per_token == 1 or len(body) > COUNTED_BYTES or request.audio_input:
         return None
-    found = _ESCAPES.sub(_unescaped, body.decode("utf-8"))
-    halves = not found.isascii() and _HALVES.search(found) is not None
-    return None if halves or _DATA.search(found) else found
+    found = body.decode("utf-8")
+    if "\\" in found:
+        found = _ESCAPES.sub(_unescaped, found)
+    if not found.isascii() and _HALVES.search(found) is not None:
+        return None
+    folded = found.casefold()
+    return None if ";base64," in folded or '"file_data"' in folded else found
 
 
 def schema_marks(request: Request) -> int:
