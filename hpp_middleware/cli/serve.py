@@ -1,6 +1,7 @@
 """``hpp-router serve``: a configuration file, served."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 
 from hpp_middleware.asgi.app import Gateway
 from hpp_middleware.cli import server
+from hpp_middleware.cli import workers as processes
 from hpp_middleware.cli.common import Config, found
 from hpp_middleware.config import Settings, load
 from hpp_middleware.config.folders import unwritable
@@ -20,6 +22,7 @@ def serve(
     config: Config = None,
     host: Annotated[str | None, typer.Option(help="Overrides [server] host.")] = None,
     port: Annotated[int | None, typer.Option(help="Overrides [server] port; 0 takes a free one.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="How many processes serve, at one shared store.")] = 1,
     check: Annotated[bool, typer.Option("--check", help="Check the configuration, and exit.")] = False,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log each request, and what it came to.")] = False,
 ) -> None:
@@ -36,13 +39,19 @@ def serve(
         )
     )
     _warn(settings, gateway)
+    if workers > 1 and settings.file.store.url.startswith("memory:"):
+        raise ConfigurationError("store.url: memory: is one process's own; --workers needs a store that they share")
     if check:
         print(f"{path}: good ({figures})")
         return
     given = settings.file.server
     with server.listen(given.host if host is None else host, given.port if port is None else port) as listener:
         words = f"hpp-router listens on {server.url(listener)} ({figures})"
-        server.run(gateway, listener, announce=lambda: print(words, flush=True), access_log=access_log)
+        announce = partial(print, words, flush=True)
+        if workers == 1:
+            server.run(gateway, listener, announce=announce, access_log=access_log)
+        else:
+            processes.run(path, listener, workers=workers, announce=announce, access_log=access_log)
 
 
 def _checked(path: Path) -> Settings:

@@ -1,0 +1,147 @@
+"""Several processes at one listening socket: each opens the gateway for itself, and one that ends is replaced."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from types import FrameType
+
+from hpp_middleware.cli import server
+from hpp_middleware.cli.errors import guarded
+from hpp_middleware.config import load
+
+__all__ = ["run"]
+
+PAUSE_S = 1.0
+"""Between the end of a worker and the start of the next, so that one which cannot start does not keep a core busy."""
+
+
+def run(path: Path, listener: socket.socket, *, workers: int, announce: Callable[[], None], access_log: bool) -> None:
+    """
+    Serve until SIGINT or SIGTERM, then let the answers in flight end.
+
+    Args:
+        path: The configuration file, which each worker reads for itself.
+        listener: Where; the caller closes it.
+        workers: How many processes.
+        announce: Called when all of them are open.
+        access_log: Whether each request is logged, and what it came to.
+    Raises:
+        SystemExit: A worker could not open, and has said why; or a signal came.
+    """
+    _end_on_signals()
+    group = _Group(path, listener, access_log)
+    try:
+        group.start(workers)
+        announce()
+        group.keep()
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        group.end()
+
+
+class _Group:
+    """The workers."""
+
+    def __init__(self, path: Path, listener: socket.socket, access_log: bool) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        # Its other end is never written to: it ends with this process, however that ends, and the workers with it.
+        self._alive, self._ours = self._context.Pipe(duplex=False)
+        self._settings = (path, listener, access_log)
+        self._running: list[SpawnProcess] = []
+
+    def start(self, workers: int) -> None:
+        """Start so many, and wait until all of them are open."""
+        opening = {self._start(): None for _ in range(workers)}
+        while opening:
+            for ready in wait([*opening, *(each.sentinel for each in self._running)]):
+                if isinstance(ready, Connection) and ready.poll():
+                    with ready:
+                        if not _said(ready):
+                            self._give_up()
+                    del opening[ready]
+                elif isinstance(ready, int):
+                    self._give_up()
+
+    def keep(self) -> None:
+        """Replace whichever ends; never returns."""
+        while True:
+            wait([each.sentinel for each in self._running])
+            for ended in [each for each in self._running if not each.is_alive()]:
+                sys.stderr.write(
+                    f"hpp-router: worker {ended.pid} ended with {ended.exitcode}: another one is started\n"
+                )
+                self._running.remove(ended)
+                time.sleep(PAUSE_S)
+                self._start().close()
+
+    def end(self) -> None:
+        """Let each end what it is answering."""
+        for each in self._running:
+            each.terminate()
+        until = time.monotonic() + server.GRACE_S + 5
+        for each in self._running:
+            each.join(max(0.0, until - time.monotonic()))
+            if each.is_alive():
+                each.kill()
+                each.join()
+
+    def _start(self) -> Connection:
+        ready, told = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_work, args=(*self._settings, told, self._alive))
+        process.start()
+        told.close()
+        self._running.append(process)
+        return ready
+
+    def _give_up(self) -> None:
+        """One could not open."""
+        for each in self._running:
+            each.join(0.1)
+        raise SystemExit(next((each.exitcode for each in self._running if each.exitcode), 1))
+
+
+def _said(ready: Connection) -> bool:
+    try:
+        return bool(ready.recv())
+    except EOFError:
+        return False
+
+
+def _work(path: Path, listener: socket.socket, access_log: bool, told: Connection, alive: Connection) -> None:
+    """The life of a worker."""
+    threading.Thread(target=_follow, args=(alive,), daemon=True).start()
+
+    def announce() -> None:
+        try:
+            told.send(True)
+        except BrokenPipeError:
+            pass  # one that replaces another is not waited for
+        finally:
+            told.close()
+
+    serve = partial(server.run, listener=listener, announce=announce, access_log=access_log)
+    sys.exit(guarded(lambda: serve(load(path).gateway())))
+
+
+def _follow(alive: Connection) -> None:
+    """End with the process that started this one."""
+    wait([alive])
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _end_on_signals() -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
