@@ -61,16 +61,13 @@ class _Group:
 
     def start(self, workers: int) -> None:
         """Start so many, and wait until all of them are open."""
-        opening = {self._start(): None for _ in range(workers)}
-        while opening:
-            for ready in wait([*opening, *(each.sentinel for each in self._running)]):
-                if isinstance(ready, Connection) and ready.poll():
-                    with ready:
-                        if not _said(ready):
-                            self._give_up()
-                    del opening[ready]
-                elif isinstance(ready, int):
-                    self._give_up()
+        for process, ready in [self._start() for _ in range(workers)]:
+            with ready:
+                try:
+                    ready.recv()
+                except EOFError:  # it has ended, and said why
+                    process.join()
+                    raise SystemExit(process.exitcode or 1) from None
 
     def keep(self) -> None:
         """Replace whichever ends; never returns."""
@@ -82,7 +79,8 @@ class _Group:
                 )
                 self._running.remove(ended)
                 time.sleep(PAUSE_S)
-                self._start().close()
+                _, ready = self._start()
+                ready.close()
 
     def end(self) -> None:
         """Let each end what it is answering."""
@@ -95,26 +93,14 @@ class _Group:
                 each.kill()
                 each.join()
 
-    def _start(self) -> Connection:
+    def _start(self) -> tuple[SpawnProcess, Connection]:
+        """A worker, and what it tells when it is open; nothing comes of one that cannot."""
         ready, told = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_work, args=(*self._settings, told, self._alive))
         process.start()
         told.close()
         self._running.append(process)
-        return ready
-
-    def _give_up(self) -> None:
-        """One could not open."""
-        for each in self._running:
-            each.join(0.1)
-        raise SystemExit(next((each.exitcode for each in self._running if each.exitcode), 1))
-
-
-def _said(ready: Connection) -> bool:
-    try:
-        return bool(ready.recv())
-    except EOFError:
-        return False
+        return process, ready
 
 
 def _work(path: Path, listener: socket.socket, access_log: bool, told: Connection, alive: Connection) -> None:

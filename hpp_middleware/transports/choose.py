@@ -1,6 +1,8 @@
 """Which client reaches a provider; the figures behind the choice are in docs/performance.md."""
 
+from collections.abc import Callable
 from importlib.util import find_spec
+from urllib.parse import urlsplit
 
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.ports import Transport
@@ -24,6 +26,8 @@ def check(name: str, provider: Provider) -> None:
         ConfigurationError: It cannot: something is not installed, or cannot be read.
     """
     where = f"providers.{name}"
+    if not _is_reachable(provider.base_url):
+        raise ConfigurationError(f"{where}.base_url is no URL with a host and a port", param=f"{where}.base_url")
     needed = _NEEDS.get(provider.transport)
     if needed is not None and find_spec(needed[0]) is None:
         raise ConfigurationError(
@@ -61,17 +65,26 @@ def choose(name: str, provider: Provider, *, is_asyncio: bool) -> Transport:
         from hpp_middleware.transports.native import NativeTransport
 
         return NativeTransport(connections=provider.connections, ca_file=provider.ca_file)
-    settings = {"connections": provider.connections, "proxy": provider.proxy, "ca_file": provider.ca_file}
+    make: Callable[..., Transport] = HttpxTransport
     if kind == "aiohttp":
         from hpp_middleware.transports.aiohttp import AiohttpTransport
 
-        return AiohttpTransport(**settings)  # type: ignore[arg-type]
-    return HttpxTransport(**settings)  # type: ignore[arg-type]
+        make = AiohttpTransport
+    return make(connections=provider.connections, proxy=provider.proxy, ca_file=provider.ca_file)
+
+
+def _is_reachable(url: str) -> bool:
+    """Whether a URL says where to connect."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0  # reading it refuses what is no port
+    except ValueError:
+        return False
 
 
 def _best(provider: Provider) -> TransportKind:
     """The one that costs least, of those that are installed and can do it."""
-    has_user = "@" in provider.base_url.split("/")[2]  # whose name and password only the others send
+    has_user = "@" in urlsplit(provider.base_url).netloc  # whose name and password only the others send
     if provider.proxy is None and not has_user and find_spec("httptools") is not None:
         return "native"
     return "aiohttp" if find_spec("aiohttp") is not None else "httpx"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-__all__ = ["is_clear"]
+__all__ = ["is_clear", "is_length"]
 
 LENGTH_DIGITS = 18
 
@@ -24,4 +24,9 @@ def is_clear(headers: Iterable[tuple[bytes, bytes]]) -> bool:
             return False
     if codings:
         return codings == [b"chunked"] and not lengths
-    return not lengths or (len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) <= LENGTH_DIGITS)
+    return not lengths or (len(lengths) == 1 and is_length(lengths[0]))
+
+
+def is_length(value: bytes | str) -> bool:
+    """Whether a ``Content-Length`` is one: digits, and no more of them than a length can need."""
+    return value.isascii() and value.isdigit() and len(value) <= LENGTH_DIGITS

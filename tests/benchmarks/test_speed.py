@@ -114,7 +114,7 @@ def test_ten_percent_more_instructions_are_told() -> None:
 def test_samples_are_told_by_their_owner(tmp_path: Path) -> None:
     stacks = tmp_path / "stacks"
     lines = [
-        "main (/x/site-packages/uvicorn/server.py:1);feed (/work/hpp_middleware/core/relay.py:3) 3",
+        "main (/x/site-packages/uvicorn/server.py:1);feed (/x/hpp_middleware/core/relay.py:3) 3",
         "main (/x/site-packages/uvicorn/server.py:1);send (/x/site-packages/uvicorn/protocols/http.py:9) 1",
     ]
     stacks.write_text("\n".join(lines), "utf-8")

@@ -57,6 +57,14 @@ def test_a_file_of_certificates_that_is_none_is_refused_at_once(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
+    "url", ["http://x:port/v1", "http://x:99999/v1", "http://[::1/v1", "http://:80/v1", "http:///v1"]
+)
+def test_an_address_that_names_no_place_is_refused_at_once(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"providers\.fake\.base_url"):
+        Gateway(providers={"fake": Provider(base_url=url)}, prices=None)
+
+
+@pytest.mark.parametrize(
     ("settings", "param"),
     [
         ({"transport": "curl"}, "transport"),

@@ -2,8 +2,8 @@
 The connections of one event loop.
 
 A query is one round trip, behind a transaction pooler too: without a statement cache asyncpg's own ``fetch`` prepares
-in one round trip and executes in another, and its pool resets the session in a third. So a statement's description is
-kept with its connection, and its text is sent along with each execution, unnamed: no state of the session is relied on.
+in one round trip and executes in another, and its pool resets the connection in a third. So a statement's description
+is kept with its connection, and its text is sent along with each execution, unnamed: the server need remember nothing.
 """
 
 import asyncio

@@ -62,22 +62,21 @@ def _expected(answer: bytes) -> bytes:
 
 async def an_answer_ends_where_its_framing_says(make: MakeTransport) -> None:
     for name, answer in REUSED.items():
-        async with server(always(answer)) as found, pool(make) as transport:
-            for _ in range(3):
-                _, body = await whole(transport, found.url)
-                assert body == _expected(answer), f"an answer with {name} is read"
-            assert found.connections == 1, f"the connection is used again after an answer with {name}"
+        await _is_read(make, name, answer, [answer])
 
 
 async def an_answer_may_come_byte_by_byte(make: MakeTransport) -> None:
     for name, answer in REUSED.items():
         if len(answer) < 1000:
-            split = [answer[at : at + 1] for at in range(len(answer))]
-            async with server(always(*split)) as found, pool(make) as transport:
-                for _ in range(2):
-                    _, body = await whole(transport, found.url)
-                    assert body == _expected(answer), f"an answer with {name} is read byte by byte"
-                assert found.connections == 1, f"the connection is used again after an answer with {name}"
+            await _is_read(make, name, answer, [answer[at : at + 1] for at in range(len(answer))])
+
+
+async def _is_read(make: MakeTransport, name: str, answer: bytes, pieces: list[bytes]) -> None:
+    async with server(always(*pieces)) as found, pool(make) as transport:
+        for _ in range(3):
+            _, body = await whole(transport, found.url)
+            assert body == _expected(answer), f"an answer with {name} is read, in {len(pieces)} pieces"
+        assert found.connections == 1, f"the connection is used again after an answer with {name}"
 
 
 async def an_answer_may_end_its_connection(make: MakeTransport) -> None:

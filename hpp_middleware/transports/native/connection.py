@@ -2,6 +2,7 @@
 
 import asyncio
 import select
+from contextlib import suppress
 from typing import Any, cast
 
 from hpp_middleware.transports.native.reading import BrokenResponseError, Reading
@@ -141,10 +142,8 @@ class Connection(asyncio.Protocol):
     def _end(self) -> None:
         """The peer has ended in order: so does a response that has no other end."""
         if self._reading is not None and not self.lost:
-            try:
+            with suppress(BrokenResponseError):  # whoever reads finds it incomplete
                 self._reading.end()
-            except BrokenResponseError:
-                self.lost = True
         self.lost = True
         self._wake()
 

@@ -7,12 +7,13 @@ here: a response whose end is in doubt could give one consumer's answer to anoth
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from hpp_middleware.transports.framing import is_length
+
 __all__ = ["BrokenResponseError", "Reading"]
 
 HEAD_BYTES = 64 * 1024
 HEADERS = 200
 INTERIM = 10
-LENGTH_DIGITS = 18
 
 _BODYLESS = frozenset({204, 304})
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
@@ -192,7 +193,7 @@ class Reading:
                 raise BrokenResponseError("the framing is ambiguous")
             self._parser = parser
         elif length is not None:
-            if not (length.isascii() and length.isdigit()) or len(length) > LENGTH_DIGITS:
+            if not is_length(length):
                 raise BrokenResponseError("the length is none")
             self._left = int(length)
         options = {option.strip() for option in self.headers.get("connection", "").lower().split(",")}

@@ -4,7 +4,6 @@ import asyncio
 import ssl
 from collections.abc import Callable, Mapping
 
-from hpp_middleware.errors import UpstreamError
 from hpp_middleware.transports.errors import fault
 from hpp_middleware.transports.native import request
 from hpp_middleware.transports.native.connection import Connection
@@ -119,16 +118,12 @@ class NativeTransport:
     async def _connect(
         self, loop: asyncio.AbstractEventLoop, origin: request.Origin, deadline: float, provider: str
     ) -> Connection:
-        made: list[Connection] = []
-
-        def make() -> Connection:
-            made.append(Connection(loop))
-            return made[-1]
-
         try:
             tls = self._context() if origin.is_secure else None
             async with asyncio.timeout_at(deadline):
-                _, connection = await loop.create_connection(make, origin.host, origin.port, ssl=tls)
+                _, connection = await loop.create_connection(
+                    lambda: Connection(loop), origin.host, origin.port, ssl=tls
+                )
         except TimeoutError as error:
             raise fault("slow_to_reach", provider) from error
         except (OSError, UnicodeError) as error:
@@ -198,13 +193,10 @@ class NativeResponse:
         try:
             return await self._connection.read()
         except BrokenResponseError as error:
-            raise self._broken() from error
+            raise fault("broken", self._provider) from error
 
     async def aclose(self) -> None:
         """See :class:`hpp_middleware.ports.UpstreamResponse`."""
         if not self._over:
             self._over = True
             self._transport.give_back(self._origin, self._connection)
-
-    def _broken(self) -> UpstreamError:
-        return fault("broken", self._provider)
