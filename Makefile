@@ -18,7 +18,6 @@ test: $(VENV)/.dev         ## the whole suite, real parts included
 
 soak: $(VENV)/.dev         ## an hour and more: 2,000 random programs on every store, then load and faults on each
 	HPP_PROGRAMS=2000 $(BIN)/python -m pytest -q --timeout 7200 tests/stores/test_model.py
-	HPP_CANCELLED=20000 HPP_TEST_S=3600 $(BIN)/python -m pytest -q --timeout 7200 tests/transports -k any_number_of_cancelled
 	for store in postgres redis sqlite; do $(BIN)/python tests/soak/mix.py $$store --minutes $(MINUTES) || exit 1; done
 
 bench: $(VENV)/.dev        ## what a request and a chunk cost; QUICK=1 in a minute, BASE=rev beside another revision

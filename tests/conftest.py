@@ -3,7 +3,6 @@
 import faulthandler
 import functools
 import inspect
-import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 
@@ -15,7 +14,7 @@ from background import BackgroundUpstream, running_upstream
 
 from hpp_middleware.testing import FakeUpstream
 
-BODY_S = float(os.environ.get("HPP_TEST_S", "100"))
+BODY_S = 100
 TEARDOWN_S = 120
 
 

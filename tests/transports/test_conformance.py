@@ -1,12 +1,11 @@
 """Every transport of ours, held to the public suite."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from hpp_middleware.testing.transports import MakeTransport, TransportPromise, cancelled, promises_of
+from hpp_middleware.testing.transports import MakeTransport, TransportPromise, promises_of
 from hpp_middleware.transports.aiohttp import AiohttpTransport
 from hpp_middleware.transports.httpx import HttpxTransport
 from hpp_middleware.transports.native import NativeTransport
@@ -42,25 +41,6 @@ CASES = [
     if loop != "trio" or name == "httpx"
     for promise in promises_of(make)
 ]
-
-
-CANCELLED = int(os.environ.get("HPP_CANCELLED", "1000"))
-"""How many requests are cancelled over a pool of 5; ``make soak`` takes 20,000."""
-
-
-@pytest.mark.parametrize(
-    ("anyio_backend", "make"),
-    [
-        pytest.param(EVENT_LOOPS[loop], make, id=f"{name}-{loop}")
-        for name, make in MAKERS.items()
-        for loop in EVENT_LOOPS
-        if loop != "trio" or name == "httpx"
-    ],
-)
-async def test_a_pool_of_five_survives_any_number_of_cancelled_requests(
-    anyio_backend: object, make: MakeTransport
-) -> None:
-    await cancelled(make, CANCELLED)
 
 
 @pytest.mark.parametrize(("anyio_backend", "make", "promise"), CASES)

@@ -16,9 +16,8 @@ on loopback, and ``TRANSPORT_PROMISES`` names every promise by itself: ``await p
 
 from hpp_middleware.testing.transports import keeping, reaching, reading, securing
 from hpp_middleware.testing.transports.bench import MakeTransport, TransportPromise, takes
-from hpp_middleware.testing.transports.keeping import cancelled
 
-__all__ = ["TRANSPORT_PROMISES", "MakeTransport", "TransportPromise", "cancelled", "check_transport", "promises_of"]
+__all__ = ["TRANSPORT_PROMISES", "MakeTransport", "TransportPromise", "check_transport", "promises_of"]
 
 TRANSPORT_PROMISES = (
     *reaching.PROMISES,
