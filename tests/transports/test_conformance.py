@@ -24,6 +24,9 @@ EVENT_LOOPS = {
     "trio": ("trio", {}),
 }
 KNOWN = {
+    ("aiohttp", "interim_responses_without_end_are_refused"): "aiohttp skips any number of them",
+    ("aiohttp", "a_chunks_extension_without_end_is_refused"): "aiohttp skips any length of it",
+    ("httpx", "interim_responses_without_end_are_refused"): "httpx2 skips any number of them",
     ("httpx", "no_answer_goes_to_whom_it_is_not_for"): "httpx2 reads what came with one answer as the next one",
 }
 """What a library does not keep; docs/performance.md says so, and why httpx comes last."""

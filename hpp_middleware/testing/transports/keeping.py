@@ -50,11 +50,11 @@ AMBIGUOUS = {
 ENDLESS = {
     "a header": (OK + b"X-A: ", b"v" * 10_000),
     "headers": (OK, b"X-A: " + b"v" * 1_000 + b"\r\n"),
-    "interim responses": (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100),
-    "a chunk's extension": (CHUNKED + b"5;a=", b"v" * 10_000),
     "trailers": (CHUNKED + b"5\r\nhello\r\n0\r\n", b"X-A: " + b"v" * 1_000 + b"\r\n"),
 }
 """Answers of which a part has no end."""
+
+INTERIM = b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100
 
 
 async def no_answer_goes_to_whom_it_is_not_for(make: MakeTransport) -> None:
@@ -143,22 +143,39 @@ async def what_is_ambiguous_is_refused(make: MakeTransport) -> None:
 
 async def what_has_no_end_is_refused(make: MakeTransport) -> None:
     for name, (start, piece) in ENDLESS.items():
-        ended = anyio.Event()
+        await _is_refused_early(make, name, start, piece)
 
-        async def serve(peer: Peer, start: bytes = start, piece: bytes = piece, ended: anyio.Event = ended) -> None:
-            await peer.request()
-            try:
-                await peer.send(start)
-                for _ in range(100_000_000 // len(piece)):
-                    await peer.send(piece)
-            finally:
-                ended.set()
 
-        async with server(serve) as found, pool(make, connections=1) as transport:
-            error = await refused(transport, found.url, promise=f"{name} without end are refused")
-            assert (error.status, error.unsent) == (502, False), "as an answer that may have cost money"
-            with anyio.fail_after(20):
-                await ended.wait()
+async def interim_responses_without_end_are_refused(make: MakeTransport) -> None:
+    await _is_refused_early(make, "interim responses", b"", INTERIM)
+
+
+async def a_chunks_extension_without_end_is_refused(make: MakeTransport) -> None:
+    await _is_refused_early(make, "chunk extensions", CHUNKED + b"5;a=", b"v" * 10_000)
+
+
+async def _is_refused_early(make: MakeTransport, name: str, start: bytes, piece: bytes) -> None:
+    """Refused while there is more to come, and not when the server has had enough."""
+    ended = anyio.Event()
+    was_read = False
+
+    async def serve(peer: Peer) -> None:
+        nonlocal was_read
+        await peer.request()
+        try:
+            await peer.send(start)
+            for _ in range(50_000_000 // len(piece)):
+                await peer.send(piece)
+            was_read = True
+        finally:
+            ended.set()
+
+    async with server(serve) as found, pool(make, connections=1) as transport:
+        error = await refused(transport, found.url, promise=f"{name} without end are refused")
+        assert (error.status, error.unsent) == (502, False), "as an answer that may have cost money"
+        with anyio.fail_after(20):
+            await ended.wait()
+        assert not was_read, f"{name} without end are not read for as long as they come"
 
 
 async def a_slow_reader_slows_the_provider_down(make: MakeTransport) -> None:
@@ -266,6 +283,8 @@ PROMISES: tuple[TransportPromise, ...] = (
     a_request_that_was_sent_is_not_sent_again,
     what_is_ambiguous_is_refused,
     what_has_no_end_is_refused,
+    interim_responses_without_end_are_refused,
+    a_chunks_extension_without_end_is_refused,
     a_slow_reader_slows_the_provider_down,
     who_leaves_closes_the_connection,
     a_pool_of_five_survives_20_000_requests_that_are_cancelled,
