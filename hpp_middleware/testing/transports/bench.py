@@ -8,8 +8,8 @@ import inspect
 import socket
 import ssl
 import struct
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,7 @@ __all__ = [
     "always",
     "ask",
     "call",
+    "patience",
     "pool",
     "refused",
     "server",
@@ -47,6 +48,9 @@ TransportPromise = Callable[[MakeTransport], Awaitable[None]]
 """Holds the transports that a factory makes to one promise; raises AssertionError, whose message is the promise."""
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
+PATIENCE_S = 20.0
+"""How long something may take that takes no time at all where it works."""
 
 _LINGER_NOT = struct.pack("ii", 1, 0)  # on, for 0 seconds: closing sends RST
 _PIECE = 65_536
@@ -157,10 +161,11 @@ class Server:
     open: int = 0
     _changed: anyio.Event = field(default_factory=anyio.Event)
 
-    async def settled(self, *, open_: int) -> None:
-        """Return when so many connections stand."""
-        while self.open != open_:
-            await self._changed.wait()
+    async def settled(self, *, open_: int, promise: str) -> None:
+        """Return when so many connections stand, as is promised."""
+        with patience(promise):
+            while self.open != open_:
+                await self._changed.wait()
 
     async def handle(self, stream: anyio.abc.SocketStream) -> None:
         """Serve one connection."""
@@ -195,10 +200,24 @@ async def server(serve: Serve, *, tls: ssl.SSLContext | None = None) -> AsyncGen
     port = listener.extra(anyio.abc.SocketAttribute.local_port)
     scheme, host = ("http", "127.0.0.1") if tls is None else ("https", "localhost")
     found = Server(serve, tls, f"{scheme}://{host}:{port}", int(port))
-    async with listener, anyio.create_task_group() as tasks:
+    async with listener:
+        tasks = anyio.create_task_group()
+        await tasks.__aenter__()
         tasks.start_soon(listener.serve, found.handle)
-        yield found
-        tasks.cancel_scope.cancel()
+        try:
+            yield found
+        finally:
+            tasks.cancel_scope.cancel()
+            # Told of no error, the task group wraps none: a promise that is broken is an AssertionError.
+            await tasks.__aexit__(None, None, None)
+
+
+@contextmanager
+def patience(promise: str) -> Generator[None]:
+    """What takes for ever is an AssertionError, too."""
+    with anyio.move_on_after(PATIENCE_S) as waited:
+        yield
+    assert not waited.cancelled_caught, promise
 
 
 def always(*pieces: bytes) -> Serve:
