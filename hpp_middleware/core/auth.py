@@ -6,6 +6,7 @@ asking a store. What is kept is HMAC-SHA-256 under a pepper; while peppers are r
 form (an operator's own) are looked up all the same, if they have at least 20 characters.
 """
 
+import hashlib
 import hmac
 import zlib
 from collections.abc import Iterable
@@ -34,12 +35,32 @@ __all__ = [
 ]
 
 PREFIX = "hpp_"
+_SHOWN = frozenset({b"apikey", b"authorization"})
+"""Where a request shows its key: in one of them, or in both alike."""
+
 LEAST_CHARACTERS = 20
 MOST_CHARACTERS = 256
 LEAST_PEPPER_BYTES = 16
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _BASE = len(_ALPHABET)
+
+
+class _Keyed:
+    """HMAC-SHA-256 (RFC 2104) under one key, of which half the work is done once: :func:`hmac.digest`, twice as fast."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        padded = (key if len(key) <= 64 else hashlib.sha256(key).digest()).ljust(64, b"\0")
+        self._inner = hashlib.sha256(bytes([byte ^ 0x36 for byte in padded]))
+        self._outer = hashlib.sha256(bytes([byte ^ 0x5C for byte in padded]))
+
+    def digest(self, message: bytes) -> bytes:
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(message)
+        outer.update(inner.digest())
+        return outer.digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +75,16 @@ class Peppers:
 
     current: bytes = field(repr=False)
     previous: bytes | None = field(default=None, repr=False)
+    _hashes: "tuple[_Keyed, ...]" = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        peppers = (self.current,) if self.previous is None else (self.current, self.previous)
+        object.__setattr__(self, "_hashes", tuple(_Keyed(pepper) for pepper in peppers))
 
     def digests(self, secret: str) -> tuple[bytes, ...]:
         """Under which digests a key may be kept, the current one first."""
-        peppers = (self.current,) if self.previous is None else (self.current, self.previous)
-        return tuple(digest(secret, pepper) for pepper in peppers)
+        shown = secret.encode()
+        return tuple([keyed.digest(shown) for keyed in self._hashes])
 
     def which(self, credential: Credential) -> Literal["current", "previous", "unknown"]:
         """Which of the two a credential is kept under; unknown for any other, and where it was not noted."""
@@ -83,17 +109,16 @@ def secret_from(headers: Iterable[tuple[bytes, bytes]]) -> str:
     Raises:
         RequestError: 401: there is none, a header is repeated, the two differ, or it cannot be a key.
     """
-    shown: dict[bytes, bytes] = {}
-    for name, value in headers:
-        if name not in {b"apikey", b"authorization"}:
-            continue
-        if name in shown:
-            raise unauthorized()
-        shown[name] = value.strip() if name == b"apikey" else _bearer(value)
-    secrets = set(shown.values())
-    if len(secrets) != 1:
+    shown = [each for each in headers if each[0] in _SHOWN]
+    if not shown or len(shown) > len(_SHOWN):
         raise unauthorized()
-    (secret,) = secrets
+    name, value = shown[0]
+    secret = value.strip() if name == b"apikey" else _bearer(value)
+    if len(shown) > 1:
+        other, value = shown[1]
+        again = value.strip() if other == b"apikey" else _bearer(value)
+        if other == name or not hmac.compare_digest(again, secret):
+            raise unauthorized()
     if not LEAST_CHARACTERS <= len(secret) <= MOST_CHARACTERS or not secret.isascii():
         raise unauthorized()
     text = secret.decode("ascii")

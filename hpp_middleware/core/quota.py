@@ -6,9 +6,10 @@ do the same in SQL or Lua, and must agree with them. ``now`` is always the store
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
+from msgspec import Struct
 
 from hpp_middleware.types.operations import (
     Checkpoint,
@@ -62,7 +63,7 @@ LIFE: dict[tuple[HoldState, Literal["settle", "release", "expire"]], HoldState] 
 """The life of a hold, whole: what is not here does not happen, and is told as a repeat or a conflict."""
 
 
-class Change(NamedTuple):
+class Change(Struct, frozen=True, gc=False):
     """What to write back: the accounts in the hold's order, the hold, and the result (with its ledger lines)."""
 
     accounts: tuple[Account, ...]
@@ -91,7 +92,7 @@ def reserve(operation: Reserve, accounts: Sequence[Account], hold: Hold | None, 
         if not same:
             return Change(tuple(accounts), None, Result(id=operation.id, status="conflict"))
         return Change(tuple(accounts), None, Result(id=operation.id, status="done", amount=hold.amount))
-    available = min([account.available for account in accounts])
+    available = _available(accounts)
     sane = 0 <= operation.want <= MAX_NANO and operation.floor >= 0
     amount = granted(operation.want, operation.floor, available) if sane else None
     if amount is None:
@@ -108,8 +109,7 @@ def reserve(operation: Reserve, accounts: Sequence[Account], hold: Hold | None, 
         draft=operation.draft,
         claim=operation.claim.key if operation.claim is not None else None,
     )
-    written = tuple([_replace(account, held=account.held + amount) for account in accounts])
-    return Change(written, placed, Result(id=operation.id, status="done", amount=amount, available=available))
+    return Change(_held(accounts, amount), placed, Result(id=operation.id, status="done", amount=amount, available=available))
 
 
 def resize(operation: Resize, accounts: Sequence[Account], hold: Hold | None) -> Change:
@@ -125,7 +125,7 @@ def resize(operation: Resize, accounts: Sequence[Account], hold: Hold | None) ->
     if hold.state != "held" or operation.attempt <= hold.attempt:
         return Change(tuple(accounts), None, Result(id=operation.id, status="conflict", amount=hold.amount))
     more = operation.amount - hold.amount
-    available = min(account.available for account in accounts)
+    available = _available(accounts)
     if not 0 <= operation.amount <= MAX_NANO or (more > 0 and more > available):
         refused = Result(id=operation.id, status="refused", amount=hold.amount, available=available)
         return Change(tuple(accounts), None, refused)
@@ -136,8 +136,7 @@ def resize(operation: Resize, accounts: Sequence[Account], hold: Hold | None) ->
         orphan_amount=min(operation.amount, max(hold.orphan_amount, operation.orphan_amount)),
         draft=operation.draft,
     )
-    written = tuple(_replace(account, held=account.held + more) for account in accounts)
-    return Change(written, resized, Result(id=operation.id, status="done", amount=operation.amount))
+    return Change(_held(accounts, more), resized, Result(id=operation.id, status="done", amount=operation.amount))
 
 
 def checkpoint(operation: Checkpoint, accounts: Sequence[Account], hold: Hold | None) -> Change:
@@ -179,7 +178,7 @@ def release(operation: Release, accounts: Sequence[Account], hold: Hold, *, now:
     """
     after = LIFE.get((hold.state, "release"))
     if after == "released":
-        freed = tuple(_replace(account, held=account.held - hold.amount) for account in accounts)
+        freed = _held(accounts, -hold.amount)
         released = _replace(hold, state=after, resolved=now)
         return Change(freed, released, Result(id=operation.id, status="done"))
     if after is not None:
@@ -256,6 +255,20 @@ def balance(account: Account) -> Balance:
         requests=account.requests,
         tokens=account.tokens,
     )
+
+
+def _available(accounts: Sequence[Account]) -> int:
+    """What all of them have room for."""
+    if len(accounts) == 1:
+        return accounts[0].available
+    return min([account.available for account in accounts])
+
+
+def _held(accounts: Sequence[Account], more: int) -> tuple[Account, ...]:
+    """The accounts with so much more held in each."""
+    if len(accounts) == 1:
+        return (_replace(accounts[0], held=accounts[0].held + more),)
+    return tuple([_replace(account, held=account.held + more) for account in accounts])
 
 
 def _charge(operation: Settle, accounts: Sequence[Account], hold: Hold, state: HoldState, *, now: float) -> Change:

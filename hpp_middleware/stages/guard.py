@@ -7,12 +7,13 @@ rings, whether it still has to; elsewhere it is one of anyio's cancel scopes, wh
 
 import asyncio
 import time
-from collections.abc import Awaitable
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Coroutine, Generator
+from types import CoroutineType, coroutine
+from typing import Any, Literal, Protocol, TypeVar
 
 import anyio
 
-__all__ = ["Guard", "guard", "within"]
+__all__ = ["Guard", "begin", "guard", "within"]
 
 T = TypeVar("T")
 NEVER = float("inf")
@@ -50,21 +51,35 @@ class Guard(Protocol):
 
 def guard() -> Guard:
     """One for the event loop that runs."""
+    loop = _asyncios()
+    return _OnAnyLoop() if loop is None else _OnAsyncio(loop)
+
+
+def _asyncios() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs, where it is asyncio's or takes its place."""
     try:
-        loop = asyncio.get_running_loop()
+        return asyncio.get_running_loop()
     except RuntimeError:
-        return _OnAnyLoop()
-    return _OnAsyncio(loop)
+        return None
 
 
 async def within(seconds: float, work: Awaitable[T]) -> T:
     """
     What the work returns, if that is not later than so many seconds from now.
 
+    Under asyncio, work that is over before it waits for anything costs no deadline. (Elsewhere a deadline is a scope, and
+    one that is entered later than those of the work cannot be around them.)
+
     Raises:
         TimeoutError: It would be.
     """
-    around = guard()
+    loop = _asyncios()
+    if loop is not None:
+        ended, rest = begin(work)
+        if ended:
+            return rest  # type: ignore[return-value]  # it is what the work has returned
+        work = rest  # type: ignore[assignment]
+    around = guard() if loop is None else _OnAsyncio(loop)
     around.until(time.monotonic() + seconds)
     try:
         result = await around.run(work)
@@ -73,6 +88,42 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
     if around.stopped and result is None:
         raise TimeoutError
     return result  # type: ignore[return-value]  # None is what the work has returned
+
+
+def begin(work: Awaitable[T]) -> tuple[Literal[True], T] | tuple[Literal[False], Awaitable[T]]:
+    """
+    Carry work out up to where it first waits for something; to be called where it would be awaited.
+
+    Returns:
+        True and its result, if it never waits; else False, and what to await, as if it had been from the start.
+    """
+    if type(work) is not CoroutineType:
+        return False, work
+    try:
+        waits_for = work.send(None)
+    except StopIteration as ended:
+        return True, ended.value
+    return False, _rest(work, waits_for)
+
+
+@coroutine
+def _rest(work: Coroutine[Any, Any, T], waits_for: object) -> Generator[Any, Any, T]:
+    """Pass on what work waits for, which is the event loop's affair, and to it what becomes of that."""
+    while True:
+        try:
+            sent = yield waits_for
+        except GeneratorExit:
+            work.close()
+            raise
+        except BaseException as error:  # noqa: BLE001  # the work's to deal with: it may be a cancellation
+            step, given = work.throw, error
+        else:
+            step, given = work.send, sent
+        try:
+            waits_for = step(given)
+        except StopIteration as ended:
+            result: T = ended.value
+            return result
 
 
 class _OnAsyncio:
@@ -96,7 +147,8 @@ class _OnAsyncio:
         before = task.cancelling()
         if self.stopped:
             task.cancel()
-        self._set()
+        if self._due < self._rings:
+            self._set()
         try:
             result = await work
         except asyncio.CancelledError:
@@ -120,7 +172,7 @@ class _OnAsyncio:
     def until(self, moment: float) -> None:
         """See :class:`Guard`."""
         self._due = moment
-        if moment < self._rings:
+        if moment < self._rings and self._task is not None:
             self._set()
 
     def close(self) -> None:
@@ -132,7 +184,7 @@ class _OnAsyncio:
 
     def _set(self) -> None:
         """Have the timer ring no later than is due."""
-        if self._task is None or self._due >= self._rings or self.stopped:
+        if self.stopped:
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -145,7 +197,7 @@ class _OnAsyncio:
             return  # between two pieces of work
         if time.monotonic() >= self._due:
             self.stop()
-        else:
+        elif self._due < NEVER:
             self._set()
 
 

@@ -69,8 +69,6 @@ class Lease:
         self._store = store
         self._swept = swept
         self._clock = clock
-        # Said by the class itself: one that inherits from it may wait all the same.
-        self._answers_at_once: bool = vars(type(store)).get("answers_at_once", False)
         self._renewed = float("-inf")
         self._term = 0  # counts how often it was taken anew: at the start, and after it had run out
         self._swept_at = float("-inf")
@@ -118,6 +116,8 @@ class Lease:
         if not self.journal.is_quiet:
             unanswered = await self._replay(account)
         before = self._clock()
+        if operations and not (renew or unanswered) and self._nothing_is_due(before):
+            return self._all(operations, await self._tried(operations, within_s))
         needed, upkeep = self._due(before, renew=renew)
         if not needed and not upkeep and not operations:
             return []
@@ -131,8 +131,7 @@ class Lease:
             results = await self._tried([*needed, *operations], within_s)
             self._swept_at = before
         due = [*needed, *upkeep]
-        if len(results) != len(due) + len(operations):
-            raise StoreError("The quota store gave too few answers.")
+        self._all([*due, *operations], results)
         for operation, result in zip(due, results, strict=False):
             self._kept(operation, result, before)
         if unanswered:
@@ -187,8 +186,6 @@ class Lease:
 
     async def _tried(self, operations: Sequence[Operation], within_s: float | None = None) -> list[Result]:
         try:
-            if self._answers_at_once:
-                return await self._store.apply(operations)
             return await within(STORE_S if within_s is None else within_s, self._store.apply(operations))
         except StoreError:
             raise
@@ -236,6 +233,15 @@ class Lease:
             self.journal.alarm(Alarm(kind="conflict", request_id=result.id, detail=detail))
         elif result.entries:
             self._swept(result.entries)
+
+    @staticmethod
+    def _all(operations: Sequence[Operation], results: list[Result]) -> list[Result]:
+        if len(results) != len(operations):
+            raise StoreError("The quota store gave too few answers.")
+        return results
+
+    def _nothing_is_due(self, now: float) -> bool:
+        return now < self._renewed + RENEW_AFTER_S and now < self._swept_at + SWEEP_AFTER_S and not self._to_tell
 
     def _due(self, now: float, *, renew: bool) -> tuple[list[Operation], list[Operation]]:
         """What must be done with every call, and what can be done without."""

@@ -53,25 +53,15 @@ async def settle(
     operation: Settle | Release = Release(id=hold_id)
     if settlement.outcome is not None:
         operation = Settle(id=hold_id, amount=settlement.amount, report=report, kept=kept)
-    journal = lease.journal
     try:
-        for pause in (*_PAUSES_S, None):
-            result = await _told(lease, operation)
-            if result is not None:
-                break
-            await journal.keep(operation, account)
-            if pause is None:
-                detail = f"{settlement.amount} nano-dollars; kept, and repeated until the store answers"
-                alarm(Alarm(kind="settle_failed", request_id=hold_id, detail=detail))
-                return None
-            await anyio.sleep(pause)
+        result = await _told(lease, operation) or await _insist(lease, operation, account)
     except BaseException:  # cancelled by force
-        journal.owe(operation, account)
+        lease.journal.owe(operation, account)
         raise
-    finally:
-        journal.leave(hold_id)
-    await journal.strike([hold_id])
-    if result is not None and result.status != "done":
+    if result is None:
+        detail = f"{settlement.amount} nano-dollars; kept, and repeated until the store answers"
+        alarm(Alarm(kind="settle_failed", request_id=hold_id, detail=detail))
+    elif result.status != "done":
         detail = f"{result.status}: wanted {settlement.amount}, stands at {result.amount} nano-dollars"
         alarm(Alarm(kind="conflict", request_id=hold_id, detail=detail))
     return result
@@ -84,6 +74,26 @@ async def _told(lease: Lease, operation: Settle | Release) -> Result | None:
     except StoreError:
         return None
     return result if result.id == operation.id else None
+
+
+async def _insist(lease: Lease, operation: Settle | Release, account: str) -> Result | None:
+    """Write down what the store has not taken, and ask it some more; what it answers, if it does."""
+    journal = lease.journal
+    result = None
+    try:
+        for pause in _PAUSES_S:
+            await journal.keep(operation, account)
+            await anyio.sleep(pause)
+            result = await _told(lease, operation)
+            if result is not None:
+                break
+        else:
+            await journal.keep(operation, account)
+    finally:
+        journal.leave(operation.id)
+    if result is not None:
+        await journal.strike([operation.id])
+    return result
 
 
 class Pending:

@@ -5,8 +5,8 @@ The store supplies rows (:class:`Books`), one operation at a time and inside its
 :mod:`hpp_middleware.core.quota` decide. A refusal writes nothing, so that its neighbours in the batch are left alone.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 from hpp_middleware.core import claims, quota
 from hpp_middleware.types.operations import (
@@ -98,29 +98,7 @@ class Books(Protocol):
 
 def carry_out(books: Books, operation: Operation, *, now: float) -> Result:
     """One operation: load, decide, write back."""
-    match operation:
-        case Reserve():
-            return _reserve(books, operation, now)
-        case Resize():
-            hold = books.hold(operation.id)
-            return _write(books, quota.resize(operation, _accounts(books, hold), hold))
-        case Checkpoint():
-            hold = books.hold(operation.id)
-            return _write(books, quota.checkpoint(operation, _accounts(books, hold), hold))
-        case Settle():
-            return _settle(books, operation, now)
-        case Release():
-            return _release(books, operation, now)
-        case Grant():
-            return _grant(books, operation, now)
-        case Declare():
-            account = books.account(operation.account) or Account(id=operation.account)
-            return _write(books, quota.declare(operation, account))
-        case Renew():
-            books.put_lease(operation.owner, now + operation.ttl_s)
-            return Result(id=operation.owner, status="done")
-        case Sweep():
-            return _sweep(books, now)
+    return _HOW[type(operation)](books, operation, now)
 
 
 def _reserve(books: Books, operation: Reserve, now: float) -> Result:
@@ -153,7 +131,22 @@ def _settle(books: Books, operation: Settle, now: float) -> Result:
     return _write(books, change)
 
 
-def _sweep(books: Books, now: float) -> Result:
+def _resize(books: Books, operation: Resize, _now: float) -> Result:
+    hold = books.hold(operation.id)
+    return _write(books, quota.resize(operation, _accounts(books, hold), hold))
+
+
+def _checkpoint(books: Books, operation: Checkpoint, _now: float) -> Result:
+    hold = books.hold(operation.id)
+    return _write(books, quota.checkpoint(operation, _accounts(books, hold), hold))
+
+
+def _renew(books: Books, operation: Renew, now: float) -> Result:
+    books.put_lease(operation.owner, now + operation.ttl_s)
+    return Result(id=operation.owner, status="done")
+
+
+def _sweep(books: Books, _operation: Sweep, now: float) -> Result:
     due = list(books.due(now))[:MOST_SWEPT]
     swept = [_write(books, quota.expire(hold, _accounts(books, hold), now=now)) for hold in due]
     more = books.prune(now, now - quota.KEEP_RESOLVED_S, MOST_SWEPT)
@@ -167,6 +160,11 @@ def _release(books: Books, operation: Release, now: float) -> Result:
         books.put_hold(quota.tombstone(operation, now=now))
         return Result(id=operation.id, status="done")
     return _write(books, quota.release(operation, _accounts(books, hold), hold, now=now))
+
+
+def _declare(books: Books, operation: Declare, _now: float) -> Result:
+    account = books.account(operation.account) or Account(id=operation.account)
+    return _write(books, quota.declare(operation, account))
 
 
 def _grant(books: Books, operation: Grant, now: float) -> Result:
@@ -193,3 +191,16 @@ def _write(books: Books, change: quota.Change) -> Result:
         for account in change.accounts:
             books.put_account(account)
     return change.result
+
+
+_HOW: dict[type[Operation], Callable[[Books, Any, float], Result]] = {
+    Reserve: _reserve,
+    Resize: _resize,
+    Checkpoint: _checkpoint,
+    Settle: _settle,
+    Release: _release,
+    Grant: _grant,
+    Declare: _declare,
+    Renew: _renew,
+    Sweep: _sweep,
+}

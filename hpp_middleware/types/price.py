@@ -39,7 +39,8 @@ class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     @property
     def total(self) -> int:
         """All tokens."""
-        return self.prompt + self.completion
+        into = self.input + self.cache_read + self.cache_write + self.input_audio
+        return into + self.output + self.reasoning + self.output_audio
 
 
 class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

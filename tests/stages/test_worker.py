@@ -88,17 +88,19 @@ async def test_what_a_configuration_error_says_is_for_the_operator_and_not_for_a
 
 
 async def test_a_start_that_is_cancelled_is_made_up_for_by_the_next_request(fake_upstream: FakeUpstream) -> None:
-    class Slow(MemoryStore):
-        opened = 0
+    opening = anyio.Event()
 
+    class Slow(MemoryStore):
         async def open(self) -> None:
-            self.opened += 1
-            if self.opened == 1:
+            if not opening.is_set():
+                opening.set()
                 await anyio.sleep_forever()
 
     found = gateway(fake_upstream, store=Slow())
-    with anyio.move_on_after(0.05):
-        await found.balance(ALICE)
+    async with anyio.create_task_group() as asking:
+        asking.start_soon(found.balance, ALICE)
+        await opening.wait()
+        asking.cancel_scope.cancel()
     assert (await found.balance(ALICE)).quota > 0
     async with found:
         pass

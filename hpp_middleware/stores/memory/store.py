@@ -27,12 +27,7 @@ class MemoryStore:
         clock: Seconds since the epoch; tests set it.
         several_workers: Whether it is meant that several workers of a server each have books of their own, and each
             sell the whole quota.
-
-    Attributes:
-        answers_at_once: Nobody need set a deadline to what it is asked.
     """
-
-    answers_at_once = True
 
     def __init__(self, *, clock: Callable[[], float] = time.time, several_workers: bool = False) -> None:
         self._several_workers = several_workers

@@ -205,15 +205,20 @@ async def a_slow_reader_slows_the_provider_down(make: MakeTransport) -> None:
 
 
 async def who_leaves_closes_the_connection(make: MakeTransport) -> None:
+    leaving = anyio.CancelScope()
+
     async def serve(peer: Peer) -> None:
         await peer.request()
         if peer.number % 2:
             await peer.send(CHUNKED + b"5\r\nhello\r\n")
+        await anyio.sleep(0.02)
+        leaving.cancel()
         await peer.gone()
 
     async with server(serve) as found, pool(make, connections=1) as transport:
         for number in range(6):
-            with anyio.move_on_after(0.05):
+            leaving = anyio.CancelScope()
+            with leaving:
                 response = await ask(transport, found.url)
                 try:
                     while await response.read():
