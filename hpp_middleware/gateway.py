@@ -57,15 +57,18 @@ class Gateway:
         self._said: str | None = None
         self._entered: dict[int, list[AbstractAsyncContextManager[Self]]] = {}
 
-    async def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Consumer:
+    async def authenticate(self, headers: Iterable[tuple[bytes, bytes]], *, worker: Worker | None = None) -> Consumer:
         """
         Who a request's headers name.
 
+        Args:
+            headers: Raw ASGI headers, names in lower case.
+            worker: This event loop's, where it is known.
         Raises:
             RequestError: 401.
             StoreError: 503: it cannot be known.
         """
-        worker = await self.worker()
+        worker = worker or await self.worker()
         return await worker.authenticator.consumer(headers)
 
     async def answer(
@@ -78,6 +81,7 @@ class Gateway:
         client_request_id: str | None = None,
         idempotency_key: str | None = None,
         host_left: End = End.LEFT,
+        worker: Worker | None = None,
     ) -> Settlement:
         """
         One completion, from parsed to settled, for a consumer that has been authenticated.
@@ -90,15 +94,14 @@ class Gateway:
             client_request_id: The client's own id, kept in the ledger.
             idempotency_key: The client's ``Idempotency-Key``: the request is run and charged once under it.
             host_left: What it counts as that the host cancels this call.
+            worker: This event loop's, where it is known.
         Raises:
             RequestError: The caller can fix it; nothing was held. 409: the key is in use.
             UpstreamError: The provider failed; it is settled.
             StoreError: The quota cannot be verified; nothing was forwarded.
         """
-        for field, name in (("consumer.id", consumer.id), ("consumer.account", consumer.account)):
-            if not names.can_be_kept(name):
-                raise RequestError(f"{field} is no name that can be kept.", status=400, code="invalid_consumer")
-        worker = await self.worker()
+        _check_names(consumer)
+        worker = worker or self.setup.at_hand() or await self.worker()
         request = parse.completion(body, self.limits)  # parse
         target = route.resolve(request, consumer, self.catalog)  # route
         dialect = self.setup.dialects[target.provider.dialect]
@@ -111,11 +114,12 @@ class Gateway:
             orphan=self.setup.orphan,
             tokenizer=self.setup.tokenizer,
         )
-        keyed = replay.Keyed(self.setup.keeper, consumer.id, idempotency_key, body)
+        keyed = replay.keyed(self.setup.keeper, consumer.id, idempotency_key, body)
         operation = planned.reserve(
             consumer, worker.lease.owner, client_request_id=client_request_id, claim=keyed.claim
         )
-        await worker.admit()
+        if not worker.has_room():
+            await worker.admit()
         exchange = Exchange(
             target,
             dialect,
@@ -127,6 +131,7 @@ class Gateway:
         )
         settlement = await apart.run(
             self._carry_out(worker, planned, operation, exchange, keyed, host_left=host_left),
+            loop=worker.loop,
             gone=exchange.gone,
             dismissed=exchange.dismiss,
             upkeep=None if worker.timed else worker.lease.keep,
@@ -170,7 +175,7 @@ class Gateway:
             if exchange.job.request.stream and self.setup.orphan == "estimate":
                 worker.lease.watch(operation.id, exchange.so_far)
             try:
-                await exchange.run(worker.lease)  # upstream, relay
+                await exchange.run(worker.lease, worker.loop)  # upstream, relay
             finally:
                 settlement = await self._settle(worker, operation.id, exchange, keyed, host_left=host_left)
         return settlement
@@ -361,6 +366,19 @@ class Gateway:
         if not self._entered[task]:
             del self._entered[task]
         await opened.__aexit__(None, None, None)
+
+
+def _check_names(consumer: Consumer) -> None:
+    """
+    A consumer is named as every store can keep it.
+
+    Raises:
+        RequestError: 400: it is not.
+    """
+    if not names.can_be_kept(consumer.id):
+        raise RequestError("consumer.id is no name that can be kept.", status=400, code="invalid_consumer")
+    if consumer.account is not consumer.id and not names.can_be_kept(consumer.account):
+        raise RequestError("consumer.account is no name that can be kept.", status=400, code="invalid_consumer")
 
 
 class _Caller:

@@ -25,12 +25,13 @@ from hpp_middleware import gateway
 from hpp_middleware.asgi.endpoints import Endpoints, respond
 from hpp_middleware.core import auth, reply
 from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError, StoreError, UpstreamError
-from hpp_middleware.stages.worker import new_id
+from hpp_middleware.stages.worker import Worker, new_id
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.events import Alarm, Refused
 
 __all__ = ["Authenticate", "Gateway"]
 
+Completions = Callable[[Scope, Receive, Send, Worker | None], Awaitable[None]]
 Authenticate = Callable[[HTTPConnection], Awaitable[Consumer | None] | Consumer | None]
 
 COMPLETIONS = "/llm/v1/chat/completions"
@@ -102,16 +103,19 @@ class Gateway(gateway.Gateway):
         async with self.opened():
             yield
 
-    async def identify(self, scope: Scope) -> Consumer:
+    async def identify(self, scope: Scope, *, worker: Worker | None = None) -> Consumer:
         """
         Who a request comes from, by the host's own hook or by its key.
 
+        Args:
+            scope: The connection's.
+            worker: This event loop's, where it is known.
         Raises:
             RequestError: 401.
             StoreError: 503: it cannot be known. Never anybody else by default.
         """
         if self._authenticate is None:
-            return await self.authenticate(scope["headers"])
+            return await self.authenticate(scope["headers"], worker=worker)
         try:
             found = self._authenticate(HTTPConnection(scope))
             consumer: Any = await found if inspect.isawaitable(found) else found
@@ -142,20 +146,6 @@ class Gateway(gateway.Gateway):
         await respond(send, body, status=error.status, headers=reply.error_headers(error))
 
 
-class _Shortcut:
-    """Before the router: the path that nearly every request has, which need not be matched with all the others."""
-
-    def __init__(self, completions: ASGIApp, router: ASGIApp) -> None:
-        self._completions = completions
-        self._router = router
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope.get("method") == "POST" and scope["path"] == scope.get("root_path", "") + COMPLETIONS:
-            await self._completions(scope, receive, send)
-        else:
-            await self._router(scope, receive, send)
-
-
 class _Endpoint:
     """An ASGI callable that Starlette's ``Route`` takes as it is, methods checked."""
 
@@ -173,14 +163,14 @@ def _route(path: str, call: ASGIApp, method: str = "GET") -> Route:
 class _SubApp(Starlette):
     """A Starlette whose errors are all JSON: its own error pages and tracebacks are replaced by the boundary."""
 
-    def __init__(self, owner: Gateway, completions: ASGIApp, **settings: Any) -> None:
+    def __init__(self, owner: Gateway, completions: Completions, **settings: Any) -> None:
         super().__init__(**settings)
         self._owner = owner
         self._completions = completions
         self.router.redirect_slashes = False
 
     def build_middleware_stack(self) -> ASGIApp:
-        app: ASGIApp = _Boundary(_Shortcut(self._completions, self.router), self._owner)
+        app: ASGIApp = _Boundary(self.router, self._completions, self._owner)
         for cls, args, kwargs in reversed(self.user_middleware):
             app = cls(app, *args, **kwargs)
         return app
@@ -199,22 +189,31 @@ class _Boundary:
     """
     Around every request: draws the request's id, puts it on every response, accepts a trailing slash, and lets nothing
     out but JSON errors. What it catches is told by its type only, since a traceback may show a key.
+
+    The path that nearly every request has is known here, and need not be matched with all the others.
     """
 
-    def __init__(self, app: ASGIApp, owner: Gateway) -> None:
+    def __init__(self, app: ASGIApp, completions: Completions, owner: Gateway) -> None:
         self._app = app
+        self._completions = completions
         self._owner = owner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope = {**scope, "hpp.request_id": new_id()}
-        if scope["path"].endswith("/"):
-            scope["path"] = scope["path"].rstrip("/") or "/"
-        outgoing = _Outgoing(send, scope["hpp.request_id"])
+        path = scope["path"]
+        if path.endswith("/"):
+            path = path.rstrip("/") or "/"
+            scope = {**scope, "path": path}
+        worker = self._owner.setup.at_hand()
+        request_id = scope["hpp.request_id"] = new_id() if worker is None else worker.new_id()
+        outgoing = _Outgoing(send, request_id)
         try:
-            await self._app(scope, receive, outgoing)
+            if scope.get("method") == "POST" and path == scope.get("root_path", "") + COMPLETIONS:
+                await self._completions(scope, receive, outgoing, worker)
+            else:
+                await self._app(scope, receive, outgoing)
         except Exception as error:  # noqa: BLE001  # the boundary: nothing of it goes further but its type
             await self._answer(error, scope, outgoing)
 
@@ -247,19 +246,21 @@ def _place(error: BaseException) -> str:
 
 
 class _Outgoing:
-    """``send`` with the request's id on the head of the response."""
+    """``send`` with the request's id on the head of the response; what follows the head is the server's own affair."""
+
+    __slots__ = ("_request_id", "_send", "started")
 
     def __init__(self, send: Send, request_id: str) -> None:
         self.started = False
         self._send = send
-        self._header = (b"x-request-id", request_id.encode())
+        self._request_id = request_id
 
-    async def __call__(self, message: Message) -> None:
+    def __call__(self, message: Message) -> Awaitable[None]:
         if not self.started and message["type"] == "http.response.start":
             self.started = True
             headers = list(message.get("headers", []))
             if not any(name == b"x-request-id" for name, _ in headers):  # an answer given again has its first one's
-                headers.append(self._header)
+                headers.append((b"x-request-id", self._request_id.encode()))
             head: MutableMapping[str, Any] = {**message, "headers": headers}
             message = head
-        await self._send(message)
+        return self._send(message)

@@ -2,12 +2,19 @@
 
 from starlette.types import Message, Receive, Send
 
+from hpp_middleware.core import reply
 from hpp_middleware.errors import RequestError
 from hpp_middleware.stages.guard import within
 from hpp_middleware.types.http import Headers
 from hpp_middleware.types.provider import Limits
 
-__all__ = ["ASGIClient", "read_body"]
+__all__ = ["ASGIClient", "raw", "read_body"]
+
+_NAMES = {
+    name: name.lower().encode("ascii")
+    for name in ("Content-Type", "Content-Length", "Cache-Control", "X-Accel-Buffering", *reply.EXPOSED)
+}
+"""Header names as they go out, for those of nearly every answer."""
 
 
 class ASGIClient:
@@ -28,8 +35,7 @@ class ASGIClient:
     async def start(self, status: int, headers: Headers) -> None:
         """Send the head."""
         self.started = True
-        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        await self._out({"type": "http.response.start", "status": status, "headers": raw})
+        await self._out({"type": "http.response.start", "status": status, "headers": raw(headers)})
 
     async def send(self, data: bytes, *, more: bool) -> None:
         """Send a piece of the body."""
@@ -50,6 +56,11 @@ class ASGIClient:
             return
 
 
+def raw(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Headers as ASGI wants them."""
+    return [(_NAMES.get(name) or name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
 async def read_body(receive: Receive, headers: dict[bytes, bytes], limits: Limits) -> bytes:
     """
     A request's whole body, counted while it arrives.
@@ -57,10 +68,10 @@ async def read_body(receive: Receive, headers: dict[bytes, bytes], limits: Limit
     Raises:
         RequestError: 413 too large, 415 not JSON, 408 too slow, 400 cut off.
     """
-    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if media_type != b"application/json":
+    media_type = headers.get(b"content-type", b"")
+    if media_type != b"application/json" and media_type.partition(b";")[0].strip().lower() != b"application/json":
         raise _refused(415, "unsupported_media_type", "The Content-Type must be application/json.")
-    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+    if b"content-encoding" in headers and headers[b"content-encoding"].strip().lower() != b"identity":
         raise _refused(415, "unsupported_media_type", "The body must not have a Content-Encoding.")
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and (len(length) > 15 or int(length) > limits.body_bytes):
@@ -84,7 +95,7 @@ async def _body(receive: Receive, limits: Limits) -> bytes:
             raise _too_large(limits)
         pieces.append(piece)
         if not message.get("more_body", False):
-            return b"".join(pieces)
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _too_large(limits: Limits) -> RequestError:

@@ -13,11 +13,12 @@ import msgspec
 from msgspec import Raw
 from starlette.types import Receive, Scope, Send
 
-from hpp_middleware.asgi.client import ASGIClient, read_body
+from hpp_middleware.asgi.client import ASGIClient, raw, read_body
 from hpp_middleware.core import auth, price, replay
 from hpp_middleware.core.route import AUTO
 from hpp_middleware.errors import GatewayError, RequestError
 from hpp_middleware.stages.journal import JournalError
+from hpp_middleware.stages.worker import Worker
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.quota import Balance, Entry
@@ -44,20 +45,21 @@ class Endpoints:
         self._gateway = gateway
         self._public_models = public_models
 
-    async def completions(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def completions(self, scope: Scope, receive: Receive, send: Send, worker: Worker | None = None) -> None:
         """``POST /llm/v1/chat/completions``."""
-        consumer = await self._gateway.identify(scope)
-        key = replay.key_from(scope["headers"])
+        consumer = await self._gateway.identify(scope, worker=worker)
         headers = dict(scope["headers"])
+        key = replay.key_from(scope["headers"]) if b"idempotency-key" in headers else None
         body = await read_body(receive, headers, self._gateway.limits)
-        given = headers.get(b"x-request-id", b"")
+        given = headers.get(b"x-request-id")
         await self._gateway.answer(
             consumer,
             body,
             ASGIClient(receive, send),
             request_id=scope["hpp.request_id"],
-            client_request_id=given.decode("ascii") if _ID.fullmatch(given) else None,
+            client_request_id=given.decode("ascii") if given and _ID.fullmatch(given) else None,
             idempotency_key=key,
+            worker=worker,
         )
 
     async def models(self, scope: Scope, _receive: Receive, send: Send) -> None:
@@ -140,9 +142,8 @@ class Endpoints:
 
 async def respond(send: Send, body: bytes, *, status: int = 200, headers: list[tuple[str, str]] | None = None) -> None:
     """A JSON response."""
-    raw = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    raw += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers or []]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
+    whole = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *(headers or [])]
+    await send({"type": "http.response.start", "status": status, "headers": raw(whole)})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 

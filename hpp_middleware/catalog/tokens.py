@@ -97,6 +97,10 @@ class OpenAITokenizer:
                 name,
             )
 
+    def knows(self, model: str) -> bool:
+        """Whether it can count for a model: by its tokenizer's ranks, which were loaded."""
+        return bool(self._encodings) and _encoding_of(model) in self._encodings
+
     def count(self, text: str, model: str) -> int | None:
         """The tokens of a text; None for a model of another tokenizer, or where its ranks were not loaded."""
         name = _encoding_of(model) if self._encodings else None

@@ -41,7 +41,8 @@ def members(body: bytes, limits: Limits) -> dict[str, Raw]:
         RequestError: 400: it is no UTF-8, no JSON, no object, or too deep.
     """
     try:
-        body.decode("utf-8")
+        if not body.isascii():
+            body.decode("utf-8")
         _bounded(body, limits)
         return _members.decode(body)
     except UnicodeDecodeError:

@@ -53,6 +53,24 @@ ACTED_ON = frozenset(
 )
 """Keys that the router acts on: no other letter case of them passes, since some servers match keys without case."""
 
+_NEED_NO_LOOK = ACTED_ON | {
+    "frequency_penalty",
+    "logprobs",
+    "metadata",
+    "parallel_tool_calls",
+    "presence_penalty",
+    "response_format",
+    "seed",
+    "stop",
+    "store",
+    "temperature",
+    "tool_choice",
+    "top_logprobs",
+    "top_p",
+    "user",
+}
+"""The usual keys: in lower case, and no other spelling of one that matters."""
+
 _MODEL = re.compile(r"[A-Za-z0-9._:/@-]{1,200}")
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _REFERRING = frozenset({"file", "file_url", "document_url", "video_url", "audio_url"})
@@ -60,6 +78,7 @@ _REFERRING = frozenset({"file", "file_url", "document_url", "video_url", "audio_
 
 _NULL = Raw(b"null")
 _NO_IMAGES = Images()
+_TEXT_ALONE: frozenset[str] = frozenset()
 
 _T = TypeVar("_T")
 
@@ -84,7 +103,7 @@ class _StreamOptions(Struct):
     include_usage: bool | None = None
 
 
-# The usual messages, in one step; any other ones are looked at one by one, and the field that is wrong is named.
+# The usual request, in one step; any other one is looked at field by field, and the one that is wrong is named.
 class _UsualPart(Struct, gc=False):
     type: Literal["text", "image_url", "input_audio"]
     image_url: _ImageURL | None = None
@@ -95,7 +114,27 @@ class _UsualMessage(Struct, gc=False):
     content: str | list[_UsualPart]
 
 
-_usual_messages = msgspec.json.Decoder(list[_UsualMessage])
+class _Usual(Struct, gc=False):
+    model: str
+    messages: list[_UsualMessage]
+    stream: bool | None = None
+    n: int | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+
+
+class _Known(Struct, gc=False):
+    """What the router acts on in every request."""
+
+    model: str
+    stream: bool
+    n: int
+    cap: int | None
+    images: Images
+    audio: bool
+
+
+_usual_body = msgspec.json.Decoder(_Usual)
 _message_fields = msgspec.json.Decoder(_Message)
 _part_fields = msgspec.json.Decoder(_Part)
 _image_url = msgspec.json.Decoder(_ImageURL)
@@ -116,25 +155,49 @@ def completion(body: bytes, limits: Limits) -> Request:
     """
     fields = members(body, limits)
     _refuse_twins(fields)
+    known = _at_once(body, limits) or _one_by_one(fields, limits)
+    if "tools" in fields:
+        _check_tools(fields, limits)
+    return Request(
+        fields=fields,
+        model=known.model,
+        stream=known.stream,
+        include_usage="stream_options" in fields and _include_usage(fields),
+        n=known.n,
+        cap=known.cap,
+        images=known.images,
+        audio_input=known.audio,
+        output_modalities=_modalities(fields) if "modalities" in fields else _TEXT_ALONE,
+        hidden_reasoning=_asks_for_reasoning(fields),
+    )
+
+
+def _at_once(body: bytes, limits: Limits) -> _Known | None:
+    """What the router acts on, where all of it is as usual; None where each field is to be looked at."""
+    try:
+        found = _usual_body.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    n, one, other = found.n, found.max_tokens, found.max_completion_tokens
+    cap = one if other is None else other if one is None else max(one, other)
+    least = cap if one is None or other is None else min(one, other)
+    if not (n is None or 1 <= n <= limits.n):
+        return None
+    if cap is not None and not (least is not None and least >= 1 and cap <= limits.max_tokens):
+        return None
+    seen = _seen(found.messages) if 0 < len(found.messages) <= limits.messages else None
+    if seen is None or not is_model_id(found.model):
+        return None
+    return _Known(found.model, found.stream or False, n or 1, cap, *seen)
+
+
+def _one_by_one(fields: dict[str, Raw], limits: Limits) -> _Known:
+    """The same, field by field."""
     model = _model(fields)
     images, audio = _messages(fields, limits)
     cap = _cap(fields, limits)
-    tools = _read(fields, "tools", _raws, "an array")
-    if tools is not None and len(tools) > limits.tools:
-        raise _bad("tools", f"must not have more than {limits.tools} entries")
-    modalities = _read(fields, "modalities", _strings, "an array of strings")
-    return Request(
-        fields=fields,
-        model=model,
-        stream=_read(fields, "stream", _truth, "true or false") or False,
-        include_usage=_include_usage(fields),
-        n=_integer(fields, "n", 1, limits.n) or 1,
-        cap=cap,
-        images=images,
-        audio_input=audio,
-        output_modalities=frozenset(modalities) - {"text"} if modalities else frozenset(),
-        hidden_reasoning=_asks_for_reasoning(fields),
-    )
+    stream = _read(fields, "stream", _truth, "true or false") or False
+    return _Known(model, stream, _integer(fields, "n", 1, limits.n) or 1, cap, images, audio)
 
 
 def is_model_id(name: str) -> bool:
@@ -143,8 +206,10 @@ def is_model_id(name: str) -> bool:
 
 
 def _refuse_twins(fields: dict[str, Raw]) -> None:
+    if fields.keys() <= _NEED_NO_LOOK:
+        return
     for key in fields:
-        if key in ACTED_ON:
+        if key in _NEED_NO_LOOK:
             continue
         folded = key.casefold()
         if folded in STEERING:
@@ -165,9 +230,6 @@ def _model(fields: dict[str, Raw]) -> str:
 def _messages(fields: dict[str, Raw], limits: Limits) -> tuple[Images, bool]:
     if "messages" not in fields:
         raise _bad("messages", "is required")
-    usual = _usual(fields["messages"], limits)
-    if usual is not None:
-        return usual
     messages = _read(fields, "messages", _raws, "an array")
     if not messages:
         raise _bad("messages", "must be an array that is not empty")
@@ -183,14 +245,8 @@ def _messages(fields: dict[str, Raw], limits: Limits) -> tuple[Images, bool]:
     return Images(count, inline), audio
 
 
-def _usual(raw: Raw, limits: Limits) -> tuple[Images, bool] | None:
-    """What messages have besides text where all is as usual; None where each is to be looked at."""
-    try:
-        messages = _usual_messages.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    if not 0 < len(messages) <= limits.messages:
-        return None
+def _seen(messages: list[_UsualMessage]) -> tuple[Images, bool] | None:
+    """What messages have besides text; None where each is to be looked at."""
     count = inline = 0
     audio = False
     for message in messages:
@@ -268,6 +324,17 @@ def _cap(fields: dict[str, Raw], limits: Limits) -> int | None:
     one = _integer(fields, "max_tokens", 1, limits.max_tokens)
     other = _integer(fields, "max_completion_tokens", 1, limits.max_tokens)
     return one if other is None else max(one or 0, other)
+
+
+def _check_tools(fields: dict[str, Raw], limits: Limits) -> None:
+    tools = _read(fields, "tools", _raws, "an array")
+    if tools is not None and len(tools) > limits.tools:
+        raise _bad("tools", f"must not have more than {limits.tools} entries")
+
+
+def _modalities(fields: dict[str, Raw]) -> frozenset[str]:
+    modalities = _read(fields, "modalities", _strings, "an array of strings")
+    return frozenset(modalities) - {"text"} if modalities else _TEXT_ALONE
 
 
 def _include_usage(fields: dict[str, Raw]) -> bool:

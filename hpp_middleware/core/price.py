@@ -68,6 +68,9 @@ def dearest(price: Price, prompt_tokens: int, *, audio_input: bool, audio_output
 
     Audio counts only where it takes part. A tier that the prompt cannot reach does not count.
     """
+    if not (price.tiers or audio_input or audio_output):
+        rates = price.base
+        return max(rates.input, rates.cache_read or 0, rates.cache_write or 0), max(rates.output, rates.reasoning or 0)
     into = out = 0
     for start, rates in ((-1, price.base), *price.tiers):
         if prompt_tokens > start:

@@ -109,7 +109,9 @@ def reserve(operation: Reserve, accounts: Sequence[Account], hold: Hold | None, 
         draft=operation.draft,
         claim=operation.claim.key if operation.claim is not None else None,
     )
-    return Change(_held(accounts, amount), placed, Result(id=operation.id, status="done", amount=amount, available=available))
+    return Change(
+        _held(accounts, amount), placed, Result(id=operation.id, status="done", amount=amount, available=available)
+    )
 
 
 def resize(operation: Resize, accounts: Sequence[Account], hold: Hold | None) -> Change:

@@ -18,7 +18,18 @@ from hpp_middleware.core.settlement import End
 from hpp_middleware.core.usage import Reading, read_openai
 from hpp_middleware.types.completion import Request, Seen, Target
 
-__all__ = ["BROKEN", "NULL", "ProtocolError", "Reader", "Relay", "StreamedError", "members", "mended"]
+__all__ = [
+    "BROKEN",
+    "NULL",
+    "ProtocolError",
+    "Relay",
+    "StreamedError",
+    "decode_choices",
+    "members",
+    "mended",
+    "text",
+    "text_bytes",
+]
 
 NULL = Raw(b"null")
 _EMPTY = Raw(b"[]")
@@ -85,17 +96,28 @@ _string = msgspec.json.Decoder(str)
 _encode = msgspec.json.Encoder().encode
 
 
-class Reader:
+class Relay:
     """
-    What stream and JSON answers have in common: taking note of usage, text and ends.
+    One streamed answer.
+
+    Args:
+        request: What the client asked.
+        target: The resolved model.
+        cap: The output cap in tokens a choice that was held for; past it the stream is cut.
+        charge: What the answer is charged, where the client is told so in its usage.
 
     Attributes:
         model: The resolved id, as JSON.
+        done: The end mark has been seen, or made.
+        cut: The stream ran past its cap.
     """
 
-    def __init__(self, request: Request, target: Target) -> None:
-        self._request = request
+    def __init__(self, request: Request, target: Target, *, cap: int, charge: Charge | None = None) -> None:
         self.model = Raw(_encode(target.id))
+        self.done = False
+        self.cut = False
+        self._request = request
+        self._charge = charge
         self._usage: Reading | None = None
         self._usage_raw: Raw | None = None
         self._finished: set[int] = set()
@@ -103,6 +125,12 @@ class Reader:
         self._texts_reported = 0  # how many had come with, or before, the last report of usage
         self._bytes = 0
         self._id: str | None = None
+        self._most_texts = request.n * cap + SLACK_CHUNKS
+        self._most_bytes = request.n * cap * BYTES_A_TOKEN + SLACK_BYTES
+        self._last: dict[str, Raw] = {}
+        self._held: tuple[dict[str, Raw], bytes] | None = None  # an event of usage alone: it may be the last one
+        self._templates: list[Template] = []
+        self._read = 0  # events with text that had to be read since one was last known by its template
 
     @property
     def seen(self) -> Seen:
@@ -119,9 +147,9 @@ class Reader:
             upstream_id=self._id,
         )
 
-    def take(self, fields: dict[str, Raw]) -> None:
+    def _take(self, fields: dict[str, Raw]) -> None:
         """
-        Note what an event or a body shows.
+        Note what an event shows.
 
         Raises:
             StreamedError: It reports an error.
@@ -129,12 +157,12 @@ class Reader:
         usage = fields.get("usage")
         reported = usage is not None and usage != NULL and self._take_usage(usage)
         if self._id is None and "id" in fields:
-            self._id = _text(fields["id"])
+            self._id = text(fields["id"])
         error = fields.get("error")
         if error is not None and error != NULL:
             raise StreamedError(bytes(error))
-        for choice in _decode_choices(fields.get("choices", _EMPTY)):
-            size = _text_bytes(choice)
+        for choice in decode_choices(fields.get("choices", _EMPTY)):
+            size = text_bytes(choice)
             self._bytes += size
             self._texts += size > 0
             if choice.finish_reason is not None:
@@ -148,38 +176,10 @@ class Reader:
         """The last report counts; one that cannot be read leaves the one before it, in doubt, and is False."""
         reading = read_openai(raw)
         if reading is None and self._usage is not None:
-            self._usage = self._usage._replace(doubtful=True)
+            self._usage = Reading(self._usage.usage, doubtful=True)
             return False
         self._usage, self._usage_raw, self._texts_reported = reading, mended(raw), self._texts
         return True
-
-
-class Relay(Reader):
-    """
-    One streamed answer.
-
-    Args:
-        request: What the client asked.
-        target: The resolved model.
-        cap: The output cap in tokens a choice that was held for; past it the stream is cut.
-        charge: What the answer is charged, where the client is told so in its usage.
-
-    Attributes:
-        done: The end mark has been seen, or made.
-        cut: The stream ran past its cap.
-    """
-
-    def __init__(self, request: Request, target: Target, *, cap: int, charge: Charge | None = None) -> None:
-        super().__init__(request, target)
-        self.done = False
-        self.cut = False
-        self._most_texts = request.n * cap + SLACK_CHUNKS
-        self._most_bytes = request.n * cap * BYTES_A_TOKEN + SLACK_BYTES
-        self._last: dict[str, Raw] = {}
-        self._charge = charge
-        self._held: tuple[dict[str, Raw], bytes] | None = None  # an event of usage alone: it may be the last one
-        self._templates: list[Template] = []
-        self._read = 0  # events with text that had to be read since one was last known by its template
 
     def again(self, event: bytes) -> bytes | None:
         """
@@ -220,7 +220,7 @@ class Relay(Reader):
         try:
             fields = members.decode(data)
             texts = self._texts
-            self.take(fields)
+            self._take(fields)
         except BROKEN:
             raise ProtocolError("an event is not a JSON object") from None
         if "id" in fields or not self._last:
@@ -303,19 +303,19 @@ class Relay(Reader):
 
 def _text_alone(fields: dict[str, Raw]) -> int | None:
     """The size of an event's text; None where there is more to the event than one choice's text."""
-    choices = _decode_choices(fields.get("choices", _EMPTY))
+    choices = decode_choices(fields.get("choices", _EMPTY))
     if len(choices) != 1 or choices[0].finish_reason is not None:
         return None
     if any(raw and raw != NULL for raw in (fields.get("usage"), fields.get("error"), choices[0].usage)):
         return None
-    return _text_bytes(choices[0])
+    return text_bytes(choices[0])
 
 
-def _decode_choices(raw: Raw) -> list[_Choice]:
+def decode_choices(raw: Raw) -> list[_Choice]:
     try:
         return _choices.decode(raw)
     except UnicodeDecodeError:
-        return _decode_choices(mended(raw))  # a character cut in two: passed on as it is, and counted
+        return decode_choices(mended(raw))  # a character cut in two: passed on as it is, and counted
     except msgspec.DecodeError:
         return []  # the client may understand what we do not; an estimate then counts less
 
@@ -330,7 +330,7 @@ def _is_empty(choices: Raw) -> bool:
     return choices == NULL or not bytes(choices).strip(b"[] \t\r\n")
 
 
-def _text_bytes(choice: _Choice) -> int:
+def text_bytes(choice: _Choice) -> int:
     """UTF-8 bytes of generated text."""
     size = _size(choice.delta) if choice.delta is not None else 0
     return size + _size(choice.message) if choice.message is not None else size
@@ -365,9 +365,10 @@ def _arguments(calls: Any) -> int:
     return size
 
 
-def _text(raw: Raw) -> str | None:
+def text(raw: Raw) -> str | None:
+    """A string of at most 200 characters; None where it is none."""
     try:
-        text = _string.decode(raw)
+        found = _string.decode(raw)
     except BROKEN:
         return None
-    return text[:200]
+    return found[:200]

@@ -3,7 +3,17 @@
 import msgspec
 from msgspec import Raw
 
-from hpp_middleware.core.relay import BROKEN, NULL, ProtocolError, Reader, StreamedError, members, mended
+from hpp_middleware.core.relay import (
+    BROKEN,
+    NULL,
+    ProtocolError,
+    StreamedError,
+    decode_choices,
+    members,
+    mended,
+    text,
+    text_bytes,
+)
 from hpp_middleware.core.relay_cost import Charge, priced
 from hpp_middleware.core.settlement import End
 from hpp_middleware.core.usage import read_openai
@@ -27,21 +37,46 @@ def answer(body: bytes, request: Request, target: Target, *, charge: Charge | No
         ProtocolError: The body is no completion.
         StreamedError: It is an error in spite of its status; ``args[1]`` is what it showed.
     """
-    reader = Reader(request, target)
     try:
         fields = members.decode(body)
-        reader.take(fields)
+        error = fields.get("error", NULL)
+        choices = fields.get("choices", NULL) if error == NULL else NULL
+        seen = _seen(fields, choices, request)
     except BROKEN:
         raise ProtocolError("the body is not a JSON object") from None
-    except StreamedError as error:
-        raise StreamedError(error.args[0], reader.seen) from None
-    if bytes(memoryview(fields.get("choices", NULL))[:1]) != b"[":
+    if error != NULL:
+        raise StreamedError(bytes(error), seen)
+    if bytes(memoryview(choices)[:1]) != b"[":
         raise ProtocolError("the body has no choices")
-    fields["model"] = reader.model
-    seen = reader.seen
+    fields["model"] = Raw(_encode(target.id))
     if charge is not None:
         fields["usage"] = priced(seen, charge(End.COMPLETED, seen))
     return _encode(fields), seen
+
+
+def _seen(fields: dict[str, Raw], choices: Raw, request: Request) -> Seen:
+    usage = fields.get("usage", NULL)
+    size = texts = 0
+    finished: set[int] = set()
+    for choice in decode_choices(choices) if choices != NULL else ():
+        length = text_bytes(choice)
+        size += length
+        texts += length > 0
+        if choice.finish_reason is not None:
+            finished.add(choice.index)
+        if choice.usage and usage == NULL and request.n == 1:
+            usage = choice.usage
+    reading = read_openai(usage) if usage != NULL else None
+    upstream_id = fields.get("id")
+    return Seen(
+        usage=reading.usage if reading is not None else None,
+        usage_raw=mended(usage) if usage != NULL else None,
+        usage_doubtful=reading is not None and reading.doubtful,
+        relayed_bytes=size,
+        texts=texts,
+        finished=len(finished) >= request.n,
+        upstream_id=text(upstream_id) if upstream_id is not None else None,
+    )
 
 
 def usage_in(body: bytes) -> Seen:

@@ -5,8 +5,6 @@ Zero is a report. What is no whole number of tokens, or no number that any reque
 caller then settles by its policy for missing usage. What contradicts itself is taken, and called doubtful.
 """
 
-from typing import NamedTuple
-
 import msgspec
 from msgspec import Raw, Struct
 
@@ -41,12 +39,17 @@ class _OpenAIUsage(Struct, frozen=True, gc=False):
     cached_tokens: _Count = None  # Moonshot's place for it
     reasoning_tokens: _Count = None  # some servers' place for it
 
+    @property
+    def tells_no_parts(self) -> bool:
+        """Whether nothing but prompt, completion and total is told."""
+        return self.prompt_cache_hit_tokens is None and self.cached_tokens is None and self.reasoning_tokens is None
+
 
 _NO_PROMPT_DETAILS = _PromptDetails()
 _NO_COMPLETION_DETAILS = _CompletionDetails()
 
 
-class Reading(NamedTuple):
+class Reading(Struct, frozen=True, gc=False):
     """A normalised usage, and whether it contradicts itself."""
 
     usage: Usage
@@ -68,6 +71,8 @@ def read_openai(raw: Raw | bytes) -> Reading | None:
         found = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    if found.prompt_tokens_details is None and found.completion_tokens_details is None and found.tells_no_parts:
+        return _whole(found.prompt_tokens, found.completion_tokens, found.total_tokens)
     into = found.prompt_tokens_details or _NO_PROMPT_DETAILS
     out = found.completion_tokens_details or _NO_COMPLETION_DETAILS
     cached = _first(into.cached_tokens, found.prompt_cache_hit_tokens, found.cached_tokens)
@@ -98,6 +103,13 @@ def read_openai(raw: Raw | bytes) -> Reading | None:
         output_audio=spoken,
     )
     return Reading(usage, doubtful)
+
+
+def _whole(prompt: int, completion: int, total: int | None) -> Reading | None:
+    """A report of which no part is told."""
+    if not (0 <= prompt <= MOST_TOKENS and 0 <= completion <= MOST_TOKENS and 0 <= (total or 0) <= MOST_TOKENS):
+        return None
+    return Reading(Usage(input=prompt, output=completion), total is not None and total != prompt + completion)
 
 
 def _first(*counts: int | None) -> int:

@@ -5,8 +5,6 @@ The body is the client's, rebuilt from its raw members: changed are ``model``, `
 output cap where the client gave none or gave it under a name that this provider does not know.
 """
 
-from typing import NamedTuple
-
 import msgspec
 from msgspec import Raw, Struct
 
@@ -38,6 +36,27 @@ COST_FIELDS = {
 }
 """Fields known to change the cost in a way that is not priced: refused, each with the reason."""
 
+_COST_NOTHING = frozenset(
+    {
+        "max_completion_tokens",
+        "max_tokens",
+        "messages",
+        "model",
+        "n",
+        "response_format",
+        "seed",
+        "stop",
+        "stream",
+        "stream_options",
+        "temperature",
+        "tool_choice",
+        "tools",
+        "top_p",
+        "user",
+    }
+)
+"""The usual fields: none of them is above, nor another spelling of one that is."""
+
 MOST_PROVIDERS = 256
 """A host that makes its providers anew for each request is not to fill the memory."""
 
@@ -56,12 +75,13 @@ _raws = msgspec.json.Decoder(list[Raw])
 _tool = msgspec.json.Decoder(_Tool)
 
 
-class _Fixed(NamedTuple):
-    """What is the same in every call to a provider."""
+class _Fixed(Struct, frozen=True):
+    """What is the same in every call to a provider: for a JSON answer, and for a stream."""
 
     provider: Provider
     url: str
-    authorization: tuple[tuple[str, str], ...]
+    json: tuple[tuple[str, str], ...]
+    stream: tuple[tuple[str, str], ...]
 
 
 class OpenAI:
@@ -73,39 +93,33 @@ class OpenAI:
     def call(self, request: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
         """See :class:`hpp_middleware.ports.Dialect`."""
         _refuse_unpriced(request, target)
+        provider = target.provider
         fields = dict(request.fields)
         fields["model"] = Raw(_encode(target.model_name))
-        _place_cap(fields, target, cap)
-        if not target.provider.include_usage:
+        if request.cap is not None or cap is not None:
+            _place_cap(fields, target, cap)
+        elif "max_tokens" in fields or "max_completion_tokens" in fields:
+            _place_cap(fields, target, None)
+        if not provider.include_usage:
             fields.pop("stream_options", None)  # it refuses the field, and reports usage all the same
         elif request.stream:
             fields["stream_options"] = _with_usage(fields.get("stream_options"))
-        provider = target.provider
         fixed = self._fixed_of(provider)
-        headers = [
-            ("Content-Type", "application/json"),
-            ("Accept", "text/event-stream" if request.stream else "application/json"),
-            ("Accept-Encoding", "identity"),
-            ("User-Agent", "hpp-router"),
-            ("X-Request-Id", request_id),
-            *provider.headers.items(),
-            *fixed.authorization,
-        ]
+        shared = fixed.stream if request.stream else fixed.json
         return HTTPCall(
             url=fixed.url,
-            headers=headers,
+            headers=[*shared, ("X-Request-Id", request_id)],
             body=_encode(fields),
             connect_s=provider.timeouts.connect,
+            shared=shared,
         )
 
     def _fixed_of(self, provider: Provider) -> _Fixed:
         found = self._fixed.get(id(provider))
         if found is None:  # it keeps the provider, so that no other one can come to have its id
-            key = provider.api_key
+            url = f"{provider.base_url.rstrip('/')}/chat/completions"
             found = _Fixed(
-                provider,
-                f"{provider.base_url.rstrip('/')}/chat/completions",
-                () if key is None else (("Authorization", f"Bearer {key}"),),
+                provider, url, _headers(provider, "application/json"), _headers(provider, "text/event-stream")
             )
             if len(self._fixed) >= MOST_PROVIDERS:
                 self._fixed.clear()
@@ -217,8 +231,31 @@ class Stream:
             raise
 
 
+def _headers(provider: Provider, accept: str) -> tuple[tuple[str, str], ...]:
+    """All that a call says in its head but what is its own."""
+    key = provider.api_key
+    return (
+        ("Content-Type", "application/json"),
+        ("Accept", accept),
+        ("Accept-Encoding", "identity"),
+        ("User-Agent", "hpp-router"),
+        *provider.headers.items(),
+        *(() if key is None else (("Authorization", f"Bearer {key}"),)),
+    )
+
+
 def _refuse_unpriced(request: Request, target: Target) -> None:
     theirs = target.provider.cost_fields
+    if theirs or not request.fields.keys() <= _COST_NOTHING:
+        _refuse_fields(request, theirs)
+    if "tools" in request.fields and request.fields["tools"] != _NULL:
+        _refuse_server_tools(_raws.decode(request.fields["tools"]))
+    for field in ("messages", "tools", "cache_control"):
+        if field in request.fields:
+            _refuse_dear_caching(field, request.fields[field])
+
+
+def _refuse_fields(request: Request, theirs: frozenset[str]) -> None:
     for field in request.fields:
         plain = field.casefold()  # some servers match keys without case
         reason = COST_FIELDS.get(plain)
@@ -231,15 +268,12 @@ def _refuse_unpriced(request: Request, target: Target) -> None:
     tier = request.fields.get("service_tier", _NULL)
     if tier != _NULL and bytes(tier).strip(b'"').decode("ascii", "replace") not in _SERVICE_TIERS:
         raise RequestError("service_tier is not accepted: this tier has another price.", param="service_tier")
-    tools = request.fields.get("tools", _NULL)
-    if tools != _NULL:
-        _refuse_server_tools(_raws.decode(tools))
-    for field in ("messages", "tools", "cache_control"):
-        if field not in request.fields:
-            continue
-        value = parse.unescaped(request.fields[field])
-        if (field == "cache_control" or b'"cache_control"' in value) and b'"1h"' in value:
-            raise RequestError("cache_control.ttl 1h is not accepted: it has another price.", param=field)
+
+
+def _refuse_dear_caching(field: str, raw: Raw) -> None:
+    value = parse.unescaped(raw)
+    if (field == "cache_control" or b'"cache_control"' in value) and b'"1h"' in value:
+        raise RequestError("cache_control.ttl 1h is not accepted: it has another price.", param=field)
 
 
 def _refuse_server_tools(tools: list[Raw]) -> None:

@@ -174,7 +174,7 @@ class Tokenizer(Protocol):
         The tokens of a text, or more, but not fewer; None for a model that it does not know.
 
         It runs in the event loop before each request, on 32 KiB at most: be quick. One with a ``load(models)`` is told
-        in a thread, when the gateway starts, which models it lists.
+        in a thread, when the gateway starts, which models it lists; one with a ``knows(model)`` is asked that before.
 
         Args:
             text: The JSON that is sent, with its strings' escapes undone.

@@ -23,6 +23,7 @@ T = TypeVar("T")
 async def run(
     work: Coroutine[Any, Any, T],
     *,
+    loop: asyncio.AbstractEventLoop | None,
     gone: Callable[[], Awaitable[None]],
     dismissed: Callable[[], None],
     upkeep: Callable[[], Coroutine[Any, Any, None]] | None = None,
@@ -32,14 +33,13 @@ async def run(
 
     Args:
         work: Ends by itself within a bound once ``gone`` has returned, or ``dismissed``.
+        loop: The event loop that runs, where it is asyncio's or takes its place.
         gone: Listens for the client's departure, and returns when it has told the work of it. It is asked before the
             work begins, so that work for a client that has left already need not begin.
         dismissed: Told that the host has cancelled the request meanwhile; raised again at the end.
         upkeep: What goes on besides for as long as the work does.
     """
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
+    if loop is None:
         return await _on_any_loop(work, gone, dismissed, upkeep)
     return await _on_asyncio(loop, work, gone, dismissed, upkeep)
 
@@ -52,7 +52,7 @@ async def _on_asyncio(
     upkeep: Callable[[], Coroutine[Any, Any, None]] | None,
 ) -> T:
     """With one task instead of a task group, which would cost as much as the rest of the path."""
-    listening = guard()
+    listening = guard(loop)
     task = loop.create_task(work)
     task.add_done_callback(lambda _: listening.stop())
     keeping = loop.create_task(upkeep()) if upkeep is not None else None

@@ -6,6 +6,7 @@ rings, whether it still has to; elsewhere it is one of anyio's cancel scopes, wh
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Coroutine, Generator
 from types import CoroutineType, coroutine
@@ -13,7 +14,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import anyio
 
-__all__ = ["Guard", "begin", "guard", "within"]
+__all__ = ["Deadline", "Guard", "asyncios", "begin", "guard", "within"]
 
 T = TypeVar("T")
 NEVER = float("inf")
@@ -49,37 +50,67 @@ class Guard(Protocol):
         ...
 
 
-def guard() -> Guard:
-    """One for the event loop that runs."""
-    loop = _asyncios()
+def guard(loop: asyncio.AbstractEventLoop | None) -> Guard:
+    """
+    One for the event loop that runs.
+
+    Args:
+        loop: What :func:`asyncios` says, which before Python 3.12 asks the kernel each time.
+    """
     return _OnAnyLoop() if loop is None else _OnAsyncio(loop)
 
 
-def _asyncios() -> asyncio.AbstractEventLoop | None:
-    """The event loop that runs, where it is asyncio's or takes its place."""
+def asyncios() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs, where it is asyncio's or takes its place; None for trio's."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
 
 
+class Deadline:
+    """
+    How long work may wait: for each thing that it waits for, and in all.
+
+    Args:
+        around: What runs the work.
+        seconds: How long it may take in all, from now.
+    """
+
+    __slots__ = ("_around", "_last", "_moment")
+
+    def __init__(self, around: Guard, seconds: float) -> None:
+        self._around = around
+        self._moment = NEVER
+        self._last = time.monotonic() + seconds
+
+    def wait(self, seconds: float) -> None:
+        """The next thing may take so long from now."""
+        self._moment = min(self._last, time.monotonic() + seconds)
+        self._around.until(self._moment)
+
+    def limit(self, seconds: float) -> None:
+        """Whatever is waited for, not longer than this."""
+        self._last = min(self._last, time.monotonic() + seconds)
+        self._around.until(min(self._moment, self._last))
+
+
 async def within(seconds: float, work: Awaitable[T]) -> T:
     """
     What the work returns, if that is not later than so many seconds from now.
 
-    Under asyncio, work that is over before it waits for anything costs no deadline. (Elsewhere a deadline is a scope, and
-    one that is entered later than those of the work cannot be around them.)
+    Under asyncio, work that is over before it waits for anything costs no deadline. (Elsewhere a deadline is a scope,
+    and one that is entered later than those of the work cannot be around them.)
 
     Raises:
         TimeoutError: It would be.
     """
-    loop = _asyncios()
-    if loop is not None:
+    if "trio" not in sys.modules or asyncios() is not None:
         ended, rest = begin(work)
         if ended:
             return rest  # type: ignore[return-value]  # it is what the work has returned
         work = rest  # type: ignore[assignment]
-    around = guard() if loop is None else _OnAsyncio(loop)
+    around = guard(asyncios())
     around.until(time.monotonic() + seconds)
     try:
         result = await around.run(work)
@@ -116,14 +147,16 @@ def _rest(work: Coroutine[Any, Any, T], waits_for: object) -> Generator[Any, Any
             work.close()
             raise
         except BaseException as error:  # noqa: BLE001  # the work's to deal with: it may be a cancellation
-            step, given = work.throw, error
+            raised: BaseException | None = error
         else:
-            step, given = work.send, sent
+            raised = None
         try:
-            waits_for = step(given)
+            waits_for = work.send(sent) if raised is None else work.throw(raised)
         except StopIteration as ended:
             result: T = ended.value
             return result
+        finally:
+            raised = None  # whose traceback knows this frame
 
 
 class _OnAsyncio:

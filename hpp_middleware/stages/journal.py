@@ -118,12 +118,14 @@ class Journal:
     @property
     def pending(self) -> int:
         """How many settlements wait for the store."""
-        return sum(debt.lasting for debt in self._debts.values())
+        return sum([debt.lasting for debt in self._debts.values()]) if self._debts else 0
 
     def has_room(self, in_flight: int) -> bool:
         """Whether one more request, besides those in flight, would have a slot to fall back on."""
-        taken = self.pending if self._file is None else self.slots - len(self._free)
-        return self.writable and max(taken, self.pending) + in_flight < self.slots
+        taken = self.pending
+        if self._file is not None:
+            taken = max(taken, self.slots - len(self._free))
+        return self.writable and taken + in_flight < self.slots
 
     def check(self) -> None:
         """

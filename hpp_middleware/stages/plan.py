@@ -16,6 +16,8 @@ from hpp_middleware.types.quota import Attempt, Draft, Report
 
 __all__ = ["Plan", "report"]
 
+_NULL = msgspec.Raw(b"null")
+
 HOLD_GRACE_S = 120.0
 """A hold's own deadline lies this far behind the exchange's, for settling."""
 
@@ -52,7 +54,9 @@ class Plan:
         self._limits = limits
         ours = bound.default_cap(target, limits) if request.cap is None else None
         self._call = dialect.call(request, target, cap=ours, request_id=request_id)
-        text = prompt.text(request, target, self._call.body) if tokenizer is not None else None
+        text = None
+        if tokenizer is not None and (not hasattr(tokenizer, "knows") or tokenizer.knows(target.model_name)):
+            text = prompt.text(request, target, self._call.body)
         self._bound = bound.bound(
             request,
             target,
@@ -130,7 +134,7 @@ def report(exchange: Exchange, settlement: Settlement) -> Report:
         outcome=settlement.outcome or "failed",
         estimated=settlement.estimated,
         usage=settlement.usage,
-        usage_raw=raw if raw is not None and len(bytes(raw)) <= MOST_RAW_BYTES else msgspec.Raw(b"null"),
+        usage_raw=raw if raw is not None and memoryview(raw).nbytes <= MOST_RAW_BYTES else _NULL,
         attempts=(attempt,),
     )
 

@@ -7,6 +7,7 @@ client's, or that of a host which cancels what it no longer waits for. Both are 
 deadline stop one guard; what ended it is read off afterwards.
 """
 
+import asyncio
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -18,7 +19,7 @@ from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import GatewayError, StoreError, UpstreamError
 from hpp_middleware.ports import Client, Dialect, StreamReader, Transport
 from hpp_middleware.stages.drain import Drain, Slots
-from hpp_middleware.stages.guard import Guard, guard
+from hpp_middleware.stages.guard import Deadline, Guard, guard
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.replay import Record
@@ -57,6 +58,25 @@ class Exchange:
     """
 
     job: Job
+    end: End | None = None
+    error: GatewayError | None = None
+    ending = False
+    duration_s = 0.0
+    first_byte_s: float | None = None
+    _started = 0.0
+    _reader: StreamReader | None = None
+    _seen = Seen()
+    _settled: Settlement | None = None
+    _left = False
+    _over = False
+    _sending = False
+    _guard: Guard | None = None
+    _deadline: Deadline
+    _piece: Guard | None = None  # around a piece that a client may not take, while the rest is read on
+    _drain: Drain | None = None
+    _no_slot = False
+    _dismissed = False
+    _raised: Exception | None = None
 
     def __init__(
         self,
@@ -69,30 +89,12 @@ class Exchange:
         slots: Slots,
         record: Record | None = None,
     ) -> None:
-        self.end: End | None = None
-        self.error: GatewayError | None = None
-        self.ending = False
-        self.duration_s = 0.0
-        self.first_byte_s: float | None = None
-        self._started = 0.0
         self._dialect = dialect
-        self._upstream = Upstream(target, transport, self._wait)
+        self._upstream = Upstream(target, transport)
         self._client = client
         self._pending = pending
         self._slots = slots
         self._record = record
-        self._reader: StreamReader | None = None
-        self._seen = Seen()
-        self._left = False
-        self._over = False
-        self._sending = False
-        self._guard: Guard | None = None
-        self._piece: Guard | None = None  # around a piece that a client may not take, while the rest is read on
-        self._drain: Drain | None = None
-        self._no_slot = False
-        self._dismissed = False
-        self._raised: Exception | None = None
-        self._moment = self._last_moment = float("inf")
 
     @property
     def status(self) -> int | None:
@@ -111,6 +113,8 @@ class Exchange:
         Args:
             host_left: What it counts as that the host cancelled it.
         """
+        if self._settled is not None:
+            return self._settled
         return self.job.charge(self.end or (host_left if self._upstream.sent else End.UNSENT), self.seen)
 
     @property
@@ -123,15 +127,21 @@ class Exchange:
         """What it would be charged if it broke off now, in nano-dollars, as far as it is held for."""
         return min(self.job.hold, self.job.charge(End.DEADLINE, self.seen).amount)
 
-    async def run(self, lease: Lease) -> None:
-        """Carry out the job, in a task beside the request's own, under a lease that must not run out meanwhile."""
+    async def run(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> None:
+        """
+        Carry out the job, in a task beside the request's own.
+
+        Args:
+            lease: It must not run out meanwhile.
+            loop: The event loop that runs, where it is asyncio's or takes its place.
+        """
         self._started = time.monotonic()
-        self._last_moment = self._started + self.job.target.provider.timeouts.total
+        self._guard = guard(loop)
+        self._deadline = self._upstream.deadline = Deadline(self._guard, self.job.target.provider.timeouts.total)
         self._upstream.covered = lease.cover()
-        self._guard = guard()
         try:
             if not self._left:
-                self._piece = guard() if self._drains else None
+                self._piece = guard(loop) if self._drains else None
                 await self._guard.run(self._converse())
         finally:
             self._close()
@@ -144,8 +154,10 @@ class Exchange:
     def _close(self) -> None:
         self._over = True
         self.duration_s = time.monotonic() - self._started
-        for around in filter(None, (self._guard, self._piece)):
-            around.close()
+        if self._guard is not None:
+            self._guard.close()
+        if self._piece is not None:
+            self._piece.close()
         if self._drain is not None:
             self._slots.end(self._drain)
         if self.end is None:
@@ -180,9 +192,9 @@ class Exchange:
         if not self._upstream.sent or not self._client.patient:
             self._stop()  # nothing is paid for yet; or nobody is to wait
         elif not self.job.request.stream:
-            self._limit(limits.json_wait_s)
+            self._deadline.limit(limits.json_wait_s)
         elif self.seen.finished:
-            self._limit(limits.usage_wait_s)
+            self._deadline.limit(limits.usage_wait_s)
         else:
             self._read_on(self._guard)
         if self._piece is not None:
@@ -199,7 +211,7 @@ class Exchange:
             self._drain = self._slots.begin(self.job.account, most_bytes=provider.drain_bytes, stop=around.stop)
             self._no_slot = self._drain is None
         if self._drain is not None:
-            self._limit(provider.drain_s)
+            self._deadline.limit(provider.drain_s)
         else:
             around.stop()
 
@@ -240,10 +252,10 @@ class Exchange:
         idle = self.job.target.provider.timeouts.idle
         self._sending = True
         if self._piece is None:
-            self._wait(idle)
+            self._deadline.wait(idle)
             await sending
         else:  # it can be given up alone, so that the rest is read on
-            self._wait(2 * idle)
+            self._deadline.wait(2 * idle)
             self._piece.until(time.monotonic() + idle)
             await self._piece.run(sending)
             if self._piece.stopped:
@@ -278,10 +290,11 @@ class Exchange:
             self._seen = relay_json.usage_in(body)
             raise
         self.end = End.LEFT if self._left else End.COMPLETED
+        self._settled = self.settlement()  # nothing that comes changes it any more
         headers = [
             ("Content-Type", "application/json"),
             ("Content-Length", str(len(answer))),
-            *reply.completion_headers(job.target, cost=self.settlement().amount),
+            *reply.completion_headers(job.target, cost=self._settled.amount),
         ]
         self._over = True
         self._begin_ending()
@@ -321,10 +334,10 @@ class Exchange:
                     self.end = self._unawaited()
                     return
                 if reader.seen.finished:
-                    self._limit(job.limits.usage_wait_s)
+                    self._deadline.limit(job.limits.usage_wait_s)
             await self._deliver(data, more=not done)
         if not reader.cut:
-            self._limit(TAIL_S)
+            self._deadline.limit(TAIL_S)
             await self._upstream.drain()
 
     def _recorded(self, headers: Headers, data: bytes) -> None:
@@ -382,15 +395,3 @@ class Exchange:
         if not self.ending:
             self.ending = True
             self._pending.begin(self.job.account)
-
-    def _wait(self, seconds: float) -> None:
-        """Wait for the upstream at most so long from now."""
-        self._moment = min(time.monotonic() + seconds, self._last_moment)
-        if self._guard is not None:
-            self._guard.until(self._moment)
-
-    def _limit(self, seconds: float) -> None:
-        """Whatever is waited for, not longer than this."""
-        self._last_moment = min(self._last_moment, time.monotonic() + seconds)
-        if self._guard is not None:
-            self._guard.until(min(self._moment, self._last_moment))

@@ -20,7 +20,7 @@ from hpp_middleware.types.operations import Claim, Kept, Result
 from hpp_middleware.types.price import Usage
 from hpp_middleware.types.replay import Answer, Idempotency
 
-__all__ = ["Keeper", "Keyed", "Record", "check_keeping"]
+__all__ = ["Keeper", "Keyed", "Record", "check_keeping", "keyed"]
 
 _logger = logging.getLogger("hpp_middleware")
 
@@ -133,14 +133,24 @@ def check_keeping(settings: Idempotency) -> bool:
     return installed if settings.keep is None else settings.keep
 
 
-class Keyed:
+def keyed(keeper: Keeper, consumer: str, key: str | None, body: bytes) -> "Keyed":
     """
     One request and its key, if it has one.
 
+    Raises:
+        RequestError: 400: it cannot be a key.
+    """
+    return _KEYLESS if key is None else Keyed(keeper, consumer, key, body)
+
+
+class Keyed:
+    """
+    One request and its key.
+
     Args:
-        keeper: The gateway's kept answers.
+        keeper: The gateway's kept answers; None for a request without a key.
         consumer: Whose key it is.
-        key: The client's ``Idempotency-Key``, or None.
+        key: The client's ``Idempotency-Key``.
         body: The JSON request, parsed before.
 
     Attributes:
@@ -151,19 +161,19 @@ class Keyed:
         RequestError: 400: it cannot be a key.
     """
 
-    def __init__(self, keeper: Keeper, consumer: str, key: str | None, body: bytes) -> None:
+    def __init__(self, keeper: Keeper | None, consumer: str, key: str, body: bytes) -> None:
         self._keeper = keeper
         self._consumer = consumer
-        self._key = key or ""
+        self._key = key
         self.claim: Claim | None = None
         self.record: Record | None = None
-        if key is not None:
+        if keeper is not None:
             self.claim = keeper.claim(consumer, replay.check_key(key), body)
             self.record = keeper.record()
 
     def kept(self, answer: Answer | None, hold: str) -> Kept | None:
         """The whole answer, as the store is to keep it; None where there is none, or it cannot be encrypted."""
-        if self.claim is None or answer is None:
+        if self._keeper is None or answer is None:
             return None
         try:
             return self._keeper.kept(answer, consumer=self._consumer, key=self._key, hold=hold)
@@ -178,9 +188,14 @@ class Keyed:
         Raises:
             RequestError: 409: it was not kept.
         """
+        if self._keeper is None:
+            raise replay.conflict("finished")  # a store that answers what nobody has asked
         answer = self._keeper.answer(placed.kept, consumer=self._consumer, key=self._key, hold=placed.hold)
         await self._keeper.give(answer, client, request_id=placed.hold)
         return Settlement(0, None, estimated=False, usage=Usage())
+
+
+_KEYLESS = Keyed(None, "", "", b"")
 
 
 def _encrypted(secret: bytes, plain: bytes) -> bytes:

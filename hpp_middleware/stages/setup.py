@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import anyio
 import anyio.to_thread
@@ -165,6 +165,7 @@ class Setup:
         self._client = client
         self._lock = threading.Lock()
         self._workers: WeakKeyDictionary[Any, Worker] = WeakKeyDictionary()
+        self._at_hand: tuple[ref[Any], Worker] | None = None  # the one that was asked for last
 
     @property
     def peppers(self) -> auth.Peppers:
@@ -215,7 +216,14 @@ class Setup:
                     slots=Slots(self.limits.drain_slots, self.limits.consumer_drain_slots),
                     journal=Journal(self.journal, slots=self.journal_slots, alarm=notice.alarm),
                 )
+        self._at_hand = ref(loop), worker
         return worker
+
+    def at_hand(self) -> Worker | None:
+        """The same, if it is the one that was asked for last, and ready."""
+        if self._at_hand is None or not self._at_hand[1].ready or self._at_hand[0]() is not _running_loop():
+            return None
+        return self._at_hand[1]
 
     async def start(self, worker: Worker) -> None:
         """
@@ -280,6 +288,7 @@ class Setup:
         finally:
             with self._lock:
                 self._workers.pop(_running_loop(), None)
+                self._at_hand = None
             await worker.aclose()
 
     def _pools(self) -> dict[str, Transport]:

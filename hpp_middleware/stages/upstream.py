@@ -11,6 +11,7 @@ from contextlib import suppress
 from hpp_middleware.core import relay, reply
 from hpp_middleware.errors import UpstreamError
 from hpp_middleware.ports import Transport, UpstreamResponse
+from hpp_middleware.stages.guard import Deadline, begin
 from hpp_middleware.stages.reserve import unavailable
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.http import HTTPCall
@@ -27,27 +28,28 @@ class Upstream:
     Args:
         target: Whom it goes to.
         transport: How to reach it.
-        wait: Told, in seconds from now, how long the next piece may take.
 
     Attributes:
         status: The response's status; None while there is none.
         sent: Whether a byte may have gone out: from there on it may cost money.
         begun: Whether a byte of the response's body has come.
         unwanted: To be set when nothing is to be sent any more, unless it is out already.
+        deadline: Told how long the next piece may take; to be set before anything is sent.
         covered: Whether the worker's lease has not run out since the hold was placed, for when the first byte goes out.
     """
 
-    def __init__(self, target: Target, transport: Transport, wait: Callable[[float], None]) -> None:
-        self.status: int | None = None
-        self.sent = False
-        self.begun = False
-        self.unwanted = False
-        self.covered: Callable[[], bool] = lambda: True
-        self._withheld = False
+    status: int | None = None
+    sent = False
+    begun = False
+    unwanted = False
+    covered: Callable[[], bool] = staticmethod(lambda: True)
+    deadline: Deadline
+    _withheld = False
+    _response: UpstreamResponse | None = None
+
+    def __init__(self, target: Target, transport: Transport) -> None:
         self._target = target
         self._transport = transport
-        self._wait = wait
-        self._response: UpstreamResponse | None = None
 
     async def send(self, call: HTTPCall) -> None:
         """
@@ -58,7 +60,7 @@ class Upstream:
             StoreError: The lease has run out, and nothing was sent.
         """
         timeouts = self._target.provider.timeouts
-        self._wait(timeouts.connect + timeouts.first_byte)
+        self.deadline.wait(timeouts.connect + timeouts.first_byte)
         name = self._target.provider_name
         try:
             self._response = await self._transport.send(call, provider=name, sent=self._on_sent)
@@ -79,7 +81,8 @@ class Upstream:
     @property
     def is_readable(self) -> bool:
         """Whether the body comes as it is: identity was asked for, and nothing else is decoded here."""
-        return self.header("content-encoding").strip().lower() in {"", "identity"}
+        encoding = self.header("content-encoding")
+        return not encoding or encoding.strip().lower() in {"", "identity"}
 
     @property
     def is_stream(self) -> bool:
@@ -95,15 +98,20 @@ class Upstream:
         """
         if self._response is None:
             return b""
-        timeouts = self._target.provider.timeouts
-        self._wait(timeouts.idle if self.begun else timeouts.first_byte)
         try:
-            piece = await self._response.read()
+            is_there, found = begin(self._response.read())
+            if is_there:
+                piece: bytes = found  # type: ignore[assignment]  # and no deadline need be set for it
+            else:
+                timeouts = self._target.provider.timeouts
+                self.deadline.wait(timeouts.idle if self.begun else timeouts.first_byte)
+                piece = await found  # type: ignore[misc]
         except UpstreamError:
             raise
         except Exception as error:
             raise self.broken() from error
-        self.begun = self.begun or bool(piece)
+        if piece:
+            self.begun = True
         return piece
 
     async def read_all(self, most: int, *, or_cut: bool = False) -> bytes:
@@ -122,7 +130,7 @@ class Upstream:
         while size <= most:
             piece = await self.read()
             if not piece:
-                return b"".join(pieces)
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
             pieces.append(piece)
             size += len(piece)
         if or_cut:

@@ -4,7 +4,9 @@ What a gateway has in one event loop: its pools, its lease, its credential cache
 A worker is made by the first request of a loop, or by the host's lifespan, once and race-free. It dies with its loop.
 """
 
+import asyncio
 import os
+import random
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -18,6 +20,7 @@ from hpp_middleware.errors import ConfigurationError, StoreError
 from hpp_middleware.ports import CredentialStore, Ledger, QuotaStore, Transport
 from hpp_middleware.stages.auth import Authenticator
 from hpp_middleware.stages.drain import Slots
+from hpp_middleware.stages.guard import asyncios
 from hpp_middleware.stages.journal import Journal
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.reserve import unavailable
@@ -121,6 +124,7 @@ class Worker:
         timed: Whether a timer renews the lease and sweeps.
         opened: How often it has been opened by a lifespan.
         end: What is closed when the worker, or its event loop, ends.
+        loop: Its event loop, where that is asyncio's or takes its place; None for trio's.
     """
 
     backends: Backends
@@ -136,6 +140,9 @@ class Worker:
     end: AsyncGenerator[None] | None = None
     lock: anyio.Lock = field(default_factory=anyio.Lock)
     answering: Answering = field(default_factory=Answering)
+    loop: asyncio.AbstractEventLoop | None = field(default_factory=asyncios)
+    # The worker's own, and so never two processes': no event loop outlives a fork.
+    _chance: random.Random = field(default_factory=lambda: random.Random(os.urandom(64)))
 
     @classmethod
     def make(
@@ -160,6 +167,10 @@ class Worker:
             own=tuple(own.values()),
             slots=slots,
         )
+
+    def new_id(self) -> str:
+        """A request's id; see :func:`new_id`."""
+        return f"req_{time.time_ns() // 1_000_000:012x}{self._chance.getrandbits(80):020x}"
 
     async def start(self, consumers: Mapping[str, Declared]) -> None:
         """
@@ -190,14 +201,15 @@ class Worker:
         Raises:
             StoreError: 503; nothing was held.
         """
-        if self._has_room():
+        if self.has_room():
             return
         with suppress(StoreError):
             await self.lease.apply([])  # replays: refused requests are traffic, too
-        if not self._has_room():
+        if not self.has_room():
             raise unavailable()
 
-    def _has_room(self) -> bool:
+    def has_room(self) -> bool:
+        """Whether one more request has a slot of the journal to fall back on."""
         return self.lease.journal.has_room(self.answering.count)
 
     async def _declare(self, consumers: Mapping[str, Declared]) -> None:
@@ -255,4 +267,4 @@ def declared_credentials(consumers: Mapping[str, Declared], pepper: bytes) -> di
 
 def new_id() -> str:
     """A request's id: time-ordered, 48 bits of milliseconds and 80 random ones."""
-    return f"req_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+    return f"req_{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"

@@ -19,6 +19,8 @@ class HTTPCall(Struct, frozen=True, kw_only=True):
     Attributes:
         url: The whole URL; its host comes from the operator's configuration only.
         headers: Exactly what is sent, besides ``Host`` and ``Content-Length``.
+        shared: The first of ``headers``, where they are the same object in every call of a kind: a transport may keep
+            what it makes of them.
         body: The JSON body.
         timeouts: See :class:`hpp_middleware.types.provider.Timeouts`; here only what the transport itself enforces.
     """
@@ -28,6 +30,7 @@ class HTTPCall(Struct, frozen=True, kw_only=True):
     body: bytes
     connect_s: float
     method: str = "POST"
+    shared: tuple[tuple[str, str], ...] = ()
 
 
 class Reply(Struct, frozen=True, kw_only=True):

@@ -113,16 +113,29 @@ messages = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=500, deadline=None)
-@given(st.lists(messages, max_size=4))
-def test_usual_messages_are_taken_as_any_others(given_messages: list[Any]) -> None:
+numbers = st.sampled_from([None, 0, 1, 2, 16, 17, 10**7, 10**7 + 1, -1, 1.0, 1.5, "1", True, 2**70])
+settings_ = st.fixed_dictionaries(
+    {},
+    optional={
+        "model": st.sampled_from(["fake/a", "", "a b", None, 1]),
+        "n": numbers,
+        "max_tokens": numbers,
+        "max_completion_tokens": numbers,
+        "stream": st.sampled_from([True, False, None, 0, "true"]),
+    },
+)
+
+
+@settings(max_examples=2_000, deadline=None)
+@given(st.lists(messages, max_size=3), settings_)
+def test_a_usual_request_is_taken_as_any_other(given_messages: list[Any], others: dict[str, Any]) -> None:
     def outcome() -> Request | tuple[Any, ...]:
         try:
-            return accepted(body(messages=given_messages))
+            return accepted(body(messages=given_messages, **others))
         except RequestError as error:
             return error.message, error.param
 
     taken = outcome()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parse, "_usual", lambda raw, limits: None)
+        patch.setattr(parse, "_at_once", lambda data, limits: None)
         assert outcome() == taken

@@ -10,6 +10,7 @@ import pytest
 from rig import CHAT, KEY, USAGE_NANO, check_books, gateway, question
 
 from hpp_middleware.stages import apart
+from hpp_middleware.stages.guard import asyncios
 from hpp_middleware.testing import FakeUpstream, Script, post
 from hpp_middleware.testing.asgi import Call
 from hpp_middleware.types.quota import Entry
@@ -154,7 +155,9 @@ class Work:
         self.end = anyio.Event()
 
     async def run(self, gone: Callable[[], Awaitable[None]] = anyio.sleep_forever) -> None:
-        returned = await apart.run(self._work(), gone=gone, dismissed=self._dismissed, upkeep=self._upkeep)
+        returned = await apart.run(
+            self._work(), loop=asyncios(), gone=gone, dismissed=self._dismissed, upkeep=self._upkeep
+        )
         self.notes.append(returned)
 
     async def _work(self) -> str:

@@ -1,12 +1,13 @@
 """The head of a request, written."""
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from hpp_middleware.types.http import HTTPCall
 
-__all__ = ["Origin", "Place", "head", "place"]
+__all__ = ["Origin", "Place", "Start", "ended", "place", "start"]
 
 _SAFE = "/?:@!$&'()*+,;=~-._%[]"
 _METHOD = re.compile(r"[A-Z]+\Z")
@@ -54,17 +55,56 @@ def place(url: str) -> Place:
     return Place(Origin(name, port, is_secure), target, shown if port == usual else f"{shown}:{port}")
 
 
-def head(call: HTTPCall, where: Place) -> bytes:
+class Start(NamedTuple):
     """
-    The head of a request: ``Host``, what the call says, and ``Content-Length``.
+    How the head of a request begins: what every call of a kind has.
+
+    Attributes:
+        shared: The headers in it, by which such a call is known.
+        place: Where it goes.
+        head: Bytes.
+    """
+
+    url: str
+    method: str
+    shared: tuple[tuple[str, str], ...]
+    place: Place
+    head: bytes
+
+    def begins(self, call: HTTPCall) -> bool:
+        """Whether this call's head does."""
+        return call.shared is self.shared and call.url == self.url and call.method == self.method
+
+
+def start(call: HTTPCall, where: Place) -> Start:
+    """
+    How the head of a call begins: ``Host``, and the headers that it shares with others.
 
     Raises:
         ValueError: A header is none: it would end its line, or the head.
     """
-    lines = [f"{call.method} {where.target} HTTP/1.1\r\nHost: {where.host}"]
-    lines += [f"{name}: {value}" for name, value in call.headers]
-    text = "\r\n".join(lines) + f"\r\nContent-Length: {len(call.body)}\r\n\r\n"
-    ends = len(lines) + 3
-    if text.count("\r") != ends or text.count("\n") != ends or "\0" in text or not _METHOD.match(call.method):
+    if not _METHOD.match(call.method):
+        raise ValueError("the method is none")
+    lines = [f"{call.method} {where.target} HTTP/1.1", f"Host: {where.host}", *_lines(call.shared)]
+    return Start(call.url, call.method, call.shared, where, _joined(lines))
+
+
+def ended(call: HTTPCall) -> bytes:
+    """
+    The rest of the head: the call's own headers, and ``Content-Length``.
+
+    Raises:
+        ValueError: As above.
+    """
+    return _joined([*_lines(call.headers[len(call.shared) :]), f"Content-Length: {len(call.body)}", ""])
+
+
+def _lines(headers: Sequence[tuple[str, str]]) -> list[str]:
+    return [f"{name}: {value}" for name, value in headers]
+
+
+def _joined(lines: list[str]) -> bytes:
+    text = "\r\n".join(lines) + "\r\n"
+    if text.count("\r") != len(lines) or text.count("\n") != len(lines) or "\0" in text:
         raise ValueError("a header would end its line")
     return text.encode("latin-1")

@@ -14,7 +14,7 @@ from hpp_middleware.types.http import HTTPCall
 __all__ = ["NativeResponse", "NativeTransport"]
 
 IDLE_S = 30.0
-MOST_PLACES = 1000
+MOST_STARTS = 1000
 MOST_TURNS = 10
 
 
@@ -35,17 +35,20 @@ class NativeTransport:
         self._free = asyncio.Semaphore(connections)
         self._ca_file = ca_file
         self._tls: ssl.SSLContext | None = None
-        self._places: dict[str, request.Place] = {}
+        self._starts: dict[int, request.Start] = {}  # by the id of their shared headers, which each keeps alive
         self._idle: dict[request.Origin, list[Connection]] = {}
         self._busy: set[Connection] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def send(self, call: HTTPCall, *, provider: str, sent: Callable[[], None]) -> "NativeResponse":
         """See :class:`hpp_middleware.ports.Transport`."""
-        where = self._places.get(call.url) or self._place(call.url)
-        head = request.head(call, where)
-        origin = where.origin
+        start = self._starts.get(id(call.shared))
+        if start is None or not start.begins(call):
+            start = self._start(call)
+        head = start.head + request.ended(call)
+        origin = start.place.origin
         connection = await self._connection(origin, call.connect_s, provider)
         try:
             sent()
@@ -73,10 +76,10 @@ class NativeTransport:
                 break
             await asyncio.sleep(0)
 
-    def _place(self, url: str) -> request.Place:
-        if len(self._places) >= MOST_PLACES:
-            self._places.clear()
-        found = self._places[url] = request.place(url)
+    def _start(self, call: HTTPCall) -> request.Start:
+        if len(self._starts) >= MOST_STARTS:
+            self._starts.clear()
+        found = self._starts[id(call.shared)] = request.start(call, request.place(call.url))
         return found
 
     async def _connection(self, origin: request.Origin, seconds: float, provider: str) -> Connection:
@@ -88,7 +91,8 @@ class NativeTransport:
         """
         if self._closed:
             raise fault("unreachable", provider)
-        loop = asyncio.get_running_loop()
+        loop = self._loop or asyncio.get_running_loop()
+        self._loop = loop
         deadline = loop.time() + seconds
         if self._free.locked():
             try:
@@ -141,14 +145,13 @@ class NativeTransport:
     def give_back(self, origin: request.Origin, connection: Connection) -> None:
         """End an exchange: its connection is kept, or closed."""
         self._busy.discard(connection)
-        if not connection.ended() or self._closed:
+        if not connection.ended() or self._closed or self._loop is None:
             connection.close()
         else:
-            loop = asyncio.get_running_loop()
-            connection.since = loop.time()
+            connection.since = self._loop.time()
             self._idle.setdefault(origin, []).append(connection)
             if self._timer is None:
-                self._timer = loop.call_later(IDLE_S, self._close_old, loop)
+                self._timer = self._loop.call_later(IDLE_S, self._close_old, self._loop)
         self._free.release()
 
     def _close_old(self, loop: asyncio.AbstractEventLoop) -> None:
