@@ -132,6 +132,7 @@ class Gateway:
         settlement = await apart.run(
             self._carry_out(worker, planned, operation, exchange, keyed, host_left=host_left),
             loop=worker.loop,
+            hear=exchange.hear,
             gone=exchange.gone,
             dismissed=exchange.dismiss,
             upkeep=None if worker.timed else worker.lease.keep,
@@ -400,6 +401,9 @@ class _Caller:
         self.pieces.append(data)
         if self._send is not None and data:
             await self._send(data)
+
+    def hear(self, left: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002  # who calls us cannot leave
+        return lambda: None
 
     async def gone(self) -> None:
         await anyio.sleep_forever()

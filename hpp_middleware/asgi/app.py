@@ -22,6 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpp_middleware import gateway
+from hpp_middleware.asgi.client import ASGIClient
 from hpp_middleware.asgi.endpoints import Endpoints, respond
 from hpp_middleware.core import auth, reply
 from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError, StoreError, UpstreamError
@@ -31,7 +32,7 @@ from hpp_middleware.types.events import Alarm, Refused
 
 __all__ = ["Authenticate", "Gateway"]
 
-Completions = Callable[[Scope, Receive, Send, Worker | None], Awaitable[None]]
+Completions = Callable[[Scope, ASGIClient, Worker | None], Awaitable[None]]
 Authenticate = Callable[[HTTPConnection], Awaitable[Consumer | None] | Consumer | None]
 
 COMPLETIONS = "/llm/v1/chat/completions"
@@ -81,7 +82,7 @@ class Gateway(gateway.Gateway):
         )
         return _SubApp(
             self,
-            endpoints.completions,
+            endpoints.complete,
             routes=[
                 _route(COMPLETIONS, endpoints.completions, "POST"),
                 _route("/llm/v1/models", endpoints.models),
@@ -208,20 +209,19 @@ class _Boundary:
             scope = {**scope, "path": path}
         worker = self._owner.setup.at_hand()
         request_id = scope["hpp.request_id"] = new_id() if worker is None else worker.new_id()
-        outgoing = _Outgoing(send, request_id)
+        outgoing: ASGIClient | _Outgoing
         try:
             if scope.get("method") == "POST" and path == scope.get("root_path", "") + COMPLETIONS:
-                await self._completions(scope, receive, outgoing, worker)
+                outgoing = ASGIClient(receive, send, request_id)
+                await self._completions(scope, outgoing, worker)
             else:
+                outgoing = _Outgoing(send, request_id)
                 await self._app(scope, receive, outgoing)
         except Exception as error:  # noqa: BLE001  # the boundary: nothing of it goes further but its type
-            await self._answer(error, scope, outgoing)
-
-    async def _answer(self, error: Exception, scope: Scope, outgoing: "_Outgoing") -> None:
-        if outgoing.started:
-            self._owner.fault(error, scope)
-            return
-        await self._owner.refuse(self._told(error, scope), scope, outgoing)
+            if outgoing.started:
+                self._owner.fault(error, scope)
+            else:
+                await self._owner.refuse(self._told(error, scope), scope, _Outgoing(send, request_id))
 
     def _told(self, error: Exception, scope: Scope) -> GatewayError:
         if isinstance(error, GatewayError) and not isinstance(error, ConfigurationError):

@@ -1,10 +1,13 @@
 """The HTTP peer of one request, over ASGI's two callables."""
 
-from starlette.types import Message, Receive, Send
+from collections.abc import Callable
 
+from starlette.types import Receive, Send
+
+from hpp_middleware.asgi.listening import Listening, is_plain
 from hpp_middleware.core import reply
 from hpp_middleware.errors import RequestError
-from hpp_middleware.stages.guard import within
+from hpp_middleware.stages.guard import begin_within
 from hpp_middleware.types.http import Headers
 from hpp_middleware.types.provider import Limits
 
@@ -26,39 +29,49 @@ class ASGIClient:
     """
 
     patient = True
+    started = False
 
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self.started = False
-        self._receive = receive
+    def __init__(self, receive: Receive, send: Send, request_id: str) -> None:
+        self.receive = receive
         self._send = send
+        self._request_id = request_id
 
     async def start(self, status: int, headers: Headers) -> None:
-        """Send the head."""
+        """Send the head, with the request's id; an answer that is given again has its first one's."""
         self.started = True
-        await self._out({"type": "http.response.start", "status": status, "headers": raw(headers)})
+        head = raw(headers)
+        if b"x-request-id" not in dict(head):
+            head.append((b"x-request-id", self._request_id.encode()))
+        try:
+            await self._send({"type": "http.response.start", "status": status, "headers": head})
+        except OSError:
+            return  # as below
 
     async def send(self, data: bytes, *, more: bool) -> None:
         """Send a piece of the body."""
-        await self._out({"type": "http.response.body", "body": data, "more_body": more})
+        try:
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        except OSError:
+            return  # some servers raise where others are silent; what follows is up to gone()
+
+    def hear(self, left: Callable[[], None]) -> Callable[[], None] | None:
+        """See :class:`hpp_middleware.ports.Client`."""
+        return Listening(self.receive, left).stop if is_plain(self.receive) else None
 
     async def gone(self) -> None:
         """Return when the client has left."""
         while True:
-            message = await self._receive()
+            message = await self.receive()
             if message["type"] == "http.disconnect":
                 return
-
-    async def _out(self, message: Message) -> None:
-        try:
-            await self._send(message)
-        except OSError:
-            # Some servers raise where others are silent; what follows is up to gone().
-            return
 
 
 def raw(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Headers as ASGI wants them."""
-    return [(_NAMES.get(name) or name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    found = []
+    for name, value in headers:
+        found.append((_NAMES.get(name) or name.lower().encode("latin-1"), value.encode("latin-1")))
+    return found
 
 
 async def read_body(receive: Receive, headers: dict[bytes, bytes], limits: Limits) -> bytes:
@@ -77,7 +90,8 @@ async def read_body(receive: Receive, headers: dict[bytes, bytes], limits: Limit
     if length.isdigit() and (len(length) > 15 or int(length) > limits.body_bytes):
         raise _too_large(limits)
     try:
-        return await within(limits.body_s, _body(receive, limits))
+        is_there, found = begin_within(limits.body_s, _body(receive, limits))
+        return found if is_there else await found  # type: ignore[return-value, misc]
     except TimeoutError:
         raise _refused(408, "request_timeout", "The body did not arrive in time.") from None
 

@@ -45,17 +45,21 @@ class Endpoints:
         self._gateway = gateway
         self._public_models = public_models
 
-    async def completions(self, scope: Scope, receive: Receive, send: Send, worker: Worker | None = None) -> None:
+    async def completions(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """``POST /llm/v1/chat/completions``, where the router has found it."""
+        await self.complete(scope, ASGIClient(receive, send, scope["hpp.request_id"]))
+
+    async def complete(self, scope: Scope, client: ASGIClient, worker: Worker | None = None) -> None:
         """``POST /llm/v1/chat/completions``."""
         consumer = await self._gateway.identify(scope, worker=worker)
         headers = dict(scope["headers"])
         key = replay.key_from(scope["headers"]) if b"idempotency-key" in headers else None
-        body = await read_body(receive, headers, self._gateway.limits)
+        body = await read_body(client.receive, headers, self._gateway.limits)
         given = headers.get(b"x-request-id")
         await self._gateway.answer(
             consumer,
             body,
-            ASGIClient(receive, send),
+            client,
             request_id=scope["hpp.request_id"],
             client_request_id=given.decode("ascii") if given and _ID.fullmatch(given) else None,
             idempotency_key=key,

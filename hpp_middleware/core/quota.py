@@ -93,15 +93,15 @@ def reserve(operation: Reserve, accounts: Sequence[Account], hold: Hold | None, 
             return Change(tuple(accounts), None, Result(id=operation.id, status="conflict"))
         return Change(tuple(accounts), None, Result(id=operation.id, status="done", amount=hold.amount))
     available = _available(accounts)
-    sane = 0 <= operation.want <= MAX_NANO and operation.floor >= 0
-    amount = granted(operation.want, operation.floor, available) if sane else None
+    want, floor = operation.want, operation.floor
+    amount = granted(want, floor, available) if 0 <= want <= MAX_NANO and floor >= 0 else None
     if amount is None:
         return Change(tuple(accounts), None, Result(id=operation.id, status="refused", available=available))
     placed = Hold(
         id=operation.id,
         accounts=operation.accounts,
         amount=amount,
-        want=operation.want,
+        want=want,
         state="held",
         owner=operation.owner,
         deadline=now + operation.ttl_s,
@@ -318,8 +318,9 @@ def _entries(
 ) -> tuple[Entry, ...]:
     if hold.draft is None:
         raise ValueError("a tombstone is never charged")
-    entries = [
-        Entry(
+    entries = []
+    for number, (line, amount) in enumerate(lines, start=1):
+        entry = Entry(
             id=hold.id if line == "resolution" else f"{hold.id}:{line}",
             hold=hold.id,
             line=line,
@@ -331,6 +332,5 @@ def _entries(
             draft=hold.draft,
             report=report,
         )
-        for number, (line, amount) in enumerate(lines, start=1)
-    ]
+        entries.append(entry)
     return tuple(entries)

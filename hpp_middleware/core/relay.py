@@ -312,6 +312,7 @@ def _text_alone(fields: dict[str, Raw]) -> int | None:
 
 
 def decode_choices(raw: Raw) -> list[_Choice]:
+    """An answer's choices; none where they cannot be understood."""
     try:
         return _choices.decode(raw)
     except UnicodeDecodeError:

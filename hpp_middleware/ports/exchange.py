@@ -204,6 +204,17 @@ class Client(Protocol):
         """Send a piece of the body, the last one with ``more=False``."""
         ...
 
+    def hear(self, left: Callable[[], None]) -> Callable[[], None] | None:
+        """
+        Have a departure told by a call, where that is possible under asyncio without a task that waits for it.
+
+        Args:
+            left: What to call.
+        Returns:
+            What ends it; None where :meth:`gone` is to be awaited instead.
+        """
+        ...
+
     async def gone(self) -> None:
         """Return when the client has left; never, if that cannot be known."""
         ...

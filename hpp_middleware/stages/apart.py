@@ -24,6 +24,7 @@ async def run(
     work: Coroutine[Any, Any, T],
     *,
     loop: asyncio.AbstractEventLoop | None,
+    hear: Callable[[], Callable[[], None] | None],
     gone: Callable[[], Awaitable[None]],
     dismissed: Callable[[], None],
     upkeep: Callable[[], Coroutine[Any, Any, None]] | None = None,
@@ -34,6 +35,7 @@ async def run(
     Args:
         work: Ends by itself within a bound once ``gone`` has returned, or ``dismissed``.
         loop: The event loop that runs, where it is asyncio's or takes its place.
+        hear: Has the work told of the client's departure, and returns what ends that; or None, where only ``gone`` can.
         gone: Listens for the client's departure, and returns when it has told the work of it. It is asked before the
             work begins, so that work for a client that has left already need not begin.
         dismissed: Told that the host has cancelled the request meanwhile; raised again at the end.
@@ -41,25 +43,29 @@ async def run(
     """
     if loop is None:
         return await _on_any_loop(work, gone, dismissed, upkeep)
-    return await _on_asyncio(loop, work, gone, dismissed, upkeep)
+    return await _on_asyncio(loop, work, hear=hear, gone=gone, dismissed=dismissed, upkeep=upkeep)
 
 
 async def _on_asyncio(
     loop: asyncio.AbstractEventLoop,
     work: Coroutine[Any, Any, T],
+    *,
+    hear: Callable[[], Callable[[], None] | None],
     gone: Callable[[], Awaitable[None]],
     dismissed: Callable[[], None],
     upkeep: Callable[[], Coroutine[Any, Any, None]] | None,
 ) -> T:
     """With one task instead of a task group, which would cost as much as the rest of the path."""
-    listening = guard(loop)
+    deaf = hear()
     task = loop.create_task(work)
-    task.add_done_callback(lambda _: listening.stop())
     keeping = loop.create_task(upkeep()) if upkeep is not None else None
     try:
-        await listening.run(gone())
+        if deaf is None:
+            await _listen(loop, task, gone)
         if not task.done():
-            await asyncio.wait([task])
+            ended = loop.create_future()  # which is cancelled in the place of the work
+            task.add_done_callback(lambda _: _set(ended))
+            await ended
     except asyncio.CancelledError:
         if not task.done():
             dismissed()
@@ -68,10 +74,26 @@ async def _on_asyncio(
             task.exception()  # is told to nobody: the host waits no more
         raise
     finally:
+        if deaf is not None:
+            deaf()
         if keeping is not None:
             keeping.cancel()
             await _outlast(keeping)
     return task.result()
+
+
+def _set(ended: "asyncio.Future[None]") -> None:
+    if not ended.done():
+        ended.set_result(None)
+
+
+async def _listen(
+    loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any]", gone: Callable[[], Awaitable[None]]
+) -> None:
+    """Listen for a departure while the work goes on."""
+    listening = guard(loop)
+    task.add_done_callback(lambda _: listening.stop())
+    await listening.run(gone())
 
 
 async def _outlast(task: "asyncio.Task[Any]") -> None:

@@ -6,10 +6,12 @@ which the store was asked; a failure of the store is never cached, and is a 503,
 key at once ask the store once. Where the store counts its changes, a change empties the cache within about a second.
 """
 
+import hashlib
 import hmac
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 import anyio
 from cachetools import TLRUCache
@@ -27,6 +29,7 @@ UNKNOWN_S = 2.0
 EPOCH_S = 1.0
 MOST_CACHED = 10_000
 FIND_S = 10.0
+FOR_EVER = math.inf
 ASIDE_S = 1.0
 """How long a request waits for what it could do without."""
 
@@ -40,6 +43,18 @@ class _Flight:
         self.credential: Credential | None = None
         self.error: StoreError | None = None
         self.answered = False
+
+
+class _Recent(NamedTuple):
+    """A key that was good, and how long that is believed."""
+
+    credential: Credential
+    until: float
+
+
+def _mark(header: tuple[bytes, bytes]) -> bytes:
+    """By which a header that shows a key is known again: a whole digest, so that no secret is kept."""
+    return hashlib.sha256(b"%b\0%b" % header).digest()
 
 
 def _aging(seconds: float, timer: Callable[[], float]) -> TLRUCache[bytes, _Flight]:
@@ -59,6 +74,13 @@ class _Cache:
         self.known = _aging(KNOWN_S, timer)
         self.unknown = _aging(UNKNOWN_S, timer)
         self.flights: dict[bytes, _Flight] = {}
+        self.recent: dict[bytes, _Recent] = {}
+
+    def remember(self, mark: bytes, recent: _Recent) -> None:
+        """Know a header again without asking what it says."""
+        if len(self.recent) >= MOST_CACHED:
+            self.recent.clear()
+        self.recent[mark] = recent
 
 
 class Authenticator:
@@ -100,30 +122,46 @@ class Authenticator:
             RequestError: 401, the same for every cause.
             StoreError: It cannot be known.
         """
-        digests = self._peppers.digests(auth.secret_from(headers))
-        credential = self._declared.get(digests[0]) or await self._find(digests)
-        return auth.admit(credential, digests[0], now=self._clock())
+        shown = auth.shown_in(headers)
+        mark = _mark(shown[0]) if len(shown) == 1 else b""
+        recent = self._cache.recent.get(mark)
+        if recent is not None:
+            believed = recent.until is FOR_EVER or self._timer() < min(recent.until, self._epoch_due)
+            if believed and auth.is_live(recent.credential, now=self._clock()):
+                return recent.credential.consumer
+        digests = self._peppers.digests(auth.secret_from(shown))
+        until = FOR_EVER
+        credential = self._declared.get(digests[0])
+        cache = self._cache
+        if credential is None:
+            cache, credential, until = await self._find(digests)
+        consumer = auth.admit(credential, digests[0], now=self._clock())
+        if mark and credential is not None:
+            cache.remember(mark, _Recent(credential, until))
+        return consumer
 
     def forget(self) -> None:
         """Ask the store anew for every key, from now on; safe in any thread."""
         self._cache = _Cache(self._timer)
 
-    async def _find(self, digests: tuple[bytes, ...]) -> Credential | None:
+    async def _find(self, digests: tuple[bytes, ...]) -> "tuple[_Cache, Credential | None, float]":
+        """What the store says, until when it is believed, and where that is noted."""
         await self._follow()
         digest = digests[0]
         while True:
             cache = self._cache
             cached = cache.known.get(digest) or cache.unknown.get(digest)
             if cached is not None:
-                return cached.credential
+                return cache, cached.credential, cached.asked + KNOWN_S
             flight = cache.flights.get(digest)
             if flight is None:
-                return await self._ask(cache, digests)
+                asked = self._timer()
+                return cache, await self._ask(cache, digests), asked + KNOWN_S
             await flight.landed.wait()
             if flight.error is not None:
                 raise StoreError(flight.error.message, headers=flight.error.headers)
             if flight.answered:
-                return flight.credential
+                return cache, flight.credential, flight.asked + KNOWN_S
             # Whoever asked was cancelled: the next one asks.
 
     async def _ask(self, cache: _Cache, digests: tuple[bytes, ...]) -> Credential | None:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import anyio
 
-__all__ = ["Deadline", "Guard", "asyncios", "begin", "guard", "within"]
+__all__ = ["Deadline", "Guard", "asyncios", "begin", "begin_within", "guard", "within"]
 
 T = TypeVar("T")
 NEVER = float("inf")
@@ -95,30 +95,38 @@ class Deadline:
         self._around.until(min(self._moment, self._last))
 
 
+def begin_within(seconds: float, work: Awaitable[T]) -> tuple[Literal[True], T] | tuple[Literal[False], Awaitable[T]]:
+    """
+    As :func:`begin`, of work that may take so many seconds: what is to be awaited then raises TimeoutError after that.
+
+    Under asyncio, work that is over before it waits for anything costs no deadline. Elsewhere a deadline is a scope,
+    and one that is entered later than those of the work cannot be around them: there nothing is begun.
+    """
+    if type(work) is CoroutineType and ("trio" not in sys.modules or asyncios() is not None):
+        try:
+            waits_for = work.send(None)
+        except StopIteration as ended:
+            return True, ended.value
+        work = _rest(work, waits_for)
+    return False, within(seconds, work)
+
+
 async def within(seconds: float, work: Awaitable[T]) -> T:
     """
     What the work returns, if that is not later than so many seconds from now.
 
-    Under asyncio, work that is over before it waits for anything costs no deadline. (Elsewhere a deadline is a scope,
-    and one that is entered later than those of the work cannot be around them.)
-
     Raises:
         TimeoutError: It would be.
     """
-    if "trio" not in sys.modules or asyncios() is not None:
-        ended, rest = begin(work)
-        if ended:
-            return rest  # type: ignore[return-value]  # it is what the work has returned
-        work = rest  # type: ignore[assignment]
     around = guard(asyncios())
     around.until(time.monotonic() + seconds)
     try:
-        result = await around.run(work)
+        found = await around.run(work)
     finally:
         around.close()
-    if around.stopped and result is None:
+    if around.stopped and found is None:
         raise TimeoutError
-    return result  # type: ignore[return-value]  # None is what the work has returned
+    return found  # type: ignore[return-value]  # None is what the work has returned
 
 
 def begin(work: Awaitable[T]) -> tuple[Literal[True], T] | tuple[Literal[False], Awaitable[T]]:

@@ -108,7 +108,11 @@ class Journal:
     @property
     def is_quiet(self) -> bool:
         """Whether nothing is owed, nor to be mended, nor to be looked for."""
-        return self.writable and not self._debts and self._clock() < self._look_after
+        return self.is_quiet_at(self._clock())
+
+    def is_quiet_at(self, now: float) -> bool:
+        """The same, where one has looked at the clock."""
+        return self.writable and not self._debts and now < self._look_after
 
     @property
     def owed(self) -> int:

@@ -13,7 +13,7 @@ import anyio
 
 from hpp_middleware.errors import StoreError
 from hpp_middleware.ports import QuotaStore
-from hpp_middleware.stages.guard import within
+from hpp_middleware.stages.guard import begin_within
 from hpp_middleware.stages.journal import Debt, Journal
 from hpp_middleware.types.events import Alarm
 from hpp_middleware.types.operations import Checkpoint, Operation, Release, Renew, Result, Settle, Sweep
@@ -53,6 +53,7 @@ class Lease:
 
     Attributes:
         journal: What is owed to the store.
+        term: Counts how often it was taken anew: at the start, and after it had run out.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Lease:
         self._swept = swept
         self._clock = clock
         self._renewed = float("-inf")
-        self._term = 0  # counts how often it was taken anew: at the start, and after it had run out
+        self.term = 0
         self._swept_at = float("-inf")
         self._replay_after = float("-inf")
         self._replaying = False
@@ -82,14 +83,13 @@ class Lease:
         """Whether enough of it is left to send something that costs money. By our own clock, with a margin."""
         return self._clock() < self._renewed + LEASE_S - MARGIN_S
 
-    def cover(self) -> Callable[[], bool]:
+    def covers(self, term: int) -> bool:
         """
-        Tells, whenever it is asked, whether what is placed under this lease now is covered still.
+        Whether what was placed in this :attr:`term` is covered still.
 
         A lease that ran out and was renewed holds again, but what was placed before has been swept meanwhile.
         """
-        term = self._term
-        return lambda: self.holds and self._term == term
+        return self.term == term and self._clock() < self._renewed + LEASE_S - MARGIN_S
 
     async def apply(
         self,
@@ -112,12 +112,19 @@ class Lease:
         Raises:
             StoreError: Nothing is known of any of them.
         """
+        before = self._clock()
+        if (
+            operations
+            and not (renew or self._to_tell)
+            and before < self._renewed + RENEW_AFTER_S
+            and before < self._swept_at + SWEEP_AFTER_S
+            and self.journal.is_quiet_at(before)
+        ):
+            return await self._tried(operations, within_s)
         unanswered: Sequence[Debt] = ()
         if not self.journal.is_quiet:
             unanswered = await self._replay(account)
-        before = self._clock()
-        if operations and not (renew or unanswered) and self._nothing_is_due(before):
-            return self._all(operations, await self._tried(operations, within_s))
+            before = self._clock()
         needed, upkeep = self._due(before, renew=renew)
         if not needed and not upkeep and not operations:
             return []
@@ -131,7 +138,6 @@ class Lease:
             results = await self._tried([*needed, *operations], within_s)
             self._swept_at = before
         due = [*needed, *upkeep]
-        self._all([*due, *operations], results)
         for operation, result in zip(due, results, strict=False):
             self._kept(operation, result, before)
         if unanswered:
@@ -186,11 +192,15 @@ class Lease:
 
     async def _tried(self, operations: Sequence[Operation], within_s: float | None = None) -> list[Result]:
         try:
-            return await within(STORE_S if within_s is None else within_s, self._store.apply(operations))
+            there, found = begin_within(STORE_S if within_s is None else within_s, self._store.apply(operations))
+            results: list[Result] = found if there else await found  # type: ignore[assignment, misc]
         except StoreError:
             raise
         except Exception as error:
             raise StoreError("The quota store failed.") from error
+        if len(results) != len(operations):
+            raise StoreError("The quota store gave too few answers.")
+        return results
 
     async def _replay(self, account: str | None) -> Sequence[Debt]:
         """Try some of what is owed; those that were not answered."""
@@ -234,15 +244,6 @@ class Lease:
         elif result.entries:
             self._swept(result.entries)
 
-    @staticmethod
-    def _all(operations: Sequence[Operation], results: list[Result]) -> list[Result]:
-        if len(results) != len(operations):
-            raise StoreError("The quota store gave too few answers.")
-        return results
-
-    def _nothing_is_due(self, now: float) -> bool:
-        return now < self._renewed + RENEW_AFTER_S and now < self._swept_at + SWEEP_AFTER_S and not self._to_tell
-
     def _due(self, now: float, *, renew: bool) -> tuple[list[Operation], list[Operation]]:
         """What must be done with every call, and what can be done without."""
         needed: list[Operation] = []
@@ -269,7 +270,7 @@ class Lease:
         if result.status != "done":
             return  # it is still due
         if isinstance(operation, Renew):
-            self._term += self._clock() >= self._renewed + LEASE_S
+            self.term += self._clock() >= self._renewed + LEASE_S
             self._renewed = before
         else:
             self._swept_at = before - (SWEEP_AFTER_S - SWEEP_ON_S if result.more else 0)

@@ -9,7 +9,7 @@ deadline stop one guard; what ended it is read off afterwards.
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -138,7 +138,7 @@ class Exchange:
         self._started = time.monotonic()
         self._guard = guard(loop)
         self._deadline = self._upstream.deadline = Deadline(self._guard, self.job.target.provider.timeouts.total)
-        self._upstream.covered = lease.cover()
+        self._upstream.under(lease)
         try:
             if not self._left:
                 self._piece = guard(loop) if self._drains else None
@@ -162,6 +162,10 @@ class Exchange:
             self._slots.end(self._drain)
         if self.end is None:
             self._interrupted()
+
+    def hear(self) -> Callable[[], None] | None:
+        """Have the client's departure told; None where one has to listen for it."""
+        return self._client.hear(self._depart)
 
     async def gone(self) -> None:
         """Listen for the client's departure."""

@@ -1,6 +1,6 @@
 """Take room before spending: the last act before the upstream. What cannot be verified is refused, 503."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import TypeVar
 
@@ -33,12 +33,13 @@ async def place(lease: Lease, operation: Reserve) -> Result:
         RequestError: 429 ``insufficient_quota``: it does not fit. 409: its idempotency key is in use.
         StoreError: 503: it is not known whether it was placed; it has been given back as far as possible.
     """
-    covered = _cover(lease)
+    # Where the lease does not hold now, it is renewed in the same step: then it is the one after that which covers.
+    term = lease.term if lease.holds else None
     try:
         result = await _apply(lease, operation)
         if result.status == "fenced":
             # We slept past our lease: renewed, we are as good as new, for this hold is not placed yet.
-            covered = _cover(lease)
+            term = lease.term if lease.holds else None
             result = await _apply(lease, operation, renew=True)
     except StoreError as error:
         await give_back(lease, operation.id)
@@ -46,6 +47,8 @@ async def place(lease: Lease, operation: Reserve) -> Result:
     except BaseException:  # cancelled by force: whether it was placed is not known
         await give_back(lease, operation.id)
         raise
+    if result.status == "done" and lease.covers(lease.term if term is None else term):
+        return result
     if result.status == "refused":
         raise RequestError(
             "You exceeded your current quota: this request may cost more than what is available.",
@@ -56,12 +59,9 @@ async def place(lease: Lease, operation: Reserve) -> Result:
         raise replay.conflict(result.status)
     if result.status == "finished":
         return result
-    if result.status != "done":
-        raise unavailable()
-    if not covered():
+    if result.status == "done":
         await give_back(lease, operation.id)
-        raise unavailable()
-    return result
+    raise unavailable()
 
 
 async def give_back(lease: Lease, hold_id: str) -> None:
@@ -77,13 +77,8 @@ async def give_back(lease: Lease, hold_id: str) -> None:
             lease.owe(release)
 
 
-def _cover(lease: Lease) -> Callable[[], bool]:
-    """Whether a hold that is placed next is covered once it is; a lease that is due is renewed in the same step."""
-    return lease.cover() if lease.holds else lambda: lease.holds
-
-
 async def _apply(lease: Lease, operation: Reserve, *, renew: bool = False) -> Result:
-    (result,) = await lease.apply([operation], renew=renew, within_s=RESERVE_S)
+    result = (await lease.apply([operation], renew=renew, within_s=RESERVE_S))[0]
     if result.id != operation.id:
         raise StoreError("The quota store answered another question.")
     return result

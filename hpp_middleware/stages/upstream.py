@@ -5,13 +5,13 @@ Whatever a transport raises, a host's own one too, comes out as an :class:`~hpp_
 deadlines are the exchange's.
 """
 
-from collections.abc import Callable
 from contextlib import suppress
 
 from hpp_middleware.core import relay, reply
 from hpp_middleware.errors import UpstreamError
 from hpp_middleware.ports import Transport, UpstreamResponse
 from hpp_middleware.stages.guard import Deadline, begin
+from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.reserve import unavailable
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.http import HTTPCall
@@ -35,21 +35,25 @@ class Upstream:
         begun: Whether a byte of the response's body has come.
         unwanted: To be set when nothing is to be sent any more, unless it is out already.
         deadline: Told how long the next piece may take; to be set before anything is sent.
-        covered: Whether the worker's lease has not run out since the hold was placed, for when the first byte goes out.
     """
 
     status: int | None = None
     sent = False
     begun = False
     unwanted = False
-    covered: Callable[[], bool] = staticmethod(lambda: True)
     deadline: Deadline
+    _lease: Lease | None = None
+    _term = 0
     _withheld = False
     _response: UpstreamResponse | None = None
 
     def __init__(self, target: Target, transport: Transport) -> None:
         self._target = target
         self._transport = transport
+
+    def under(self, lease: Lease) -> None:
+        """Send nothing once this lease has run out, in whose present term the hold was placed."""
+        self._lease, self._term = lease, lease.term
 
     async def send(self, call: HTTPCall) -> None:
         """
@@ -198,7 +202,7 @@ class Upstream:
 
     def _on_sent(self) -> None:
         """The last moment at which nothing has been sent: a worker that woke past its lease sends nothing."""
-        if self.unwanted or not self.covered():
+        if self.unwanted or (self._lease is not None and not self._lease.covers(self._term)):
             self._withheld = True
             raise unavailable()
         self.sent = True

@@ -105,7 +105,7 @@ def _reserve(books: Books, operation: Reserve, now: float) -> Result:
     lease = books.lease(operation.owner)
     if lease is None or lease <= now:
         return Result(id=operation.id, status="fenced")
-    accounts = [books.account(name) or Account(id=name) for name in operation.accounts]
+    accounts = _named(books, operation.accounts)
     hold, claim = books.hold(operation.id), operation.claim
     if hold is None and claim is not None:
         found = books.claim(claim.key)
@@ -178,7 +178,12 @@ def _grant(books: Books, operation: Grant, now: float) -> Result:
 
 
 def _accounts(books: Books, hold: Hold | None) -> Sequence[Account]:
-    names = hold.accounts if hold is not None else ()
+    return _named(books, hold.accounts) if hold is not None else ()
+
+
+def _named(books: Books, names: Sequence[str]) -> Sequence[Account]:
+    if len(names) == 1:
+        return (books.account(names[0]) or Account(id=names[0]),)
     return [books.account(name) or Account(id=name) for name in names]
 
 

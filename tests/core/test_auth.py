@@ -21,7 +21,7 @@ PEPPER = b"a pepper of thirty-two bytes long"
 
 def refusal(headers: list[tuple[bytes, bytes]]) -> RequestError:
     with pytest.raises(RequestError) as caught:
-        auth.secret_from(headers)
+        auth.secret_from(auth.shown_in(headers))
     return caught.value
 
 
@@ -76,7 +76,7 @@ def test_a_key_of_another_form_has_no_checksum_to_fail(key: str) -> None:
     ],
 )
 def test_a_key_is_taken_from_either_header_or_from_both_if_equal(headers: list[tuple[bytes, bytes]]) -> None:
-    assert auth.secret_from(headers) == KEY
+    assert auth.secret_from(auth.shown_in(headers)) == KEY
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_what_cannot_be_one_key_is_a_401(headers: list[tuple[bytes, bytes]]) -> 
 def test_headers_of_any_bytes_give_a_key_or_a_401(headers: list[tuple[bytes, bytes]]) -> None:
     secret, status = "", 200
     try:
-        secret = auth.secret_from(headers)
+        secret = auth.secret_from(auth.shown_in(headers))
     except RequestError as error:
         status = error.status
     assert status == 401 or (secret.isascii() and 20 <= len(secret) <= 256)

@@ -156,7 +156,7 @@ class Work:
 
     async def run(self, gone: Callable[[], Awaitable[None]] = anyio.sleep_forever) -> None:
         returned = await apart.run(
-            self._work(), loop=asyncios(), gone=gone, dismissed=self._dismissed, upkeep=self._upkeep
+            self._work(), loop=asyncios(), hear=lambda: None, gone=gone, dismissed=self._dismissed, upkeep=self._upkeep
         )
         self.notes.append(returned)
 

@@ -204,6 +204,9 @@ class Stuck:
         self.taking.set()
         await anyio.sleep_forever()
 
+    def hear(self, _left: object) -> None:
+        return None
+
     async def gone(self) -> None:
         await self.left.wait()
 

@@ -65,42 +65,42 @@ async def test_what_was_placed_is_covered_for_as_long_as_the_lease_is_renewed_in
     clock = Clock()
     held = lease(Delegate(), clock)
     await held.apply([])
-    covered = held.cover()
+    term = held.term
     for _ in range(4):
         clock.now += LEASE_S - 0.01
         await held.apply([])
-        assert covered()
+        assert held.covers(term)
 
 
 async def test_it_is_not_covered_within_the_margin_and_again_after_a_renewal_in_time() -> None:
     clock = Clock()
     held = lease(Delegate(), clock)
     await held.apply([])
-    covered = held.cover()
+    term = held.term
     clock.now += LEASE_S - MARGIN_S
-    assert not covered()
+    assert not held.covers(term)
     await held.apply([])
-    assert covered()
+    assert held.covers(term)
 
 
 async def test_what_was_placed_before_a_lease_ran_out_is_not_covered_by_the_one_after_it() -> None:
     clock = Clock()
     held = lease(Delegate(), clock)
     await held.apply([])
-    before = held.cover()
+    before = held.term
     clock.now += LEASE_S
-    assert not before()
+    assert not held.covers(before)
     await held.apply([])
     assert held.holds
-    assert not before(), "it has been swept meanwhile"
-    assert held.cover()()
+    assert not held.covers(before), "it has been swept meanwhile"
+    assert held.covers(held.term)
 
 
 async def test_a_renewal_that_was_answered_after_the_lease_had_run_out_covers_nothing_of_before() -> None:
     store, clock = Delegate(), Clock()
     held = lease(store, clock)
     await held.apply([])
-    before = held.cover()
+    before = held.term
     clock.now += LEASE_S - 1
 
     async def slow(_: Sequence[Operation]) -> None:
@@ -109,7 +109,7 @@ async def test_a_renewal_that_was_answered_after_the_lease_had_run_out_covers_no
     store.before = slow
     await held.apply([])
     assert held.holds
-    assert not before()
+    assert not held.covers(before)
 
 
 async def test_a_sweep_that_was_full_is_soon_due_again() -> None:

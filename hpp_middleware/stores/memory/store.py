@@ -64,6 +64,8 @@ class MemoryStore:
         """See :class:`hpp_middleware.ports.QuotaStore`."""
         with self._lock:
             now = self._clock()
+            if len(operations) == 1:
+                return [carry_out(self._books, operations[0], now=now)]
             return [carry_out(self._books, operation, now=now) for operation in operations]
 
     async def balance(self, account: str) -> Balance:

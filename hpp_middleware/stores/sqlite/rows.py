@@ -1,7 +1,7 @@
 """The frozen nouns as SQLite rows, and back."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -38,11 +38,22 @@ class SQLiteBooks:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._execute = connection.execute
+        self._execute_many = connection.executemany
 
     def account(self, account_id: str) -> Account | None:
         """One account."""
         row = self._execute(f"SELECT {_ACCOUNT} FROM account WHERE id = ?", (account_id,)).fetchone()  # noqa: S608  # constant
-        return Account(**dict(zip(Account.__struct_fields__, row, strict=True))) if row else None
+        return _account(row) if row else None
+
+    def accounts(self, names: str) -> list[Account]:
+        """Those of some accounts that there are; their names as a JSON array."""
+        sql = f"SELECT {_ACCOUNT} FROM account WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608  # constant
+        return [_account(row) for row in self._execute(sql, (names,))]
+
+    def holds(self, ids: str) -> list[Hold]:
+        """Those of some holds that there are; their ids as a JSON array."""
+        sql = f"SELECT {HOLD} FROM hold WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608  # constant
+        return [hold_from(row) for row in self._execute(sql, (ids,))]
 
     def hold(self, hold_id: str) -> Hold | None:
         """One hold."""
@@ -83,30 +94,35 @@ class SQLiteBooks:
 
     def put_account(self, account: Account) -> None:
         """Write an account."""
-        self._execute(
+        self.put_accounts([account])
+
+    def put_accounts(self, accounts: Sequence[Account]) -> None:
+        """Write accounts."""
+        self._execute_many(
             f"INSERT OR REPLACE INTO account ({_ACCOUNT}) VALUES (?,?,?,?,?,?,?,?)",  # noqa: S608  # constant
-            msgspec.structs.astuple(account),
+            map(msgspec.structs.astuple, accounts),
         )
 
     def put_hold(self, hold: Hold) -> None:
         """Write a hold."""
-        self._execute(
+        self.put_holds([hold])
+
+    def put_holds(self, holds: Sequence[Hold]) -> None:
+        """Write holds."""
+        self._execute_many(
             f"INSERT OR REPLACE INTO hold ({HOLD}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608  # constant
-            (
-                hold.id,
-                as_json(hold.accounts),
-                hold.amount,
-                hold.want,
-                hold.state,
-                hold.owner,
-                hold.deadline,
-                hold.orphan_amount,
-                hold.charged,
-                as_json(hold.draft) if hold.draft is not None else None,
-                hold.attempt,
-                hold.claim,
-                hold.resolved,
-            ),
+            map(_hold_row, holds),
+        )
+
+    def update_holds(self, holds: Sequence[Hold]) -> None:
+        """Write what can become of holds whose drafts stay."""
+        self._execute_many(
+            "UPDATE hold SET amount = ?, state = ?, orphan_amount = ?, charged = ?, attempt = ?, resolved = ?"
+            " WHERE id = ?",
+            [
+                (hold.amount, hold.state, hold.orphan_amount, hold.charged, hold.attempt, hold.resolved, hold.id)
+                for hold in holds
+            ],
         )
 
     def put_grant(self, grant: Grant, now: float) -> None:
@@ -126,20 +142,14 @@ class SQLiteBooks:
 
     def put_entry(self, entry: Entry) -> None:
         """Append a ledger line."""
-        self._execute(
+        self.put_entries([entry])
+
+    def put_entries(self, entries: Sequence[Entry]) -> None:
+        """Append ledger lines."""
+        self._execute_many(
             "INSERT INTO ledger (account, seq, hold, line, amount, created, model, outcome, entry)"
             " VALUES (?,?,?,?,?,?,?,?,?)",
-            (
-                entry.account,
-                entry.seq,
-                entry.hold,
-                entry.line,
-                entry.amount,
-                entry.created,
-                entry.draft.model,
-                entry.report.outcome,
-                as_json(entry),
-            ),
+            map(_entry_row, entries),
         )
 
     def put_claim(self, claimed: Claimed) -> None:
@@ -166,6 +176,52 @@ class SQLiteBooks:
             (now, most),
         )
         return most in (holds.rowcount, leases.rowcount, claims.rowcount)
+
+
+def _account(row: tuple[Any, ...]) -> Account:
+    name, quota, settled, held, declared, seq, requests, tokens = row
+    return Account(
+        id=name,
+        quota=quota,
+        settled=settled,
+        held=held,
+        declared=declared,
+        seq=seq,
+        requests=requests,
+        tokens=tokens,
+    )
+
+
+def _hold_row(hold: Hold) -> tuple[Any, ...]:
+    return (
+        hold.id,
+        as_json(hold.accounts),
+        hold.amount,
+        hold.want,
+        hold.state,
+        hold.owner,
+        hold.deadline,
+        hold.orphan_amount,
+        hold.charged,
+        as_json(hold.draft) if hold.draft is not None else None,
+        hold.attempt,
+        hold.claim,
+        hold.resolved,
+    )
+
+
+def _entry_row(entry: Entry) -> tuple[Any, ...]:
+    return (
+        entry.account,
+        entry.seq,
+        entry.hold,
+        entry.line,
+        entry.amount,
+        entry.created,
+        entry.draft.model,
+        entry.report.outcome,
+        as_json(entry),
+    )
 
 
 def entry_from(text: str) -> Entry:

@@ -15,6 +15,7 @@ from hpp_middleware.core import quota
 from hpp_middleware.stores import pepper
 from hpp_middleware.stores.books import carry_out
 from hpp_middleware.stores.sqlite import audit, schema
+from hpp_middleware.stores.sqlite.page import Page
 from hpp_middleware.stores.sqlite.rows import CREDENTIAL, SQLiteBooks, credential_from, credential_row, entry_from
 from hpp_middleware.stores.sqlite.turn import Turn
 from hpp_middleware.stores.sqlite.writer import Writer
@@ -38,7 +39,9 @@ class SQLiteStore:
     def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.time, busy_s: float = 10.0) -> None:
         self.path = Path(path)
         self._clock = clock
-        self._writer = Writer(lambda: schema.connect(self.path, busy_s=busy_s), Turn(self.path, busy_s=busy_s))
+        self._writer = Writer(
+            lambda: schema.connect(self.path, busy_s=busy_s), Turn(self.path, busy_s=busy_s), self._carry_out
+        )
 
     async def open(self) -> None:
         """
@@ -63,14 +66,15 @@ class SQLiteStore:
 
     async def apply(self, operations: Sequence[Operation]) -> list[Result]:
         """See :class:`hpp_middleware.ports.QuotaStore`."""
-        wanted = tuple(operations)
+        return await self._writer.apply(tuple(operations))
 
-        def work(connection: sqlite3.Connection) -> list[Result]:
-            books = SQLiteBooks(connection)
-            now = self._clock()
-            return [carry_out(books, operation, now=now) for operation in wanted]
-
-        return await self._writer.run(work)
+    def _carry_out(self, connection: sqlite3.Connection, wanted: Sequence[Sequence[Operation]]) -> list[list[Result]]:
+        """In the writer's thread: the operations of several callers, in one transaction."""
+        page, now = Page(connection), self._clock()
+        page.read(operation for operations in wanted for operation in operations)
+        results = [[carry_out(page, operation, now=now) for operation in operations] for operations in wanted]
+        page.write()
+        return results
 
     async def balance(self, account: str) -> Balance:
         """See :class:`hpp_middleware.ports.QuotaStore`."""

@@ -44,9 +44,11 @@ class Turn:
         self._path = database.with_name(database.name + ".turn")
         self._busy_s = busy_s
         self._file: int | None = None
+        self._is_patient = True  # whether SQLite itself waits for locks, as it does on a new connection
 
     def open(self, version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
         """Be seen by others; and say so if this version of SQLite should not have company."""
+        self._is_patient = True
         if sys.platform == "win32":
             return  # it has no such locks: SQLite's own have to do
         self.close()
@@ -72,11 +74,17 @@ class Turn:
             self._wait(lambda: self._lock(_WRITER), give_up)
         finally:
             self._unlock(_QUEUE)
-        connection.execute("PRAGMA busy_timeout = 0")  # its own pauses grow to 100 ms
-        try:
-            self._wait(lambda: _began(connection), give_up)  # some other program may be writing, too
-        finally:
+        if self._is_patient:
+            connection.execute("PRAGMA busy_timeout = 0")  # its own pauses grow to 100 ms
+            self._is_patient = False
+        self._wait(lambda: _began(connection), give_up)  # some other program may be writing, too
+
+    def read(self, connection: sqlite3.Connection) -> None:
+        """Begin a transaction that only reads, which waits for nobody's turn."""
+        if not self._is_patient:
             connection.execute(f"PRAGMA busy_timeout = {round(self._busy_s * 1000):d}")
+            self._is_patient = True
+        connection.execute("BEGIN")
 
     def end(self) -> None:
         """Let the next one in."""

@@ -1,39 +1,74 @@
 """
 One thread that owns a SQLite connection, and the door through which any event loop reaches it.
 
-What waits is taken together and committed together: one ``fdatasync`` for all. Each piece of work is a savepoint of its
-own; a failed commit fails them all, since nothing is then known of any of them.
+What waits is taken together and committed together: one ``fdatasync`` for all. Operations on accounts and holds that
+wait side by side are carried out together, too; where one of them cannot be, and for all other work, each piece is a
+savepoint of its own. A failed commit fails them all, since nothing is then known of any of them.
 """
 
+import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import groupby
 from typing import Any, Generic, TypeVar
 
 import anyio
-from anyio.lowlevel import EventLoopToken, current_token
+from anyio.lowlevel import current_token
 
 from hpp_middleware.errors import StoreError
 from hpp_middleware.stores.sqlite.turn import Turn
+from hpp_middleware.types.operations import Operation, Result
 
 __all__ = ["Writer"]
 
 _T = TypeVar("_T")
 MOST_TOGETHER = 256
 
+Work = Callable[[sqlite3.Connection], _T]
+Together = Callable[[sqlite3.Connection, Sequence[Sequence[Operation]]], list[list[Result]]]
 
-@dataclass(slots=True, eq=False)
+
 class _Job(Generic[_T]):
-    """One piece of work, and where its result is awaited."""
+    """
+    One piece of work, and where its result is awaited.
 
-    work: Callable[[sqlite3.Connection], _T] | None
-    writes: bool = True
-    token: EventLoopToken = field(default_factory=current_token)
-    done: anyio.Event = field(default_factory=anyio.Event)
-    result: _T | None = None
-    error: BaseException | None = None
+    Args:
+        work: What to do; None to end the thread.
+        operations: What to do instead, that can be done with others' in one go.
+        writes: Whether anything is written.
+    """
+
+    __slots__ = ("_event", "_future", "error", "home", "operations", "result", "work", "writes")
+
+    def __init__(
+        self, work: Work[_T] | None = None, *, operations: Sequence[Operation] | None = None, writes: bool = True
+    ) -> None:
+        self.work = work
+        self.operations = operations
+        self.writes = writes
+        self.result: _T | None = None
+        self.error: BaseException | None = None
+        self._event: anyio.Event | None = None
+        self._future: asyncio.Future[None] | None = None
+        try:
+            self.home: Any = asyncio.get_running_loop()
+        except RuntimeError:
+            self.home, self._event = current_token().native_token, anyio.Event()
+        else:
+            self._future = self.home.create_future()
+
+    def done(self) -> Awaitable[None]:
+        """To be awaited."""
+        return self._future if self._future is not None else self._event.wait()  # type: ignore[union-attr]
+
+    def tell(self) -> None:
+        """In the loop of who waits: it is done."""
+        if self._event is not None:
+            self._event.set()
+        elif self._future is not None and not self._future.done():
+            self._future.set_result(None)
 
 
 _Jobs = queue.SimpleQueue[_Job[Any]]
@@ -46,11 +81,13 @@ class Writer:
     Args:
         connect: Opens the connection; called in the thread.
         turn: Whose turn it is, among all that write this file.
+        together: Carries out the operations of several callers.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], turn: Turn) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], turn: Turn, together: Together) -> None:
         self._connect = connect
         self._turn = turn
+        self._together = together
         self._thread: threading.Thread | None = None
         self._jobs: _Jobs = queue.SimpleQueue()  # each thread has its own: none can take another's closing job
         self._lock = threading.Lock()
@@ -71,13 +108,13 @@ class Writer:
 
     async def aclose(self) -> None:
         """Finish what waits, close the connection and end the thread."""
-        last = _Job[None](None)
+        last = _Job[None]()
         with self._lock:
             thread, self._thread = self._thread, None
             self._jobs.put(last)
         if thread is not None:
             with anyio.CancelScope(shield=True):
-                await last.done.wait()
+                await last.done()
             thread.join()
 
     async def run(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool = True) -> _T:
@@ -92,12 +129,23 @@ class Writer:
         Raises:
             StoreError: It is not known whether it was committed.
         """
-        job = _Job(work, writes)
+        return await self._done(_Job(work, writes=writes))
+
+    async def apply(self, operations: Sequence[Operation]) -> list[Result]:
+        """
+        What became of operations, once that is committed; together with those of others that wait.
+
+        Raises:
+            StoreError: As above.
+        """
+        return await self._done(_Job[list[Result]](operations=operations))
+
+    async def _done(self, job: _Job[_T]) -> _T:
         with self._lock:  # so that nothing is put behind the closing job
             if self._thread is None:
                 raise StoreError("The database is not open: open the gateway first.")
             self._jobs.put(job)
-        await job.done.wait()
+        await job.done()
         if isinstance(job.error, StoreError):
             raise StoreError(job.error.message) from job.error
         if job.error is not None:
@@ -117,7 +165,7 @@ class Writer:
                     job.error = error
                 _give_up(connection)
                 connection = None
-            closing = jobs[-1].work is None
+            closing = _closes(jobs[-1])
             if closing and connection is not None:
                 connection.close()
             if closing:
@@ -130,16 +178,64 @@ class Writer:
 
     def _carry_out(self, connection: sqlite3.Connection, jobs: "list[_Job[Any]]", waiting: _Jobs) -> None:
         """Commit what waits together, and what came while it waited for its turn."""
-        if not any(job.writes for job in jobs if job.work is not None):
-            connection.execute("BEGIN")
-            _commit(connection, jobs)
+        if not any(job.writes for job in jobs if not _closes(job)):
+            self._turn.read(connection)
+            self._commit(connection, jobs)
             return
         try:
             self._turn.begin(connection)
             _take_more(waiting, jobs)
-            _commit(connection, jobs)
+            self._commit(connection, jobs)
         finally:
             self._turn.end()
+
+    def _commit(self, connection: sqlite3.Connection, jobs: "list[_Job[Any]]") -> None:
+        """All of them; what fails alone is told to its caller, and the others are committed."""
+        for side_by_side, some in groupby(jobs, lambda job: job.operations is not None):
+            group = list(some)
+            if not (side_by_side and len(group) > 1 and self._all_of(connection, group)):
+                for job in group:
+                    self._one_of(connection, job)
+        connection.execute("COMMIT")
+
+    def _all_of(self, connection: sqlite3.Connection, jobs: "list[_Job[Any]]") -> bool:
+        """Carry out operations in one go; False where that cannot be, and nothing of it was done."""
+        connection.execute("SAVEPOINT work")
+        try:
+            results = self._together(connection, [job.operations or () for job in jobs])
+        except Exception:  # noqa: BLE001  # whose it was is seen when each is carried out alone
+            _undo(connection)
+            return False
+        connection.execute("RELEASE work")
+        for job, result in zip(jobs, results, strict=True):
+            job.result = result
+        return True
+
+    def _one_of(self, connection: sqlite3.Connection, job: "_Job[Any]") -> None:
+        if _closes(job):
+            return
+        connection.execute("SAVEPOINT work")
+        try:
+            if job.operations is not None:
+                (job.result,) = self._together(connection, [job.operations])
+            elif job.work is not None:
+                job.result = job.work(connection)
+        except Exception as error:  # noqa: BLE001  # told to its caller
+            # A constraint of the books refuses it, or it fits in no row: it alone is undone, its neighbours stand.
+            # Where SQLite has given up the whole transaction there is no savepoint to go back to, and they all fail.
+            job.error = error
+            _undo(connection)
+        else:
+            connection.execute("RELEASE work")
+
+
+def _closes(job: "_Job[Any]") -> bool:
+    return job.work is None and job.operations is None
+
+
+def _undo(connection: sqlite3.Connection) -> None:
+    connection.execute("ROLLBACK TO work")
+    connection.execute("RELEASE work")
 
 
 def _take(waiting: _Jobs) -> "list[_Job[Any]]":
@@ -150,27 +246,11 @@ def _take(waiting: _Jobs) -> "list[_Job[Any]]":
 
 
 def _take_more(waiting: _Jobs, jobs: "list[_Job[Any]]") -> None:
-    while jobs[-1].work is not None and len(jobs) < MOST_TOGETHER:
+    while not _closes(jobs[-1]) and len(jobs) < MOST_TOGETHER:
         try:
             jobs.append(waiting.get_nowait())
         except queue.Empty:
             return
-
-
-def _commit(connection: sqlite3.Connection, jobs: "list[_Job[Any]]") -> None:
-    for job in jobs:
-        if job.work is None:
-            continue
-        connection.execute("SAVEPOINT work")
-        try:
-            job.result = job.work(connection)
-        except Exception as error:  # noqa: BLE001  # told to its caller
-            # A constraint of the books refuses it, or it fits in no row: it alone is undone, its neighbours stand.
-            # Where SQLite has given up the whole transaction there is no savepoint to go back to, and they all fail.
-            job.error = error
-            connection.execute("ROLLBACK TO work")
-        connection.execute("RELEASE work")
-    connection.execute("COMMIT")
 
 
 def _give_up(connection: sqlite3.Connection | None) -> None:
@@ -182,12 +262,20 @@ def _give_up(connection: sqlite3.Connection | None) -> None:
             return
 
 
-def _wake(jobs: list[_Job[Any]]) -> None:
-    """Set each job's event in its own loop, without waiting for the loop; one that is closed has no one waiting."""
+def _wake(jobs: "list[_Job[Any]]") -> None:
+    """Tell each in its own loop, all of a loop at once; one that is closed has no one waiting."""
+    homes: dict[int, list[_Job[Any]]] = {}
     for job in jobs:
-        native: Any = job.token.native_token
-        call_soon = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
+        homes.setdefault(id(job.home), []).append(job)
+    for those in homes.values():
+        home = those[0].home
+        call_soon = getattr(home, "call_soon_threadsafe", None) or home.run_sync_soon
         try:
-            call_soon(job.done.set)
+            call_soon(_tell, those)
         except RuntimeError:
             continue
+
+
+def _tell(jobs: "list[_Job[Any]]") -> None:
+    for job in jobs:
+        job.tell()

@@ -117,8 +117,8 @@ class Reading:
             raise BrokenResponseError("too many headers")
         if self._parsed:
             return
-        key = name.lower().decode("latin-1")
-        text = value.strip(b" \t").decode("latin-1")
+        key = name.decode("latin-1").lower()
+        text = value.decode("latin-1").strip(" \t")
         if key in self.headers:
             if key in _FRAMING:
                 raise BrokenResponseError("the framing is told twice")
@@ -196,8 +196,10 @@ class Reading:
             if not is_length(length):
                 raise BrokenResponseError("the length is none")
             self._left = int(length)
-        options = {option.strip() for option in self.headers.get("connection", "").lower().split(",")}
-        self.reusable = "keep-alive" in options if is_old else "close" not in options
+        self.reusable = not is_old
+        if "connection" in self.headers:
+            options = {option.strip() for option in self.headers["connection"].lower().split(",")}
+            self.reusable = "keep-alive" in options if is_old else "close" not in options
         self.status = status
         if status in _BODYLESS:
             # Never a body, whatever its head says; where it says something, the peer may think otherwise.

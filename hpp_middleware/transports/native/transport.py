@@ -18,6 +18,14 @@ MOST_STARTS = 1000
 MOST_TURNS = 10
 
 
+class Room(asyncio.Semaphore):
+    """How many more connections there may be."""
+
+    def take(self) -> None:
+        """What ``acquire`` does where nobody waits: it is not to be called where the room is :meth:`locked`."""
+        self._value -= 1
+
+
 class NativeTransport:
     """
     A pooled client of one event loop, asyncio's or uvloop's.
@@ -32,7 +40,7 @@ class NativeTransport:
     """
 
     def __init__(self, *, connections: int = 1000, ca_file: str | None = None) -> None:
-        self._free = asyncio.Semaphore(connections)
+        self._free = Room(connections)
         self._ca_file = ca_file
         self._tls: ssl.SSLContext | None = None
         self._starts: dict[int, request.Start] = {}  # by the id of their shared headers, which each keeps alive
@@ -49,11 +57,12 @@ class NativeTransport:
             start = self._start(call)
         head = start.head + request.ended(call)
         origin = start.place.origin
-        connection = await self._connection(origin, call.connect_s, provider)
+        connection = self._at_hand(origin) or await self._connection(origin, call.connect_s, provider)
         try:
             sent()
             connection.ask(head, call.body)
-            await connection.head()
+            if not connection.reading.status:
+                await connection.head()
         except BrokenResponseError as error:
             self.give_back(origin, connection)
             raise fault("broken", provider) from error
@@ -81,6 +90,16 @@ class NativeTransport:
             self._starts.clear()
         found = self._starts[id(call.shared)] = request.start(call, request.place(call.url))
         return found
+
+    def _at_hand(self, origin: request.Origin) -> Connection | None:
+        """An idle connection to have at once, to be given back; None where there is none, or others wait for one."""
+        if self._closed or self._free.locked():
+            return None
+        connection = self._idle_one(origin)
+        if connection is not None:
+            self._free.take()
+            self._busy.add(connection)
+        return connection
 
     async def _connection(self, origin: request.Origin, seconds: float, provider: str) -> Connection:
         """

@@ -53,7 +53,7 @@ def cases() -> list[Case]:
     stream = DIALECT.stream(streamed, target, event_bytes=LIMITS.event_bytes, cap=10**9)
     framer, usage = sse.Framer(LIMITS.event_bytes), Usage(input=200, cache_read=10, output=96)
     return [
-        ("auth: the key, and its digest", 200, lambda: peppers.digests(auth.secret_from(headers))),
+        ("auth: the key, and its digest", 200, lambda: peppers.digests(auth.secret_from(auth.shown_in(headers)))),
         ("parse: 1 KB", 100, lambda: parse.completion(body, LIMITS)),
         ("parse: 1 MB", 3, lambda: parse.completion(large, LIMITS)),
         ("route", 200, lambda: route.resolve(request, CONSUMER, _CATALOG)),

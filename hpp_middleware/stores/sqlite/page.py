@@ -1,0 +1,150 @@
+"""
+The rows of one transaction, read once and written once, however many operations there are to carry out.
+
+What many callers do to one account is one read and one write of its row; new holds and ledger lines go to SQLite by the
+list. Nothing is in the file before :meth:`Page.write`.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable
+
+from hpp_middleware.stores.sqlite.rows import SQLiteBooks
+from hpp_middleware.types.operations import Declare, Grant, Operation, Release, Reserve, Settle
+from hpp_middleware.types.quota import Account, Claimed, Entry, Hold
+
+__all__ = ["Page"]
+
+FEW = 2
+"""So many rows are read one by one."""
+
+
+class Page:
+    """
+    See :class:`hpp_middleware.stores.books.Books`.
+
+    Args:
+        connection: In the transaction.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._rows = SQLiteBooks(connection)
+        self._accounts: dict[str, Account | None] = {}
+        self._holds: dict[str, Hold | None] = {}
+        self._before: dict[str, Hold | None] = {}  # as the file has those that are to be written
+        self._leases: dict[str, float | None] = {}
+        self._changed: set[str] = set()  # accounts to be written
+        self._entries: list[Entry] = []
+
+    def read(self, operations: Iterable[Operation]) -> None:
+        """Read what these operations need of accounts and holds, in two steps."""
+        accounts: set[str] = set()
+        holds: set[str] = set()
+        for operation in operations:
+            match operation:
+                case Reserve():
+                    accounts.update(operation.accounts)
+                    holds.add(operation.id)
+                case Settle() | Release():
+                    holds.add(operation.id)
+                case Grant() | Declare():
+                    accounts.add(operation.account)
+        if len(holds) > FEW:
+            self._holds = {**dict.fromkeys(holds), **{hold.id: hold for hold in self._rows.holds(_listed(holds))}}
+            accounts.update(name for hold in self._holds.values() if hold is not None for name in hold.accounts)
+        if len(accounts) > FEW:
+            found = self._rows.accounts(_listed(accounts))
+            self._accounts = {**dict.fromkeys(accounts), **{account.id: account for account in found}}
+
+    def write(self) -> None:
+        """Write what has changed."""
+        whole: list[Hold] = []
+        grown: list[Hold] = []
+        for hold_id, before in self._before.items():
+            hold = self._holds[hold_id]
+            if hold is not None:
+                (grown if before is not None and before.draft is hold.draft else whole).append(hold)
+        accounts = [account for name in self._changed if (account := self._accounts[name]) is not None]
+        self._rows.put_holds(whole)
+        self._rows.update_holds(grown)
+        self._rows.put_entries(self._entries)
+        self._rows.put_accounts(accounts)
+        self._before.clear()
+        self._entries.clear()
+        self._changed.clear()
+
+    def account(self, account_id: str) -> Account | None:
+        """One account."""
+        if account_id not in self._accounts:
+            self._accounts[account_id] = self._rows.account(account_id)
+        return self._accounts[account_id]
+
+    def hold(self, hold_id: str) -> Hold | None:
+        """One hold."""
+        if hold_id not in self._holds:
+            self._holds[hold_id] = self._rows.hold(hold_id)
+        return self._holds[hold_id]
+
+    def lease(self, owner: str) -> float | None:
+        """When a worker's lease ends."""
+        if owner not in self._leases:
+            self._leases[owner] = self._rows.lease(owner)
+        return self._leases[owner]
+
+    def put_account(self, account: Account) -> None:
+        """Write an account."""
+        self._accounts[account.id] = account
+        self._changed.add(account.id)
+
+    def put_hold(self, hold: Hold) -> None:
+        """Write a hold."""
+        if hold.id not in self._before:
+            self._before[hold.id] = self.hold(hold.id)
+        self._holds[hold.id] = hold
+
+    def put_entry(self, entry: Entry) -> None:
+        """Append a ledger line."""
+        self._entries.append(entry)
+
+    def put_lease(self, owner: str, until: float) -> None:
+        """Extend a lease."""
+        self._rows.put_lease(owner, until)
+        self._leases.pop(owner, None)
+
+    # What is rare goes to the file at once; where that looks at holds, they are written before.
+
+    def granted(self, grant_id: str) -> int | None:
+        """The amount granted under an id."""
+        return self._rows.granted(grant_id)
+
+    def put_grant(self, grant: Grant, now: float) -> None:
+        """Keep a grant."""
+        self._rows.put_grant(grant, now)
+
+    def claim(self, key: str) -> Claimed | None:
+        """One idempotency claim."""
+        return self._rows.claim(key)
+
+    def kept_bytes(self, account_id: str) -> int:
+        """How long the answers are that an account has kept."""
+        return self._rows.kept_bytes(account_id)
+
+    def put_claim(self, claimed: Claimed) -> None:
+        """Write a claim."""
+        self._rows.put_claim(claimed)
+
+    def due(self, now: float) -> Iterable[Hold]:
+        """Live holds whose owner's lease or own deadline has run out."""
+        self.write()
+        return self._rows.due(now)
+
+    def prune(self, now: float, before: float, most: int) -> bool:
+        """Forget what is long over."""
+        self.write()
+        self._holds.clear()
+        self._leases.clear()
+        return self._rows.prune(now, before, most)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return json.dumps(sorted(names))
