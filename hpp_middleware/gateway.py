@@ -19,6 +19,7 @@ from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import NotOpenedError, RequestError
 from hpp_middleware.ports import Client
 from hpp_middleware.stages import apart, plan, replay, reserve, settle
+from hpp_middleware.stages.caller import Caller
 from hpp_middleware.stages.journal import Journal
 from hpp_middleware.stages.notice import Notice
 from hpp_middleware.stages.relay import Exchange
@@ -26,7 +27,7 @@ from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.worker import Worker, new_id
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.events import Replayed
-from hpp_middleware.types.http import Headers, Reply
+from hpp_middleware.types.http import Reply
 from hpp_middleware.types.operations import Reserve, Result
 from hpp_middleware.types.quota import Balance, Entry
 
@@ -226,7 +227,7 @@ class Gateway:
             UpstreamError: The provider failed before the answer began; it is settled.
             StoreError: The quota cannot be verified; nothing was forwarded.
         """
-        client, request_id = _Caller(send), new_id()
+        client, request_id = Caller(send), new_id()
         settlement = await self.answer(
             consumer,
             body if isinstance(body, bytes) else msgspec.json.encode(body),
@@ -380,30 +381,3 @@ def _check_names(consumer: Consumer) -> None:
         raise RequestError("consumer.id is no name that can be kept.", status=400, code="invalid_consumer")
     if consumer.account is not consumer.id and not names.can_be_kept(consumer.account):
         raise RequestError("consumer.account is no name that can be kept.", status=400, code="invalid_consumer")
-
-
-class _Caller:
-    """The peer where there is no HTTP: pieces are kept, and passed on as they come."""
-
-    patient = False
-
-    def __init__(self, send: Callable[[bytes], Awaitable[None]] | None) -> None:
-        self.started = False
-        self.status = 0
-        self.headers: Headers = []
-        self.pieces: list[bytes] = []
-        self._send = send
-
-    async def start(self, status: int, headers: Headers) -> None:
-        self.started, self.status, self.headers = True, status, headers
-
-    async def send(self, data: bytes, *, more: bool) -> None:  # noqa: ARG002  # the end shows by the return
-        self.pieces.append(data)
-        if self._send is not None and data:
-            await self._send(data)
-
-    def hear(self, left: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002  # who calls us cannot leave
-        return lambda: None
-
-    async def gone(self) -> None:
-        await anyio.sleep_forever()

@@ -53,6 +53,18 @@ _CACHED_AUDIO = frozenset({"cache_audio_read_mtok", "cache_audio_write_mtok"})
 _SEARCHES_UNASKED = ("*search-preview*", "*search-api*", "*deep-research*", "*sonar*", "*online")
 """Models that search the web at every call and bill it by the search, which the data does not always say."""
 
+_PROVIDERS = frozenset(
+    """
+    anthropic arcee avian aws azure baseten cerebras cloudflare cohere cursor databricks deepseek doubleword
+    elevenlabs fireworks github-copilot google groq huggingface_cerebras huggingface_fireworks-ai huggingface_groq
+    huggingface_hyperbolic huggingface_nebius huggingface_novita huggingface_nscale huggingface_ovhcloud
+    huggingface_publicai huggingface_sambanova huggingface_together meta minimax mistral modal moonshotai novita
+    openai openai-decisions openrouter ovhcloud perplexity quicksilverpro together typesafe voyageai x-ai zai
+    zhipuai
+    """.split()
+)
+"""The providers of genai-prices 0.2.3; a later one may have more."""
+
 _FINEST = Decimal(1).scaleb(-12)
 _NAMES = 8192
 
@@ -84,6 +96,10 @@ class GenaiPrices:
         self._lookup = lru_cache(_NAMES)(self._look_up)
         # By id(): the bundled data lives as long as the process, and is as many entries at most.
         self._converted: dict[int, Price | None] = {}
+
+    def lists(self, provider: str) -> bool:
+        """Whether a provider is in the data, as far as can be told without reading it."""
+        return provider in _PROVIDERS
 
     def load(self) -> None:
         """Read the data now (0.2 to 0.7 s), so that no request waits for it; safe to repeat, in any thread."""

@@ -52,6 +52,12 @@ _KNOWN = {
 _ADDRESS = "https://openaipublic.blob.core.windows.net/encodings"
 """Where tiktoken would download ranks: the names of the files in its cache come of it."""
 
+_OPENAIS = (
+    *("gpt", "chatgpt-", "o1", "o3", "o4", "o5", "ft:", "text-", "code-", "davinci", "curie", "babbage", "ada"),
+    *("cushman", "if-", "similarity-"),
+)
+"""How the names that tiktoken knows begin: for no other one is it imported."""
+
 _SAME_RANKS = {"o200k_harmony": "o200k_base"}
 
 
@@ -128,11 +134,11 @@ def _folders() -> list[Path]:
 
 def _encoding_of(model: str) -> str | None:
     """The encoding of a model by its name; of a provider of many makers' models, OpenAI's alone."""
+    maker, _, name = model.rpartition("/")
+    if maker not in {"", "openai"} or not name.startswith(_OPENAIS):
+        return None
     from tiktoken import encoding_name_for_model
 
-    maker, _, name = model.rpartition("/")
-    if maker not in {"", "openai"}:
-        return None
     try:
         found = encoding_name_for_model(name)
     except KeyError:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import ipaddress
 import logging
 import os
@@ -82,6 +83,7 @@ def run(gateway: Gateway, listener: socket.socket, *, announce: Callable[[], Non
 
     async def serve() -> None:
         async with gateway:
+            gc.freeze()  # what is there when it begins stays, and need not be looked at again and again
             announce()
             await server.serve(sockets=[listener])
 

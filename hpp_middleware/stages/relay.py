@@ -229,20 +229,32 @@ class Exchange:
         try:
             await upstream.send(self.job.call)
             self.first_byte_s = time.monotonic() - self._started
-            await self._receive()
-        except StoreError as error:  # the lease ran out, or the client left, before anything was sent
-            self._fail(error, End.UNSENT)
-        except UpstreamError as error:
-            late = error.status == 504 and upstream.sent and upstream.status is None
-            self._fail(error, End.DEADLINE if late else self._broken())
+            if not upstream.is_readable:
+                self._fail(upstream.unintelligible(), End.REFUSED)
+            elif upstream.status != 200:
+                error, body = await upstream.refusal()
+                self._seen = relay_json.usage_in(body)
+                self._fail(error, End.REFUSED)
+            elif not self.job.request.stream:
+                await self._json()
+            elif upstream.is_stream:
+                await self._stream()
+            else:
+                self._seen = relay_json.usage_in(await upstream.read_all(self.job.limits.response_bytes, or_cut=True))
+                self._fail(upstream.unintelligible(), End.REFUSED)
+        except StoreError as unsent:  # the lease ran out, or the client left, before anything was sent
+            self._fail(unsent, End.UNSENT)
+        except UpstreamError as fault:
+            late = fault.status == 504 and upstream.sent and upstream.status is None
+            self._fail(fault, End.DEADLINE if late else self._broken())
         except relay.ProtocolError:
             self._fail(upstream.unintelligible(), self._broken())
-        except relay.StreamedError as error:
-            self._seen = error.args[1] if len(error.args) > 1 else self._seen
+        except relay.StreamedError as told:
+            self._seen = told.args[1] if len(told.args) > 1 else self._seen
             end = self._broken() if self.seen.relayed_bytes else End.REFUSED
-            self._fail(reply.streamed_error(self.job.target.provider_name, error.args[0]), end)
-        except Exception as error:  # noqa: BLE001  # the client's; raised again where no task group wraps it
-            self._raised = error
+            self._fail(reply.streamed_error(self.job.target.provider_name, told.args[0]), end)
+        except Exception as raised:  # noqa: BLE001  # the client's; raised again where no task group wraps it
+            self._raised = raised
 
     async def _deliver(self, data: bytes, *, more: bool = True) -> None:
         """Pass a piece of a stream on."""
@@ -265,22 +277,6 @@ class Exchange:
             if self._piece.stopped:
                 self._depart()
         self._sending = False
-
-    async def _receive(self) -> None:
-        upstream = self._upstream
-        if not upstream.is_readable:
-            self._fail(upstream.unintelligible(), End.REFUSED)
-        elif upstream.status != 200:
-            error, body = await upstream.refusal()
-            self._seen = relay_json.usage_in(body)
-            self._fail(error, End.REFUSED)
-        elif not self.job.request.stream:
-            await self._json()
-        elif upstream.is_stream:
-            await self._stream()
-        else:
-            self._seen = relay_json.usage_in(await upstream.read_all(self.job.limits.response_bytes, or_cut=True))
-            self._fail(upstream.unintelligible(), End.REFUSED)
 
     async def _json(self) -> None:
         job = self.job

@@ -9,7 +9,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary, ref
 
 import anyio
@@ -42,13 +42,15 @@ from hpp_middleware.stages.slotfile import MOST_SLOTS, SUPPORTED
 from hpp_middleware.stages.worker import CLOSE_S, Backends, Worker, declared_credentials
 from hpp_middleware.stores.memory import MemoryStore
 from hpp_middleware.transports.choose import check, choose
-from hpp_middleware.transports.httpx import HTTPClient, HttpxTransport
 from hpp_middleware.types.consumer import Credential
 from hpp_middleware.types.events import Alarm
 from hpp_middleware.types.http import CostIn
 from hpp_middleware.types.price import Price
 from hpp_middleware.types.provider import Declared, Limits, MissingUsage, Model, OrphanPolicy, Provider
 from hpp_middleware.types.replay import Idempotency
+
+if TYPE_CHECKING:
+    from hpp_middleware.transports.httpx import HTTPClient
 
 __all__ = ["Setup"]
 
@@ -112,7 +114,7 @@ class Setup:
         idempotency: Idempotency | None = None,
         sealing: Sealing | None = None,
         transports: Mapping[str, Transport] | None = None,
-        client: HTTPClient | None = None,
+        client: "HTTPClient | None" = None,
         observers: Sequence[Observer] = (),
     ) -> None:
         _one_of("error_format", error_format, ("object", "simple"))
@@ -233,16 +235,26 @@ class Setup:
             StoreError: A backend cannot be reached.
             ConfigurationError: A declared quota cannot be.
         """
+        needs_prices = self._needs_prices()
         load = getattr(self.catalog.prices, "load", None)
-        if load is not None:
+        if load is not None and needs_prices:
             await anyio.to_thread.run_sync(load)
         prepare = getattr(self.tokenizer, "load", None)
         if prepare is not None:
-            await anyio.to_thread.run_sync(lambda: prepare(target.model_name for target in self.catalog.targets()))
+            names = [model_id.partition("/")[2] for model_id in self.catalog.models]
+            if needs_prices:
+                names = [target.model_name for target in self.catalog.targets()]
+            await anyio.to_thread.run_sync(lambda: prepare(names))
         await worker.start(self.consumers)
         if worker.end is None:
             worker.end = self._until_the_loop_ends(worker)
             await anext(worker.end)
+
+    def _needs_prices(self) -> bool:
+        """Whether the price list is likely to be asked for a model; if it is all the same, it is read then."""
+        lists = getattr(self.catalog.prices, "lists", None)
+        providers = self.catalog.providers.items()
+        return lists is None or any(lists(provider.prices or name) for name, provider in providers)
 
     async def give_up(self) -> None:
         """Close what a start that failed has opened, unless another event loop's worker uses it."""
@@ -295,6 +307,8 @@ class Setup:
         """Pools of our own, for the providers that the host has given no transport for."""
         names = [name for name in self.catalog.providers if name not in self._transports]
         if self._client is not None:
+            from hpp_middleware.transports.httpx import HttpxTransport
+
             return {name: HttpxTransport(self._client) for name in names}
         is_asyncio = isinstance(_running_loop(), asyncio.AbstractEventLoop)
         return {name: choose(name, self.catalog.providers[name], is_asyncio=is_asyncio) for name in names}

@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.ports import Transport
-from hpp_middleware.transports.httpx import HttpxTransport
 from hpp_middleware.transports.tls import context
 from hpp_middleware.types.provider import Provider, TransportKind
 
@@ -65,11 +64,15 @@ def choose(name: str, provider: Provider, *, is_asyncio: bool) -> Transport:
         from hpp_middleware.transports.native import NativeTransport
 
         return NativeTransport(connections=provider.connections, ca_file=provider.ca_file)
-    make: Callable[..., Transport] = HttpxTransport
+    make: Callable[..., Transport]
     if kind == "aiohttp":
         from hpp_middleware.transports.aiohttp import AiohttpTransport
 
         make = AiohttpTransport
+    else:
+        from hpp_middleware.transports.httpx import HttpxTransport
+
+        make = HttpxTransport
     return make(connections=provider.connections, proxy=provider.proxy, ca_file=provider.ca_file)
 
 

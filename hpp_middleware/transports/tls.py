@@ -2,8 +2,6 @@
 
 import ssl
 
-import httpx2
-
 __all__ = ["context"]
 
 
@@ -16,10 +14,11 @@ def context(ca_file: str | None) -> ssl.SSLContext:
     Raises:
         OSError: The file cannot be read, or holds none.
     """
-    found = (
-        ssl.create_default_context(cafile=ca_file)
-        if ca_file is not None
-        else httpx2.create_ssl_context(trust_env=False)
-    )
+    if ca_file is not None:
+        found = ssl.create_default_context(cafile=ca_file)
+    else:
+        import httpx2  # when there is somebody to trust: it takes as long to import as the rest of the router
+
+        found = httpx2.create_ssl_context(trust_env=False)
     found.set_alpn_protocols(["http/1.1"])
     return found

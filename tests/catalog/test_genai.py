@@ -403,3 +403,28 @@ assert not [event for event in opened if event in {"socket.connect", "socket.get
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_providers_that_are_known_beforehand_are_in_the_data() -> None:
+    ids = {provider.id for provider in providers}
+    assert {each for each in ids if GenaiPrices().lists(each)} == genai._PROVIDERS
+    assert not GenaiPrices().lists("fake")
+
+
+@pytest.mark.parametrize(("name", "reads"), [("openai", "True"), ("fake", "False")])
+def test_the_data_is_read_at_the_start_where_a_provider_is_likely_in_it(name: str, reads: str) -> None:
+    program = f"""
+import asyncio, sys
+from hpp_middleware import Gateway, Provider
+gateway = Gateway(
+    providers={{"{name}": Provider(base_url="http://127.0.0.1:9/v1")}},
+    models={{"{name}/a": {{"input": "1", "output": "2"}}}},
+)
+async def main():
+    async with gateway:
+        print("genai_prices" in sys.modules)
+        print(gateway.catalog.find("{name}/gpt-5-mini") is not None)
+asyncio.run(main())
+"""
+    found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert found.stdout.split() == [reads, reads]
