@@ -58,18 +58,17 @@ class Gateway:
         self._said: str | None = None
         self._entered: dict[int, list[AbstractAsyncContextManager[Self]]] = {}
 
-    async def authenticate(self, headers: Iterable[tuple[bytes, bytes]], *, worker: Worker | None = None) -> Consumer:
+    async def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Consumer:
         """
         Who a request's headers name.
 
         Args:
             headers: Raw ASGI headers, names in lower case.
-            worker: This event loop's, where it is known.
         Raises:
             RequestError: 401.
             StoreError: 503: it cannot be known.
         """
-        worker = worker or await self.worker()
+        worker = await self.worker()
         return await worker.authenticator.consumer(headers)
 
     async def answer(

@@ -104,7 +104,7 @@ class Gateway(gateway.Gateway):
         async with self.opened():
             yield
 
-    async def identify(self, scope: Scope, *, worker: Worker | None = None) -> Consumer:
+    def identify(self, scope: Scope, *, worker: Worker | None = None) -> Awaitable[Consumer]:
         """
         Who a request comes from, by the host's own hook or by its key.
 
@@ -115,10 +115,16 @@ class Gateway(gateway.Gateway):
             RequestError: 401.
             StoreError: 503: it cannot be known. Never anybody else by default.
         """
-        if self._authenticate is None:
-            return await self.authenticate(scope["headers"], worker=worker)
+        if self._authenticate is not None:
+            return self._identify(self._authenticate, scope)
+        if worker is not None:
+            return worker.authenticator.consumer(scope["headers"])
+        return self.authenticate(scope["headers"])
+
+    async def _identify(self, authenticate: Authenticate, scope: Scope) -> Consumer:
+        """By the host's own hook."""
         try:
-            found = self._authenticate(HTTPConnection(scope))
+            found = authenticate(HTTPConnection(scope))
             consumer: Any = await found if inspect.isawaitable(found) else found
         except GatewayError:
             raise

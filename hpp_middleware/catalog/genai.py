@@ -61,7 +61,7 @@ _PROVIDERS = frozenset(
     huggingface_publicai huggingface_sambanova huggingface_together meta minimax mistral modal moonshotai novita
     openai openai-decisions openrouter ovhcloud perplexity quicksilverpro together typesafe voyageai x-ai zai
     zhipuai
-    """.split()
+    """.split()  # noqa: SIM905  # a list of so many lines is not read
 )
 """The providers of genai-prices 0.2.3; a later one may have more."""
 

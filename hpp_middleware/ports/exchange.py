@@ -105,7 +105,12 @@ class StreamReader(Protocol):
 
 
 class UpstreamResponse(Protocol):
-    """The head of a response, and its body piece by piece."""
+    """
+    The head of a response, and its body piece by piece.
+
+    One that has an attribute ``ended`` says there, true or false, whether all of the body has been read: it need then
+    not be read once more.
+    """
 
     status: int
     headers: Mapping[str, str]

@@ -20,7 +20,7 @@ __all__ = ["run"]
 T = TypeVar("T")
 
 
-async def run(
+def run(
     work: Coroutine[Any, Any, T],
     *,
     loop: asyncio.AbstractEventLoop | None,
@@ -28,7 +28,7 @@ async def run(
     gone: Callable[[], Awaitable[None]],
     dismissed: Callable[[], None],
     upkeep: Callable[[], Coroutine[Any, Any, None]] | None = None,
-) -> T:
+) -> Coroutine[Any, Any, T]:
     """
     Carry out the work, and return what it returns when it has ended.
 
@@ -42,8 +42,8 @@ async def run(
         upkeep: What goes on besides for as long as the work does.
     """
     if loop is None:
-        return await _on_any_loop(work, gone, dismissed, upkeep)
-    return await _on_asyncio(loop, work, hear=hear, gone=gone, dismissed=dismissed, upkeep=upkeep)
+        return _on_any_loop(work, gone, dismissed, upkeep)
+    return _on_asyncio(loop, work, hear=hear, gone=gone, dismissed=dismissed, upkeep=upkeep)
 
 
 async def _on_asyncio(

@@ -7,7 +7,8 @@ and the replay of what the store has not answered.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import anyio
 
@@ -91,14 +92,14 @@ class Lease:
         """
         return self.term == term and self._clock() < self._renewed + LEASE_S - MARGIN_S
 
-    async def apply(
+    def apply(
         self,
         operations: Sequence[Operation],
         *,
         renew: bool = False,
         account: str | None = None,
         within_s: float | None = None,
-    ) -> list[Result]:
+    ) -> Coroutine[Any, Any, list[Result]]:
         """
         Carry out operations, with whatever upkeep is due before them, in one go.
 
@@ -120,11 +121,16 @@ class Lease:
             and before < self._swept_at + SWEEP_AFTER_S
             and self.journal.is_quiet_at(before)
         ):
-            return await self._tried(operations, within_s)
+            return self._tried(operations, within_s)
+        return self._with_upkeep(operations, renew=renew, account=account, within_s=within_s)
+
+    async def _with_upkeep(
+        self, operations: Sequence[Operation], *, renew: bool, account: str | None, within_s: float | None
+    ) -> list[Result]:
         unanswered: Sequence[Debt] = ()
         if not self.journal.is_quiet:
             unanswered = await self._replay(account)
-            before = self._clock()
+        before = self._clock()
         needed, upkeep = self._due(before, renew=renew)
         if not needed and not upkeep and not operations:
             return []

@@ -129,16 +129,17 @@ class Upstream:
             UpstreamError: The connection broke.
             ProtocolError: It is larger.
         """
-        pieces: list[bytes] = []
-        size = 0
-        while size <= most:
-            piece = await self.read()
-            if not piece:
-                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            pieces.append(piece)
-            size += len(piece)
+        body = await self.read()
+        if not getattr(self._response, "ended", False):
+            pieces, size = [body], len(body)
+            while size <= most and (piece := await self.read()):
+                pieces.append(piece)
+                size += len(piece)
+            body = b"".join(pieces)
+        if len(body) <= most:
+            return body
         if or_cut:
-            return b"".join(pieces)[:most]
+            return body[:most]
         raise relay.ProtocolError("the body is too large")
 
     async def refusal(self) -> tuple[UpstreamError, bytes]:

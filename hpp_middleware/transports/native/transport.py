@@ -208,6 +208,12 @@ class NativeResponse:
         self._provider = provider
         self._over = False
 
+    @property
+    def ended(self) -> bool:
+        """See :class:`hpp_middleware.ports.UpstreamResponse`."""
+        reading = self._connection.reading
+        return self._over or (reading.complete and not reading.pieces)
+
     async def read(self) -> bytes:
         """See :class:`hpp_middleware.ports.UpstreamResponse`."""
         if self._over:
