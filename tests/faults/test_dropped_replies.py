@@ -227,7 +227,8 @@ async def test_a_release_whose_replies_are_lost_gives_back_once(
     async with opened(made(kind, proxy.url), fake_upstream, tmp_path) as found:
         proxy.drop_replies(times, to=_asks(kind, "release"))
         with monkeypatch.context() as patched:
-            patched.setattr(Lease, "covers", lambda _lease, _term: False)  # as after a long sleep: what was held is given back
+            # As after a long sleep: what was held is given back.
+            patched.setattr(Lease, "covers", lambda _lease, _term: False)
             assert (await read_chat(found))[0] == 503
         assert fake_upstream.log == []
         assert await lines_once_settled(found) == []
