@@ -56,6 +56,7 @@ def answer(body: bytes, request: Request, target: Target, *, charge: Charge | No
 
 def _seen(fields: dict[str, Raw], choices: Raw, request: Request) -> Seen:
     usage = fields.get("usage", NULL)
+    reading = read_openai(usage) if usage != NULL else None
     size = texts = 0
     finished: set[int] = set()
     for choice in decode_choices(choices) if choices != NULL else ():
@@ -64,9 +65,9 @@ def _seen(fields: dict[str, Raw], choices: Raw, request: Request) -> Seen:
         texts += length > 0
         if choice.finish_reason is not None:
             finished.add(choice.index)
-        if choice.usage and usage == NULL and request.n == 1:
+        if reading is None and request.n == 1 and choice.usage and choice.usage != NULL:
             usage = choice.usage
-    reading = read_openai(usage) if usage != NULL else None
+            reading = read_openai(usage)
     upstream_id = fields.get("id")
     return Seen(
         usage=reading.usage if reading is not None else None,

@@ -74,6 +74,14 @@ def test_an_answer_without_usage_has_none_and_zero_is_a_report() -> None:
     assert answered(json.dumps(zero).encode())[1].usage == Usage()
 
 
+@pytest.mark.parametrize("unreadable", [{}, {"prompt_tokens": -1, "completion_tokens": 1}, None])
+def test_usage_in_a_choice_counts_where_the_answers_own_cannot_be_read(unreadable: object) -> None:
+    choice = {"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}
+    body = {"usage": unreadable, "choices": [{**choice, "usage": {}}, {**choice, "usage": USAGE}]}
+    assert answered(json.dumps(body).encode())[1].usage == Usage(input=7, output=2)
+    assert answered(json.dumps({**body, "usage": USAGE}).encode())[1].usage == Usage(input=7, output=2)
+
+
 @settings(max_examples=1_000, deadline=None)
 @given(st.binary(max_size=60))
 def test_any_body_is_an_answer_or_a_fault_of_the_upstream(body: bytes) -> None:
