@@ -101,7 +101,8 @@ class Gateway:
             StoreError: The quota cannot be verified; nothing was forwarded.
         """
         _check_names(consumer)
-        worker = worker or self.setup.at_hand() or await self.worker()
+        if worker is None or not worker.ready:
+            worker = self.setup.at_hand() or await self.worker()
         request = parse.completion(body, self.limits)  # parse
         target = route.resolve(request, consumer, self.catalog)  # route
         dialect = self.setup.dialects[target.provider.dialect]

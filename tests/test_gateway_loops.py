@@ -1,6 +1,8 @@
 """One gateway and several event loops: each gets its own worker, and none is needed to begin with."""
 
 import gc
+import sys
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Literal
@@ -56,3 +58,29 @@ def test_the_test_client_with_its_lifespan_opens_and_closes_it(anyio_backend: st
         with TestClient(found.app, backend=backend_of(anyio_backend)) as client:
             assert client.get("/readyz").json()["status"] == "ok"
         assert len(found.setup._workers) == 0
+
+
+def test_two_event_loops_at_once_each_have_their_own_worker() -> None:
+    found = gateway("http://127.0.0.1:9/v1")
+    wrong: list[str] = []
+
+    async def visit() -> None:
+        mine = await found.worker()
+        for _ in range(3000):
+            at_hand = found.setup.at_hand()
+            if at_hand is not None and at_hand is not mine:
+                wrong.append("another loop's")
+            if await found.worker() is not mine:
+                wrong.append("another")
+
+    threads = [threading.Thread(target=anyio.run, args=(visit,)) for _ in range(3)]
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # so that threads meet between any two steps
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(usual)
+    assert not wrong

@@ -223,9 +223,10 @@ class Setup:
 
     def at_hand(self) -> Worker | None:
         """The same, if it is the one that was asked for last, and ready."""
-        if self._at_hand is None or not self._at_hand[1].ready or self._at_hand[0]() is not _running_loop():
+        found = self._at_hand  # looked at once: another thread's event loop may put its own there meanwhile
+        if found is None or not found[1].ready or found[0]() is not _running_loop():
             return None
-        return self._at_hand[1]
+        return found[1]
 
     async def start(self, worker: Worker) -> None:
         """

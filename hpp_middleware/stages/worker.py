@@ -169,7 +169,7 @@ class Worker:
         )
 
     def new_id(self) -> str:
-        """A request's id; see :func:`new_id`."""
+        """A request's id; see :func:`new_id`. It is like no other, and not to be relied on as a secret."""
         return f"req_{time.time_ns() // 1_000_000:012x}{self._chance.getrandbits(80):020x}"
 
     async def start(self, consumers: Mapping[str, Declared]) -> None:
@@ -240,6 +240,7 @@ class Worker:
 
     async def aclose(self) -> None:
         """Close the pools that are our own, and give the journal up with what it holds."""
+        self.ready = False
         self.lease.journal.close()
         for transport in self.own:
             await transport.aclose()
