@@ -1,6 +1,7 @@
 """The SQLite store keeps every promise of a store, and those of a file: shared, durable, brought up to date."""
 
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
@@ -131,6 +132,53 @@ async def test_work_that_cannot_be_done_leaves_its_neighbours_alone(store: SQLit
         for account in ("alice", unspeakable, "bob", "carol"):
             group.start_soon(one, account)
     assert outcomes == {"alice": "done", unspeakable: "error", "bob": "done", "carol": "done"}
+
+
+async def test_what_waits_together_is_carried_out_in_order_and_as_if_it_were_alone(store: SQLiteStore) -> None:
+    names = [f"account-{number}" for number in range(5)]
+    await store.apply(
+        [Renew(owner="worker", ttl_s=600), *(Grant(id=name, account=name, amount=1000) for name in names)]
+    )
+    blocked, go_on = threading.Event(), threading.Event()
+
+    def hold_up(_connection: sqlite3.Connection) -> None:
+        blocked.set()
+        go_on.wait(10)
+
+    results: dict[str, list[Result]] = {}
+
+    async def one(name: str, number: int) -> None:
+        hold = f"{name}-{number}"
+        results[hold] = await store.apply(
+            [reserve(hold, 100, name), settle(hold, 60), settle(hold, 60), settle(hold, 61), Release(id=hold)]
+        )
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(store._writer.run, hold_up)
+        await anyio.to_thread.run_sync(blocked.wait)
+        for number in range(8):
+            for name in names:
+                group.start_soon(one, name, number)
+        group.start_soon(store.apply, [Sweep()])
+        await anyio.wait_all_tasks_blocked()
+        go_on.set()
+    assert len(results) == 40
+    for told in results.values():
+        assert [result.status for result in told] == ["done", "done", "done", "conflict", "conflict"]
+    for name in names:
+        statement = await store.statement(name)
+        assert (statement.account.settled, statement.account.held, statement.account.requests) == (480, 0, 8)
+        assert (statement.charged, statement.lines, statement.seq) == (480, 8, 8)
+
+
+async def test_a_name_that_json_would_carry_otherwise_is_the_same_account_alone_and_among_others(
+    store: SQLiteStore,
+) -> None:
+    strange = "a\0b"
+    await store.apply([Grant(id="one", account=strange, amount=5)])
+    await store.apply([Grant(id=name, account=name, amount=1) for name in ("a", "b", "c", "d")])
+    await store.apply([Grant(id=f"again-{name}", account=name, amount=1) for name in ("a", "b", strange, "c")])
+    assert [(await store.balance(name)).quota for name in (strange, "a", "d")] == [6, 2, 1]
 
 
 async def test_giving_up_the_wait_does_not_take_the_work_back(store: SQLiteStore) -> None:

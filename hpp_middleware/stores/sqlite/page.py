@@ -49,9 +49,11 @@ class Page:
                     holds.add(operation.id)
                 case Grant() | Declare():
                     accounts.add(operation.account)
+        holds, accounts = _listable(holds), _listable(accounts)
         if len(holds) > FEW:
             self._holds = {**dict.fromkeys(holds), **{hold.id: hold for hold in self._rows.holds(_listed(holds))}}
-            accounts.update(name for hold in self._holds.values() if hold is not None for name in hold.accounts)
+            of_holds = [name for hold in self._holds.values() if hold is not None for name in hold.accounts]
+            accounts |= _listable(of_holds)
         if len(accounts) > FEW:
             found = self._rows.accounts(_listed(accounts))
             self._accounts = {**dict.fromkeys(accounts), **{account.id: account for account in found}}
@@ -144,6 +146,11 @@ class Page:
         self._holds.clear()
         self._leases.clear()
         return self._rows.prune(now, before, most)
+
+
+def _listable(names: Iterable[str]) -> set[str]:
+    """Without those that SQLite would cut at a NUL: they are read one by one."""
+    return {name for name in names if "\0" not in name}
 
 
 def _listed(names: Iterable[str]) -> str:

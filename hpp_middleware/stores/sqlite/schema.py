@@ -43,12 +43,14 @@ def _switch_to_wal(connection: sqlite3.Connection, busy_s: float) -> None:
     give_up = time.monotonic() + busy_s
     while True:
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= give_up:
                 raise
             time.sleep(0.005)
         else:
+            if mode != "wal":
+                raise StoreError("The database can have no write-ahead log where it lies.")
             return
 
 
