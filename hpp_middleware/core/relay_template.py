@@ -40,6 +40,8 @@ class Template(Struct, frozen=True, eq=False):
         after: The rest, from a closing quote on.
         outs: The same three of what the client gets, without those quotes.
         head: Its members, where its id is among them.
+        start: Where the text begins, with its quote.
+        stop: Where what is after the last hole's quote begins, from the end.
     """
 
     before: bytes
@@ -47,6 +49,8 @@ class Template(Struct, frozen=True, eq=False):
     after: bytes
     outs: tuple[bytes, bytes, bytes]
     head: dict[str, Raw] | None
+    start: int
+    stop: int
 
     def filled(self, event: bytes) -> tuple[bytes, int] | None:
         """
@@ -58,7 +62,7 @@ class Template(Struct, frozen=True, eq=False):
         if not (event.startswith(self.before) and event.endswith(self.after)):
             return None
         # With its quotes, so that the decoder says whether what is between is one string, and nothing else.
-        quoted = event[len(self.before) - 1 : 1 - len(self.after)]
+        quoted = event[self.start : self.stop]
         padding = None
         if self.between:
             cut = quoted.find(self.between)
@@ -111,10 +115,13 @@ def learned(
     outs = re.split(_QUOTED, shown(full))
     if len(outs) != 2 + (padded is not None):
         return None
+    last_part = after if padded is not None else between
     return Template(
         before=b"data: " + before,
         between=between if padded is not None else b"",
-        after=after if padded is not None else between,
+        after=last_part,
+        start=len(b"data: " + before) - 1,
+        stop=1 - len(last_part),
         outs=(outs[0], outs[1] if padded is not None else b"", outs[-1]),
         head=head,
     )

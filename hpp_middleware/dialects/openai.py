@@ -183,6 +183,9 @@ class Stream:
         framer, relay_ = self._framer, self.relay
         if len(chunk) > framer.most or not framer.between_events:
             return self._read(chunk)
+        if not relay_.done and chunk.find(b"\n\n") == len(chunk) - 2:  # one event, as nearly always
+            passed = relay_.again(chunk[:-2])
+            return self._read(chunk, new=True) if passed is None else passed
         out: list[bytes] = []
         *events, rest = chunk.split(b"\n\n")
         try:

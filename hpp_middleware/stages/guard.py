@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import anyio
 
-__all__ = ["Deadline", "Guard", "asyncios", "begin", "begin_within", "guard", "within"]
+__all__ = ["Guard", "asyncios", "begin", "begin_within", "guard", "within"]
 
 T = TypeVar("T")
 NEVER = float("inf")
@@ -45,6 +45,14 @@ class Guard(Protocol):
         """Stop it at this moment, by :func:`time.monotonic`; what was said before counts no more."""
         ...
 
+    def limit(self, seconds: float) -> None:
+        """Stop it after so long from now in any case, whatever is said of :meth:`wait` later."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """What it waits for next may take so long from now; what was said before of that counts no more."""
+        ...
+
     def close(self) -> None:
         """Forget the moment: there is nothing more to run."""
         ...
@@ -66,33 +74,6 @@ def asyncios() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-class Deadline:
-    """
-    How long work may wait: for each thing that it waits for, and in all.
-
-    Args:
-        around: What runs the work.
-        seconds: How long it may take in all, from now.
-    """
-
-    __slots__ = ("_around", "_last", "_moment")
-
-    def __init__(self, around: Guard, seconds: float) -> None:
-        self._around = around
-        self._moment = NEVER
-        self._last = time.monotonic() + seconds
-
-    def wait(self, seconds: float) -> None:
-        """The next thing may take so long from now."""
-        self._moment = min(self._last, time.monotonic() + seconds)
-        self._around.until(self._moment)
-
-    def limit(self, seconds: float) -> None:
-        """Whatever is waited for, not longer than this."""
-        self._last = min(self._last, time.monotonic() + seconds)
-        self._around.until(min(self._moment, self._last))
 
 
 def begin_within(seconds: float, work: Awaitable[T]) -> tuple[Literal[True], T] | tuple[Literal[False], Awaitable[T]]:
@@ -170,13 +151,13 @@ def _rest(work: Coroutine[Any, Any, T], waits_for: object) -> Generator[Any, Any
 class _OnAsyncio:
     """Cancels its task, and takes that back where it ends."""
 
-    __slots__ = ("_due", "_loop", "_rings", "_task", "_timer", "stopped")
+    __slots__ = ("_due", "_last", "_loop", "_rings", "_task", "_timer", "stopped")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.stopped = False
         self._loop = loop
         self._task: asyncio.Task[object] | None = None
-        self._due = NEVER
+        self._due = self._last = NEVER
         self._timer: asyncio.TimerHandle | None = None
         self._rings = NEVER
 
@@ -214,6 +195,17 @@ class _OnAsyncio:
         """See :class:`Guard`."""
         self._due = moment
         if moment < self._rings and self._task is not None:
+            self._set()
+
+    def limit(self, seconds: float) -> None:
+        """See :class:`Guard`."""
+        self._last = min(self._last, time.monotonic() + seconds)
+        self.until(min(self._due, self._last))
+
+    def wait(self, seconds: float) -> None:
+        """See :class:`Guard`."""
+        self._due = min(self._last, time.monotonic() + seconds)
+        if self._due < self._rings and self._task is not None:
             self._set()
 
     def close(self) -> None:
@@ -254,7 +246,7 @@ class _OnAnyLoop:
     """A cancel scope for each piece of work."""
 
     def __init__(self) -> None:
-        self._due = NEVER
+        self._due = self._last = NEVER
         self._scope = anyio.CancelScope()
         self._stopped = False
 
@@ -283,6 +275,15 @@ class _OnAnyLoop:
         """See :class:`Guard`."""
         self._due = moment
         self._scope.deadline = moment if moment == NEVER else anyio.current_time() + moment - time.monotonic()
+
+    def limit(self, seconds: float) -> None:
+        """See :class:`Guard`."""
+        self._last = min(self._last, time.monotonic() + seconds)
+        self.until(min(self._due, self._last))
+
+    def wait(self, seconds: float) -> None:
+        """See :class:`Guard`."""
+        self.until(min(self._last, time.monotonic() + seconds))
 
     def close(self) -> None:
         """See :class:`Guard`."""

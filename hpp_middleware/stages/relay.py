@@ -19,7 +19,7 @@ from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import GatewayError, StoreError, UpstreamError
 from hpp_middleware.ports import Client, Dialect, StreamReader, Transport
 from hpp_middleware.stages.drain import Drain, Slots
-from hpp_middleware.stages.guard import Deadline, Guard, guard
+from hpp_middleware.stages.guard import Guard, guard
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.replay import Record
@@ -60,22 +60,17 @@ class Exchange:
     job: Job
     end: End | None = None
     error: GatewayError | None = None
-    ending = False
     duration_s = 0.0
     first_byte_s: float | None = None
     _started = 0.0
     _reader: StreamReader | None = None
     _seen = Seen()
     _settled: Settlement | None = None
-    _left = False
-    _over = False
-    _sending = False
-    _guard: Guard | None = None
-    _deadline: Deadline
+    ending = _left = _over = _sending = _no_slot = _dismissed = False
+    _around: Guard
+    _guard: Guard | None = None  # the same, once there is a hold
     _piece: Guard | None = None  # around a piece that a client may not take, while the rest is read on
     _drain: Drain | None = None
-    _no_slot = False
-    _dismissed = False
     _raised: Exception | None = None
 
     def __init__(
@@ -136,8 +131,8 @@ class Exchange:
             loop: The event loop that runs, where it is asyncio's or takes its place.
         """
         self._started = time.monotonic()
-        self._guard = guard(loop)
-        self._deadline = self._upstream.deadline = Deadline(self._guard, self.job.target.provider.timeouts.total)
+        self._around = self._guard = self._upstream.around = guard(loop)
+        self._around.limit(self.job.target.provider.timeouts.total)
         self._upstream.under(lease)
         try:
             if not self._left:
@@ -196,9 +191,9 @@ class Exchange:
         if not self._upstream.sent or not self._client.patient:
             self._stop()  # nothing is paid for yet; or nobody is to wait
         elif not self.job.request.stream:
-            self._deadline.limit(limits.json_wait_s)
+            self._around.limit(limits.json_wait_s)
         elif self.seen.finished:
-            self._deadline.limit(limits.usage_wait_s)
+            self._around.limit(limits.usage_wait_s)
         else:
             self._read_on(self._guard)
         if self._piece is not None:
@@ -215,7 +210,7 @@ class Exchange:
             self._drain = self._slots.begin(self.job.account, most_bytes=provider.drain_bytes, stop=around.stop)
             self._no_slot = self._drain is None
         if self._drain is not None:
-            self._deadline.limit(provider.drain_s)
+            self._around.limit(provider.drain_s)
         else:
             around.stop()
 
@@ -260,18 +255,25 @@ class Exchange:
         """Pass a piece of a stream on."""
         if self._record is not None:
             self._record.add(data)
-        if not self._left and (data or not more):
+        if self._left or (more and not data):
+            return
+        if self._piece is not None:
             await self._hand_over(self._client.send(data, more=more))
+            return
+        self._sending = True
+        self._around.wait(self.job.target.provider.timeouts.idle)
+        await self._client.send(data, more=more)
+        self._sending = False
 
     async def _hand_over(self, sending: Coroutine[Any, Any, None]) -> None:
         """Send something; a client that takes it for as long as an upstream may be silent has left."""
         idle = self.job.target.provider.timeouts.idle
         self._sending = True
         if self._piece is None:
-            self._deadline.wait(idle)
+            self._around.wait(idle)
             await sending
         else:  # it can be given up alone, so that the rest is read on
-            self._deadline.wait(2 * idle)
+            self._around.wait(2 * idle)
             self._piece.until(time.monotonic() + idle)
             await self._piece.run(sending)
             if self._piece.stopped:
@@ -300,6 +302,7 @@ class Exchange:
         self._begin_ending()
         self._recorded(headers, answer)
         if not self._left:
+            self._around.wait(job.target.provider.timeouts.idle)
             await self._client.start(200, headers)
             await self._client.send(answer, more=False)
 
@@ -326,18 +329,17 @@ class Exchange:
             done = reader.done
             if done:
                 whole, left = (End.CUT, End.UNAWAITED) if reader.cut else (End.COMPLETED, End.LEFT)
-                self.end = left if self._left else whole
-                self._over = True
+                self.end, self._over = left if self._left else whole, True
                 self._begin_ending()
             elif self._drain is not None:
                 if self._drain.exceeded:
                     self.end = self._unawaited()
                     return
                 if reader.seen.finished:
-                    self._deadline.limit(job.limits.usage_wait_s)
+                    self._around.limit(job.limits.usage_wait_s)
             await self._deliver(data, more=not done)
         if not reader.cut:
-            self._deadline.limit(TAIL_S)
+            self._around.limit(TAIL_S)
             await self._upstream.drain()
 
     def _recorded(self, headers: Headers, data: bytes) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from hpp_middleware.core import relay, reply
 from hpp_middleware.errors import UpstreamError
 from hpp_middleware.ports import Transport, UpstreamResponse
-from hpp_middleware.stages.guard import Deadline, begin
+from hpp_middleware.stages.guard import Guard
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.reserve import unavailable
 from hpp_middleware.types.completion import Target
@@ -34,14 +34,14 @@ class Upstream:
         sent: Whether a byte may have gone out: from there on it may cost money.
         begun: Whether a byte of the response's body has come.
         unwanted: To be set when nothing is to be sent any more, unless it is out already.
-        deadline: Told how long the next piece may take; to be set before anything is sent.
+        around: Runs the exchange, and is told how long the next piece may take; to be set before anything is sent.
     """
 
     status: int | None = None
     sent = False
     begun = False
     unwanted = False
-    deadline: Deadline
+    around: Guard
     _lease: Lease | None = None
     _term = 0
     _withheld = False
@@ -64,7 +64,7 @@ class Upstream:
             StoreError: The lease has run out, and nothing was sent.
         """
         timeouts = self._target.provider.timeouts
-        self.deadline.wait(timeouts.connect + timeouts.first_byte)
+        self.around.wait(timeouts.connect + timeouts.first_byte)
         name = self._target.provider_name
         try:
             self._response = await self._transport.send(call, provider=name, sent=self._on_sent)
@@ -102,14 +102,10 @@ class Upstream:
         """
         if self._response is None:
             return b""
+        timeouts = self._target.provider.timeouts
+        self.around.wait(timeouts.idle if self.begun else timeouts.first_byte)
         try:
-            is_there, found = begin(self._response.read())
-            if is_there:
-                piece: bytes = found  # type: ignore[assignment]  # and no deadline need be set for it
-            else:
-                timeouts = self._target.provider.timeouts
-                self.deadline.wait(timeouts.idle if self.begun else timeouts.first_byte)
-                piece = await found  # type: ignore[misc]
+            piece = await self._response.read()
         except UpstreamError:
             raise
         except Exception as error:
@@ -130,7 +126,7 @@ class Upstream:
             ProtocolError: It is larger.
         """
         body = await self.read()
-        if not getattr(self._response, "ended", False):
+        if body and not getattr(self._response, "ended", False):
             pieces, size = [body], len(body)
             while size <= most and (piece := await self.read()):
                 pieces.append(piece)

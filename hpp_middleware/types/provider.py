@@ -99,6 +99,7 @@ class Provider:
     connections: int = 1000
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "headers", dict(self.headers))  # what a call says is made of them once
         self._check_transport()
         if self.on_disconnect not in {"cancel", "drain"}:
             raise ConfigurationError("on_disconnect must be cancel or drain", param="on_disconnect")

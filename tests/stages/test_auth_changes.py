@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from hpp_middleware import MemoryStore
 from hpp_middleware.core import auth
-from hpp_middleware.errors import StoreError
+from hpp_middleware.errors import RequestError, StoreError
 from hpp_middleware.stages import auth as stage
 from hpp_middleware.types.consumer import Consumer, Credential
 from stages.authenticating import (
@@ -276,3 +276,37 @@ async def test_a_revocation_while_a_key_moves_is_not_lost() -> None:
     clock.now += 1
     await refused(found)
     assert await store.credentials() == [credential(revoked=1000.0)]
+
+
+async def test_a_key_that_was_shown_just_now_is_refused_once_it_is_told_to_be_forgotten() -> None:
+    store, clock = Keys(credential()), Clock()
+    found = authenticator(store, clock)
+    for _ in range(3):
+        assert await found.consumer(headers()) == ALICE
+    await store.add(credential(revoked=clock.now))
+    assert await found.consumer(headers()) == ALICE, "for seconds at most"
+    found.forget()
+    await refused(found)
+
+
+async def test_a_key_that_was_shown_just_now_is_refused_from_the_moment_that_it_expires() -> None:
+    clock = Clock()
+    found = authenticator(Keys(credential(expires=clock.now + 1)), clock)
+    assert await found.consumer(headers()) == ALICE
+    clock.now += 1
+    await refused(found)
+
+
+async def test_headers_that_look_alike_are_not_one_and_no_secret_is_kept() -> None:
+    found = authenticator(Keys(credential()), Clock())
+    assert await found.consumer([(b"authorization", b"Bearer " + KEY.encode())]) == ALICE
+    for shown in (
+        [(b"apikey", b"Bearer " + KEY.encode())],
+        [(b"authorization", KEY.encode())],
+        [(b"authorization", b"Bearer " + KEY.encode()), (b"apikey", b"another-key-of-twenty-characters")],
+        [(b"authorization", b"Bearer " + KEY.encode())] * 2,
+    ):
+        with pytest.raises(RequestError):
+            await found.consumer(shown)
+    assert KEY.encode() not in b"".join(found._cache.recent)
+    assert all(len(mark) == 32 for mark in found._cache.recent)
