@@ -8,7 +8,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 JOBS ?= 2
 MINUTES ?= 20
 
-.PHONY: demo test soak bench bench-curves bench-transports bench-workers bench-stores bench-check profile dev check lint types layers build clean
+.PHONY: demo test soak bench bench-curves bench-transports bench-workers bench-stores bench-check bench-count profile dev check lint types layers build clean
 
 demo: $(VENV)/.demo        ## a router on 127.0.0.1:8000 with a $$5 consumer; prints curl lines
 	$(BIN)/hpp-router demo $(ARGS)
@@ -38,6 +38,9 @@ profile: $(VENV)/.dev      ## whose time it is, under the load LOAD=json32, flat
 
 bench-check: $(VENV)/.dev  ## whether the pure core takes 10% more instructions than it did; UPDATE=1 writes them down
 	$(BIN)/python tests/benchmarks/instructions.py $(if $(UPDATE),--update) $(ARGS)
+
+bench-count: $(VENV)/.dev  ## instructions a request of the whole server under valgrind; BASE=rev beside another revision
+	$(BIN)/python tests/benchmarks/counted.py $(if $(BASE),--base $(BASE)) $(ARGS)
 
 bench-stores: $(VENV)/.dev ## how fast the stores are, and how much is held for what is used
 	$(BIN)/python tests/benchmarks/stores.py

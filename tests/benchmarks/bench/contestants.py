@@ -23,7 +23,7 @@ from bench.contestant import TRANSPORTS
 from bench.processes import module, running, told
 from bench.revisions import package_of
 
-__all__ = ["ALL", "Contestant", "contestant"]
+__all__ = ["ALL", "Contestant", "connected", "contestant"]
 
 ALL = (
     *("direct", "noop", "rawproxy", "nginx", "ours", "ours-sqlite", "router", "naive", "workers1", "workers2"),
@@ -94,8 +94,9 @@ def _free_port() -> int:
         return port
 
 
-def _connected(port: int) -> socket.socket:
-    end = time.monotonic() + START_S
+def connected(port: int, seconds: float = START_S) -> socket.socket:
+    """A connection to a server that may not listen yet."""
+    end = time.monotonic() + seconds
     while True:
         try:
             return socket.create_connection(("127.0.0.1", port), ANSWER_S)
@@ -106,7 +107,7 @@ def _connected(port: int) -> socket.socket:
 
 
 def _first_request(port: int) -> None:
-    with _connected(port) as connection:
+    with connected(port) as connection:
         connection.sendall(wire.request(wire.json_question()))
         answer = b""
         while wire.ANSWER[-20:] not in answer:
