@@ -63,7 +63,9 @@ _PROVIDERS = frozenset(
     zhipuai
     """.split()  # noqa: SIM905  # a list of so many lines is not read
 )
-"""The providers of genai-prices 0.2.3; a later one may have more."""
+"""The providers in the data of the release below."""
+
+_OF_RELEASE = "0.2.3"
 
 _FINEST = Decimal(1).scaleb(-12)
 _NAMES = 8192
@@ -92,14 +94,21 @@ class GenaiPrices:
         self._clock = clock
         self._providers: dict[str, Provider] | None = None
         self._source = ""
+        self._is_known: bool | None = None
         # Names come from clients: what was looked up for them is bounded.
         self._lookup = lru_cache(_NAMES)(self._look_up)
         # By id(): the bundled data lives as long as the process, and is as many entries at most.
         self._converted: dict[int, Price | None] = {}
 
     def lists(self, provider: str) -> bool:
-        """Whether a provider is in the data, as far as can be told without reading it."""
-        return provider in _PROVIDERS
+        """Whether a provider may be in the data, which is not read for one that is not; a later one may have more."""
+        if self._providers is not None:
+            return provider in self._providers
+        if provider in _PROVIDERS:
+            return True
+        if self._is_known is None:
+            self._is_known = version("genai-prices") == _OF_RELEASE
+        return not self._is_known
 
     def load(self) -> None:
         """Read the data now (0.2 to 0.7 s), so that no request waits for it; safe to repeat, in any thread."""
@@ -125,7 +134,7 @@ class GenaiPrices:
 
     def models(self, provider: str) -> Sequence[str]:
         """The names of the provider's models that have a price now and are not deprecated."""
-        known = self._loaded().get(provider)
+        known = self._loaded().get(provider) if self.lists(provider) else None
         if known is None:
             return []
         live = (info for info in known.models if not info.deprecated and self._price(info) is not None)
@@ -141,7 +150,7 @@ class GenaiPrices:
         return self._providers
 
     def _look_up(self, provider: str, model: str) -> "ModelInfo | None":
-        providers = self._loaded()
+        providers = self._loaded() if self.lists(provider) else {}
         if provider not in providers:
             return None
         info = providers[provider].find_model(model, all_providers=list(providers.values()))

@@ -236,23 +236,19 @@ class Setup:
             StoreError: A backend cannot be reached.
             ConfigurationError: A declared quota cannot be.
         """
-        needs_prices = self._needs_prices()
         load = getattr(self.catalog.prices, "load", None)
-        if load is not None and needs_prices:
+        if load is not None and self._needs_prices():
             await anyio.to_thread.run_sync(load)
         prepare = getattr(self.tokenizer, "load", None)
         if prepare is not None:
-            names = [model_id.partition("/")[2] for model_id in self.catalog.models]
-            if needs_prices:
-                names = [target.model_name for target in self.catalog.targets()]
-            await anyio.to_thread.run_sync(lambda: prepare(names))
+            await anyio.to_thread.run_sync(lambda: prepare(target.model_name for target in self.catalog.targets()))
         await worker.start(self.consumers)
         if worker.end is None:
             worker.end = self._until_the_loop_ends(worker)
             await anext(worker.end)
 
     def _needs_prices(self) -> bool:
-        """Whether the price list is likely to be asked for a model; if it is all the same, it is read then."""
+        """Whether the price list has anything to say of what is configured."""
         lists = getattr(self.catalog.prices, "lists", None)
         providers = self.catalog.providers.items()
         return lists is None or any(lists(provider.prices or name) for name, provider in providers)

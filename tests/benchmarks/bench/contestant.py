@@ -5,6 +5,7 @@ All ASGI apps run on the same server with the same settings: uvicorn, uvloop, ht
 """
 
 import argparse
+import gc
 import socket
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,7 @@ def main() -> None:
 
         uvloop.run(rawproxy.serve(listener, given.upstream))
         return
+    gc.set_threshold(10_000, 50, 100)  # for all of them as hpp-router serve has it
     config = uvicorn.Config(
         _app(given),
         loop="uvloop",
