@@ -58,7 +58,7 @@ class Gateway:
         self._said: str | None = None
         self._entered: dict[int, list[AbstractAsyncContextManager[Self]]] = {}
 
-    async def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Consumer:
+    def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Awaitable[Consumer]:
         """
         Who a request's headers name.
 
@@ -68,8 +68,11 @@ class Gateway:
             RequestError: 401.
             StoreError: 503: it cannot be known.
         """
-        worker = await self.worker()
-        return await worker.authenticator.consumer(headers)
+        worker = self.setup.at_hand()
+        return worker.authenticator.consumer(headers) if worker is not None else self._authenticated(headers)
+
+    async def _authenticated(self, headers: Iterable[tuple[bytes, bytes]]) -> Consumer:
+        return await (await self.worker()).authenticator.consumer(headers)
 
     async def answer(
         self,
@@ -115,7 +118,9 @@ class Gateway:
             orphan=self.setup.orphan,
             tokenizer=self.setup.tokenizer,
         )
-        keyed = replay.keyed(self.setup.keeper, consumer.id, idempotency_key, body)
+        keyed = replay.KEYLESS
+        if idempotency_key is not None:
+            keyed = replay.Keyed(self.setup.keeper, consumer.id, idempotency_key, body)
         operation = planned.reserve(
             consumer, worker.lease.owner, client_request_id=client_request_id, claim=keyed.claim
         )
@@ -186,7 +191,8 @@ class Gateway:
         self, worker: Worker, request_id: str, exchange: Exchange, keyed: replay.Keyed, *, host_left: End
     ) -> Settlement:
         """Swap the hold for what the exchange came to."""
-        worker.lease.unwatch(request_id)
+        if exchange.job.request.stream:
+            worker.lease.unwatch(request_id)
         settlement = exchange.settlement(host_left=host_left)
         try:
             result = await settle.settle(  # settle
@@ -196,7 +202,7 @@ class Gateway:
                 plan.report(exchange, settlement),
                 account=exchange.job.account,
                 alarm=self.notice.alarm,
-                kept=keyed.kept(exchange.answer, request_id),
+                kept=keyed.kept(exchange.answer, request_id) if keyed.claim is not None else None,
             )
         finally:
             if exchange.ending:

@@ -104,21 +104,16 @@ class Gateway(gateway.Gateway):
         async with self.opened():
             yield
 
-    def identify(self, scope: Scope, *, worker: Worker | None = None) -> Awaitable[Consumer]:
+    def identify(self, scope: Scope) -> Awaitable[Consumer]:
         """
         Who a request comes from, by the host's own hook or by its key.
 
-        Args:
-            scope: The connection's.
-            worker: This event loop's, where it is known.
         Raises:
             RequestError: 401.
             StoreError: 503: it cannot be known. Never anybody else by default.
         """
         if self._authenticate is not None:
             return self._identify(self._authenticate, scope)
-        if worker is not None:
-            return worker.authenticator.consumer(scope["headers"])
         return self.authenticate(scope["headers"])
 
     async def _identify(self, authenticate: Authenticate, scope: Scope) -> Consumer:

@@ -51,7 +51,7 @@ class Endpoints:
 
     async def complete(self, scope: Scope, client: ASGIClient, worker: Worker | None = None) -> None:
         """``POST /llm/v1/chat/completions``."""
-        consumer = await self._gateway.identify(scope, worker=worker)
+        consumer = await self._gateway.identify(scope)
         headers = dict(scope["headers"])
         key = replay.key_from(scope["headers"]) if b"idempotency-key" in headers else None
         body = await read_body(client.receive, headers, self._gateway.limits)

@@ -18,6 +18,8 @@ __all__ = ["Guard", "asyncios", "begin", "begin_within", "guard", "within"]
 
 T = TypeVar("T")
 NEVER = float("inf")
+LATE = 0.05
+"""By how much of a wait its end may be late, so that the timer need not be set anew for each of many."""
 
 
 class Guard(Protocol):
@@ -50,7 +52,7 @@ class Guard(Protocol):
         ...
 
     def wait(self, seconds: float) -> None:
-        """What it waits for next may take so long from now; what was said before of that counts no more."""
+        """What it waits for next may take about so long from now; what was said before of that counts no more."""
         ...
 
     def close(self) -> None:
@@ -205,7 +207,7 @@ class _OnAsyncio:
     def wait(self, seconds: float) -> None:
         """See :class:`Guard`."""
         self._due = min(self._last, time.monotonic() + seconds)
-        if self._due < self._rings and self._task is not None:
+        if self._due + seconds * LATE < self._rings and self._task is not None:
             self._set()
 
     def close(self) -> None:

@@ -2,14 +2,13 @@
 Relay: one exchange between a client and a provider, from the first byte sent to the last one passed on.
 
 Whatever happens, the exchange ends with an :class:`~hpp_middleware.core.settlement.End`, closes its upstream, and
-leaves the settling to the path. It runs in a task beside the request's own, which only listens for a departure: the
-client's, or that of a host which cancels what it no longer waits for. Both are one thing here. A departure and every
-deadline stop one guard; what ended it is read off afterwards.
+leaves the settling to the path. A departure (the client's, or that of a host which cancels what it no longer waits for:
+both are one thing here) and every deadline stop one guard; what ended it is read off afterwards.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -19,7 +18,7 @@ from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import GatewayError, StoreError, UpstreamError
 from hpp_middleware.ports import Client, Dialect, StreamReader, Transport
 from hpp_middleware.stages.drain import Drain, Slots
-from hpp_middleware.stages.guard import Guard, guard
+from hpp_middleware.stages.guard import Guard, begin, guard
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.replay import Record
@@ -67,8 +66,7 @@ class Exchange:
     _seen = Seen()
     _settled: Settlement | None = None
     ending = _left = _over = _sending = _no_slot = _dismissed = False
-    _around: Guard
-    _guard: Guard | None = None  # the same, once there is a hold
+    _guard: Guard | None = None  # there once there is a hold
     _piece: Guard | None = None  # around a piece that a client may not take, while the rest is read on
     _drain: Drain | None = None
     _raised: Exception | None = None
@@ -131,8 +129,10 @@ class Exchange:
             loop: The event loop that runs, where it is asyncio's or takes its place.
         """
         self._started = time.monotonic()
-        self._around = self._guard = self._upstream.around = guard(loop)
-        self._around.limit(self.job.target.provider.timeouts.total)
+        around = self._guard = self._upstream.around = guard(loop)
+        timeouts = self.job.target.provider.timeouts
+        around.limit(timeouts.total)
+        around.wait(timeouts.connect + timeouts.first_byte)
         self._upstream.under(lease)
         try:
             if not self._left:
@@ -191,9 +191,9 @@ class Exchange:
         if not self._upstream.sent or not self._client.patient:
             self._stop()  # nothing is paid for yet; or nobody is to wait
         elif not self.job.request.stream:
-            self._around.limit(limits.json_wait_s)
+            self._upstream.around.limit(limits.json_wait_s)
         elif self.seen.finished:
-            self._around.limit(limits.usage_wait_s)
+            self._upstream.around.limit(limits.usage_wait_s)
         else:
             self._read_on(self._guard)
         if self._piece is not None:
@@ -210,7 +210,7 @@ class Exchange:
             self._drain = self._slots.begin(self.job.account, most_bytes=provider.drain_bytes, stop=around.stop)
             self._no_slot = self._drain is None
         if self._drain is not None:
-            self._around.limit(provider.drain_s)
+            self._upstream.around.limit(provider.drain_s)
         else:
             around.stop()
 
@@ -251,29 +251,37 @@ class Exchange:
         except Exception as raised:  # noqa: BLE001  # the client's; raised again where no task group wraps it
             self._raised = raised
 
+    def _begin_answer(self, headers: Headers) -> Awaitable[None] | None:
+        """Send the head of the answer; as :meth:`_hand_over`."""
+        if self._record is not None:
+            self._record.start(200, headers)
+        return None if self._left else self._hand_over(self._client.start(200, headers))
+
     async def _deliver(self, data: bytes, *, more: bool = True) -> None:
-        """Pass a piece of a stream on."""
+        """Pass a piece of it on."""
         if self._record is not None:
             self._record.add(data)
         if self._left or (more and not data):
             return
-        if self._piece is not None:
-            await self._hand_over(self._client.send(data, more=more))
-            return
-        self._sending = True
-        self._around.wait(self.job.target.provider.timeouts.idle)
-        await self._client.send(data, more=more)
-        self._sending = False
+        if (rest := self._hand_over(self._client.send(data, more=more))) is not None:
+            await rest
 
-    async def _hand_over(self, sending: Coroutine[Any, Any, None]) -> None:
-        """Send something; a client that takes it for as long as an upstream may be silent has left."""
+    def _hand_over(self, sending: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
+        """Send something; what is left to be awaited for that, which mostly is nothing."""
+        if self._piece is None:
+            is_taken, rest = begin(sending)
+            return None if is_taken else self._taken(rest)  # type: ignore[arg-type]
+        return self._taken(sending)
+
+    async def _taken(self, sending: Awaitable[None]) -> None:
+        """A client that takes something for as long as an upstream may be silent has left."""
         idle = self.job.target.provider.timeouts.idle
         self._sending = True
         if self._piece is None:
-            self._around.wait(idle)
+            self._upstream.around.wait(idle)
             await sending
         else:  # it can be given up alone, so that the rest is read on
-            self._around.wait(2 * idle)
+            self._upstream.around.wait(2 * idle)
             self._piece.until(time.monotonic() + idle)
             await self._piece.run(sending)
             if self._piece.stopped:
@@ -300,11 +308,9 @@ class Exchange:
         ]
         self._over = True
         self._begin_ending()
-        self._recorded(headers, answer)
-        if not self._left:
-            self._around.wait(job.target.provider.timeouts.idle)
-            await self._client.start(200, headers)
-            await self._client.send(answer, more=False)
+        if (rest := self._begin_answer(headers)) is not None:
+            await rest
+        await self._deliver(answer, more=False)
 
     async def _stream(self) -> None:
         job = self.job
@@ -312,9 +318,8 @@ class Exchange:
             job.request, job.target, event_bytes=job.limits.event_bytes, cap=job.cap, charge=self._shown
         )
         headers = [*reply.STREAM_HEADERS, *reply.completion_headers(job.target, cost=None)]
-        self._recorded(headers, b"")
-        if not self._left:
-            await self._hand_over(self._client.start(200, headers))
+        if (rest := self._begin_answer(headers)) is not None:
+            await rest
         done = False
         while not done:
             chunk = await self._upstream.read()
@@ -336,16 +341,11 @@ class Exchange:
                     self.end = self._unawaited()
                     return
                 if reader.seen.finished:
-                    self._around.limit(job.limits.usage_wait_s)
+                    self._upstream.around.limit(job.limits.usage_wait_s)
             await self._deliver(data, more=not done)
         if not reader.cut:
-            self._around.limit(TAIL_S)
+            self._upstream.around.limit(TAIL_S)
             await self._upstream.drain()
-
-    def _recorded(self, headers: Headers, data: bytes) -> None:
-        if self._record is not None:
-            self._record.start(200, headers)
-            self._record.add(data)
 
     def _broken(self) -> End:
         """How an upstream's fault counts: by whether an answer had begun, and whether we waited too long for it."""

@@ -20,7 +20,7 @@ from hpp_middleware.types.operations import Claim, Kept, Result
 from hpp_middleware.types.price import Usage
 from hpp_middleware.types.replay import Answer, Idempotency
 
-__all__ = ["Keeper", "Keyed", "Record", "check_keeping", "keyed"]
+__all__ = ["KEYLESS", "Keeper", "Keyed", "Record", "check_keeping"]
 
 _logger = logging.getLogger("hpp_middleware")
 
@@ -133,16 +133,6 @@ def check_keeping(settings: Idempotency) -> bool:
     return installed if settings.keep is None else settings.keep
 
 
-def keyed(keeper: Keeper, consumer: str, key: str | None, body: bytes) -> "Keyed":
-    """
-    One request and its key, if it has one.
-
-    Raises:
-        RequestError: 400: it cannot be a key.
-    """
-    return _KEYLESS if key is None else Keyed(keeper, consumer, key, body)
-
-
 class Keyed:
     """
     One request and its key.
@@ -195,7 +185,8 @@ class Keyed:
         return Settlement(0, None, estimated=False, usage=Usage())
 
 
-_KEYLESS = Keyed(None, "", "", b"")
+KEYLESS = Keyed(None, "", "", b"")
+"""Any request without a key."""
 
 
 def _encrypted(secret: bytes, plain: bytes) -> bytes:

@@ -63,8 +63,6 @@ class Upstream:
             UpstreamError: It could not be reached, or broke off.
             StoreError: The lease has run out, and nothing was sent.
         """
-        timeouts = self._target.provider.timeouts
-        self.around.wait(timeouts.connect + timeouts.first_byte)
         name = self._target.provider_name
         try:
             self._response = await self._transport.send(call, provider=name, sent=self._on_sent)
@@ -165,8 +163,10 @@ class Upstream:
     async def aclose(self) -> None:
         """Close the response; outside of every guard, so that nothing breaks it off."""
         if self._response is not None:
-            with suppress(Exception):  # what matters has been read
+            try:
                 await self._response.aclose()
+            except Exception:  # noqa: BLE001  # what matters has been read
+                return
 
     def broken(self) -> UpstreamError:
         """The connection broke."""
