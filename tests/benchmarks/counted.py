@@ -55,7 +55,7 @@ async def ask(port: int, body: bytes, times: int) -> None:
 def count(contestant: str, kinds: list[str], upstream: int, folder: Path) -> dict[str, int]:
     """Instructions a request, by its kind."""
     target = folder / "callgrind"
-    valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={target}"]
+    valgrind = ["valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={target}"]
     command = [*valgrind, *module("bench.contestant", contestant.partition("@")[0], upstream, folder)]
     found = {}
     with running(command, core={cores()[1]}, package=package_of(contestant, folder)) as process:
