@@ -90,7 +90,7 @@ class Lease:
 
         A lease that ran out and was renewed holds again, but what was placed before has been swept meanwhile.
         """
-        return self.term == term and self._clock() < self._renewed + LEASE_S - MARGIN_S
+        return self.term == term and self.holds
 
     def apply(
         self,
