@@ -38,7 +38,9 @@ class Host:
         return self.client.get("/api/quota-check").json()
 
     def ledger(self) -> list[tuple[str, int]]:
-        """Outcome and amount of every line, as the file has them."""
+        """Outcome and amount of every line, as the file has them; some servers make it at the first request."""
+        if not self.database.exists():
+            return []
         with sqlite3.connect(self.database) as connection:
             rows = connection.execute("SELECT outcome, amount FROM ledger ORDER BY account, seq").fetchall()
         connection.close()
