@@ -14,11 +14,12 @@ import anyio
 import msgspec
 
 from hpp_middleware.accounts import Accounts
-from hpp_middleware.core import names, parse, reply, route
+from hpp_middleware.apis.chat import CHAT
+from hpp_middleware.core import names, reply, route
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import NotOpenedError, RequestError
-from hpp_middleware.ports import Client
-from hpp_middleware.stages import apart, plan, replay, reserve, settle
+from hpp_middleware.ports import API, Client
+from hpp_middleware.stages import apart, plan, replay, reserve, settle, speak
 from hpp_middleware.stages.caller import Caller
 from hpp_middleware.stages.journal import Journal
 from hpp_middleware.stages.notice import Notice
@@ -85,6 +86,7 @@ class Gateway:
         idempotency_key: str | None = None,
         host_left: End = End.LEFT,
         worker: Worker | None = None,
+        api: API = CHAT,
     ) -> Settlement:
         """
         One completion, from parsed to settled, for a consumer that has been authenticated.
@@ -98,6 +100,7 @@ class Gateway:
             idempotency_key: The client's ``Idempotency-Key``: the request is run and charged once under it.
             host_left: What it counts as that the host cancels this call.
             worker: This event loop's, where it is known.
+            api: What the client speaks.
         Raises:
             RequestError: The caller can fix it; nothing was held. 409: the key is in use.
             UpstreamError: The provider failed; it is settled.
@@ -106,9 +109,9 @@ class Gateway:
         _check_names(consumer)
         if worker is None or not worker.ready:
             worker = self.setup.at_hand() or await self.worker()
-        request = parse.completion(body, self.limits)  # parse
+        request = api.request(body, self.limits)  # parse
         target = route.resolve(request, consumer, self.catalog)  # route
-        dialect = self.setup.dialects[target.provider.dialect]
+        request, dialect = speak.said(api, request, target, self.setup.dialects, self.limits)
         planned = plan.Plan(
             request,
             target,
@@ -120,7 +123,7 @@ class Gateway:
         )
         keyed = replay.KEYLESS
         if idempotency_key is not None:
-            keyed = replay.Keyed(self.setup.keeper, consumer.id, idempotency_key, body)
+            keyed = replay.Keyed(self.setup.keeper, consumer.id, idempotency_key, body, api.name)
         operation = planned.reserve(
             consumer, worker.lease.owner, client_request_id=client_request_id, claim=keyed.claim
         )
@@ -218,6 +221,7 @@ class Gateway:
         send: Callable[[bytes], Awaitable[None]] | None = None,
         client_request_id: str | None = None,
         idempotency_key: str | None = None,
+        api: API = CHAT,
     ) -> Reply:
         """
         One completion without HTTP, for a host's own code. Cancelling it closes the upstream and settles.
@@ -228,6 +232,7 @@ class Gateway:
             send: Called with each piece of the answer as it arrives: SSE where ``stream`` is true.
             client_request_id: The host's own id, kept in the ledger.
             idempotency_key: Run and charge it once under this key; asked again, the answer is given again.
+            api: What ``body`` and the answer are written in.
         Raises:
             RequestError: The caller can fix it; nothing was held.
             UpstreamError: The provider failed before the answer began; it is settled.
@@ -242,6 +247,7 @@ class Gateway:
             client_request_id=client_request_id,
             idempotency_key=idempotency_key,
             host_left=End.DEADLINE,
+            api=api,
         )
         request_id = dict(client.headers).get("X-Request-Id", request_id)
         headers = [*(each for each in client.headers if each[0] != "X-Request-Id"), ("X-Request-Id", request_id)]

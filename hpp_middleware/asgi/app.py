@@ -22,20 +22,20 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpp_middleware import gateway
+from hpp_middleware.apis.chat import CHAT
 from hpp_middleware.asgi.client import ASGIClient
 from hpp_middleware.asgi.endpoints import Endpoints, respond
+from hpp_middleware.asgi.paths import APIS, MODELS
 from hpp_middleware.core import auth, reply
 from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError, StoreError, UpstreamError
-from hpp_middleware.stages.worker import Worker, new_id
+from hpp_middleware.stages.worker import new_id
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.events import Alarm, Refused
 
 __all__ = ["Authenticate", "Gateway"]
 
-Completions = Callable[[Scope, ASGIClient, Worker | None], Awaitable[None]]
+Completions = Callable[..., Awaitable[None]]
 Authenticate = Callable[[HTTPConnection], Awaitable[Consumer | None] | Consumer | None]
-
-COMPLETIONS = "/llm/v1/chat/completions"
 
 _logger = logging.getLogger("hpp_middleware")
 
@@ -84,9 +84,9 @@ class Gateway(gateway.Gateway):
             self,
             endpoints.complete,
             routes=[
-                _route(COMPLETIONS, endpoints.completions, "POST"),
-                _route("/llm/v1/models", endpoints.models),
-                _route("/llm/v1/models/{id:path}", endpoints.model),
+                *(_route(path, endpoints.completions, "POST") for path in APIS),
+                *(_route(path, endpoints.models) for path in MODELS),
+                *(_route(f"{path}/{{id:path}}", endpoints.model) for path in MODELS),
                 _route("/api/usage", endpoints.usage),
                 _route("/api/quota-check", endpoints.quota_check),
                 _route("/api/user/audit/{log_id}", endpoints.audit),
@@ -142,7 +142,11 @@ class Gateway(gateway.Gateway):
 
     async def refuse(self, error: GatewayError, scope: Scope, send: Send) -> None:
         """Answer with an error, and tell the observers."""
-        body = reply.error_body(error, simple=self.setup.error_format == "simple")
+        api = scope.get("hpp.api") or CHAT
+        if api is CHAT:
+            body = reply.error_body(error, simple=self.setup.error_format == "simple")
+        else:
+            body = api.error(error, scope["hpp.request_id"])
         if not isinstance(error, UpstreamError):  # which was settled, and told as that
             self.notice.refused(Refused(request_id=scope["hpp.request_id"], status=error.status, code=error.code))
         await respond(send, body, status=error.status, headers=reply.error_headers(error))
@@ -208,13 +212,14 @@ class _Boundary:
         if path.endswith("/"):
             path = path.rstrip("/") or "/"
             scope = {**scope, "path": path}
+        api = scope["hpp.api"] = APIS.get(path.removeprefix(scope.get("root_path", "")))
         worker = self._owner.setup.at_hand()
         request_id = scope["hpp.request_id"] = new_id() if worker is None else worker.new_id()
         outgoing: ASGIClient | _Outgoing
         try:
-            if scope.get("method") == "POST" and path == scope.get("root_path", "") + COMPLETIONS:
+            if api is not None and scope.get("method") == "POST":
                 outgoing = ASGIClient(receive, send, request_id)
-                await self._completions(scope, outgoing, worker)
+                await self._completions(scope, outgoing, worker, api=api)
             else:
                 outgoing = _Outgoing(send, request_id)
                 await self._app(scope, receive, outgoing)

@@ -13,10 +13,12 @@ import msgspec
 from msgspec import Raw
 from starlette.types import Receive, Scope, Send
 
+from hpp_middleware.apis.chat import CHAT
 from hpp_middleware.asgi.client import ASGIClient, raw, read_body
 from hpp_middleware.core import auth, price, replay
 from hpp_middleware.core.route import AUTO
 from hpp_middleware.errors import GatewayError, RequestError
+from hpp_middleware.ports import API
 from hpp_middleware.stages.journal import JournalError
 from hpp_middleware.stages.worker import Worker
 from hpp_middleware.types.completion import Target
@@ -46,11 +48,13 @@ class Endpoints:
         self._public_models = public_models
 
     async def completions(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """``POST /llm/v1/chat/completions``, where the router has found it."""
-        await self.complete(scope, ASGIClient(receive, send, scope["hpp.request_id"]))
+        """A ``POST`` of one of :data:`hpp_middleware.asgi.paths.APIS`, where the router has found it."""
+        await self.complete(scope, ASGIClient(receive, send, scope["hpp.request_id"]), api=scope["hpp.api"])
 
-    async def complete(self, scope: Scope, client: ASGIClient, worker: Worker | None = None) -> None:
-        """``POST /llm/v1/chat/completions``."""
+    async def complete(
+        self, scope: Scope, client: ASGIClient, worker: Worker | None = None, *, api: API = CHAT
+    ) -> None:
+        """A completion, in whatever API."""
         consumer = await self._gateway.identify(scope)
         headers = dict(scope["headers"])
         key = replay.key_from(scope["headers"]) if b"idempotency-key" in headers else None
@@ -64,6 +68,7 @@ class Endpoints:
             client_request_id=given.decode("ascii") if given and _ID.fullmatch(given) else None,
             idempotency_key=key,
             worker=worker,
+            api=api,
         )
 
     async def models(self, scope: Scope, _receive: Receive, send: Send) -> None:
@@ -138,8 +143,7 @@ class Endpoints:
 
     async def _reader(self, scope: Scope) -> Consumer | None:
         """Who reads the models: nobody in particular, where they are public and no key is shown."""
-        shows_key = any(name in {b"apikey", b"authorization"} for name, _ in scope["headers"])
-        if self._public_models and not shows_key:
+        if self._public_models and not auth.shown_in(scope["headers"]):
             return None
         return await self._gateway.identify(scope)
 

@@ -90,6 +90,8 @@ class ProviderSection(Section):
     api_key: Secret | None = Field(default=None, repr=False)
     models: list[Word] = Field(default=["*"])
     headers: dict[HeaderName, Secret] = Field(default={}, repr=False)
+    options: dict[Word, Secret] = Field(default={}, repr=False)
+    native_apis: list[Word] | None = None
     timeouts: TimeoutsSection = TimeoutsSection()
     bytes_per_token: Count | None = None
     cap_fields: list[Literal["max_tokens", "max_completion_tokens"]] | None = Field(default=None, min_length=1)

@@ -178,12 +178,15 @@ def _provider(
     own = section.given(*_PROVIDER)
     if section.cap_fields is not None:
         own["cap_fields"] = tuple(section.cap_fields)
+    if section.native_apis is not None:
+        own["native_apis"] = frozenset(section.native_apis)
     if section.ca_file is not None:
         own["ca_file"] = str(directory / section.ca_file)
     settings: dict[str, Any] = {
         **own,
         "models": tuple(section.models),
         "headers": {header: value for header, value in section.headers.items() if value},
+        "options": section.options,
         "timeouts": Timeouts(**section.timeouts.given()),
     }
     api_key = section.api_key or None

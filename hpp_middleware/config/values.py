@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from hpp_middleware.core import auth
 from hpp_middleware.core import price as pricing
+from hpp_middleware.dialects import known
 from hpp_middleware.errors import ConfigurationError
 
 __all__ = [
@@ -33,7 +34,6 @@ __all__ = [
 
 LONGEST_NAME = 200
 
-_DIALECTS = ("openai",)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OURS = frozenset(
     {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding"}
@@ -165,8 +165,8 @@ def _name(value: str) -> str:
 
 
 def _dialect(value: str) -> str:
-    if value not in _DIALECTS:
-        raise ValueError(f"{value!r} is no dialect that this version speaks; it speaks: {', '.join(_DIALECTS)}")
+    if value not in known.OURS and value not in known.names():
+        raise ValueError(f"{value!r} is no dialect that is installed; there are {', '.join(known.names())}")
     return value
 
 

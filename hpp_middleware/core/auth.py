@@ -36,8 +36,8 @@ __all__ = [
 ]
 
 PREFIX = "hpp_"
-_SHOWN = frozenset({b"apikey", b"authorization"})
-"""Where a request shows its key: in one of them, or in both alike."""
+_SHOWN = frozenset({b"apikey", b"authorization", b"x-api-key"})
+"""Where a request shows its key: in one of them, or in several alike. The last is where Anthropic's clients do."""
 
 LEAST_CHARACTERS = 20
 MOST_CHARACTERS = 256
@@ -117,21 +117,23 @@ def shown_in(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]
 
 def secret_from(shown: Sequence[tuple[bytes, bytes]]) -> str:
     """
-    The key a request shows, in ``apikey`` or as a Bearer token.
+    The key a request shows, in ``apikey`` or ``x-api-key``, or as a Bearer token.
 
     Args:
         shown: What :func:`shown_in` has found.
     Raises:
-        RequestError: 401: there is none, a header is repeated, the two differ, or it cannot be a key.
+        RequestError: 401: there is none, a header is repeated, two of them differ, or it cannot be a key.
     """
     if not shown or len(shown) > len(_SHOWN):
         raise unauthorized()
     name, value = shown[0]
-    secret = value.strip() if name == b"apikey" else _bearer(value)
+    secret = _bearer(value) if name == b"authorization" else value.strip()
     if len(shown) > 1:
-        other, value = shown[1]
-        again = value.strip() if other == b"apikey" else _bearer(value)
-        if other == name or not hmac.compare_digest(again, secret):
+        for other, value in shown[1:]:
+            again = _bearer(value) if other == b"authorization" else value.strip()
+            if not hmac.compare_digest(again, secret):
+                raise unauthorized()
+        if len(dict(shown)) < len(shown):  # a header that is given twice
             raise unauthorized()
     if not LEAST_CHARACTERS <= len(secret) <= MOST_CHARACTERS or not secret.isascii():
         raise unauthorized()

@@ -74,6 +74,8 @@ def bound(
     *,
     sent_bytes: int,
     limits: Limits,
+    more_tokens: int = 0,
+    long_cache: bool = False,
     orphan: str = "estimate",
     counted: int | None = None,
 ) -> Bound:
@@ -85,6 +87,8 @@ def bound(
         target: The resolved model.
         sent_bytes: The length of the JSON body for the upstream.
         limits: For the default cap and its floor.
+        more_tokens: What the provider adds to the prompt by itself, at most.
+        long_cache: Whether it may be written to a cache that lasts an hour.
         orphan: The policy for a worker that dies: ``estimate``, ``hold`` or ``free``.
         counted: What a tokenizer makes of the body's :func:`~hpp_middleware.core.prompt.text`; None for its bytes.
     """
@@ -97,11 +101,14 @@ def bound(
     else:
         most = -(-counted * 11 // 10) + prompts.SCHEMA_TOKENS * prompts.schema_marks(request)
         prompt_tokens, estimate = most + image_tokens, counted + image_tokens
+    prompt_tokens += more_tokens
     in_rate, out_rate = pricing.dearest(
         target.price,
         prompt_tokens,
         audio_input=request.audio_input,
-        audio_output="audio" in request.output_modalities,
+        image_input=images.count > 0,
+        long_cache=long_cache,
+        output=request.output_modalities,
     )
     cap = request.cap if request.cap is not None else default_cap(target, limits)
     if request.cap is not None and target.model.max_output is not None:

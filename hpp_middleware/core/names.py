@@ -1,6 +1,6 @@
 """Names that every store can keep. What is none exists nowhere, and no store need be asked."""
 
-__all__ = ["MOST_BYTES", "can_be_kept"]
+__all__ = ["MOST_BYTES", "can_be_kept", "created"]
 
 MOST_BYTES = 1000
 """As UTF-8; an index of PostgreSQL takes little more."""
@@ -12,3 +12,11 @@ def can_be_kept(name: str) -> bool:
         return "\0" not in name and len(name.encode()) <= MOST_BYTES
     except UnicodeEncodeError:  # half a pair of surrogates
         return False
+
+
+def created(request_id: str) -> int:
+    """When a request's id was drawn, in seconds since the epoch, as the id itself says; 0 where it says nothing."""
+    try:
+        return int(request_id.removeprefix("req_")[:12], 16) // 1000
+    except ValueError:
+        return 0

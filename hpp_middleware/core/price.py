@@ -28,7 +28,20 @@ NANO_PER_USD = 10**9
 ATTO_PER_TOKEN = 10**12
 """One dollar a million tokens, in atto-dollars a token."""
 
-RATES = ("input", "output", "cache_read", "cache_write", "reasoning", "input_audio", "output_audio")
+RATES = (
+    "input",
+    "output",
+    "cache_read",
+    "cache_write",
+    "cache_write_1h",
+    "reasoning",
+    "input_audio",
+    "input_image",
+    "tool_prompt",
+    "output_audio",
+    "output_image",
+    "web_search",
+)
 
 
 def rates_for(price: Price, prompt_tokens: int) -> Rates:
@@ -59,25 +72,55 @@ def cost(usage: Usage, price: Price) -> int:
         atto += usage.reasoning * _or(rates.reasoning, out)
     if usage.output_audio:
         atto += usage.output_audio * _or(rates.output_audio, out)
+    if usage.cache_write_1h or usage.input_image or usage.tool_prompt or usage.output_image or usage.web_searches:
+        atto += _seldom(usage, rates)
     return -(-atto // ATTO_PER_NANO)
 
 
-def dearest(price: Price, prompt_tokens: int, *, audio_input: bool, audio_output: bool) -> tuple[int, int]:
+def _seldom(usage: Usage, rates: Rates) -> int:
+    """What the buckets cost that few exchanges have."""
+    return (
+        usage.cache_write_1h * _or(rates.cache_write_1h, 2 * rates.input)
+        + usage.input_image * _or(rates.input_image, rates.input)
+        + usage.tool_prompt * _or(rates.tool_prompt, rates.input)
+        + usage.output_image * _or(rates.output_image, rates.output)
+        + usage.web_searches * (rates.web_search or 0)
+    )
+
+
+def dearest(
+    price: Price,
+    prompt_tokens: int,
+    *,
+    audio_input: bool = False,
+    image_input: bool = False,
+    long_cache: bool = False,
+    output: frozenset[str] = frozenset(),
+) -> tuple[int, int]:
     """
     The dearest input and output rates, atto-dollars a token, that a prompt of at most this size can be billed at.
 
-    Audio counts only where it takes part. A tier that the prompt cannot reach does not count.
+    Args:
+        price: The model's.
+        prompt_tokens: A tier that so many tokens do not reach does not count.
+        audio_input: Whether audio takes part.
+        image_input: Whether images do.
+        long_cache: Whether some of the prompt may be written to a cache that lasts an hour.
+        output: What may come out besides text: ``audio``, ``image``.
     """
-    if not (price.tiers or audio_input or audio_output):
+    if not (price.tiers or audio_input or image_input or long_cache or output):
         rates = price.base
         return max(rates.input, rates.cache_read or 0, rates.cache_write or 0), max(rates.output, rates.reasoning or 0)
     into = out = 0
     for start, rates in ((-1, price.base), *price.tiers):
         if prompt_tokens > start:
             heard = (rates.input_audio if audio_input else None) or 0
-            spoken = (rates.output_audio if audio_output else None) or 0
-            into = max(into, rates.input, rates.cache_read or 0, rates.cache_write or 0, heard)
-            out = max(out, rates.output, rates.reasoning or 0, spoken)
+            seen = (rates.input_image if image_input else None) or 0
+            kept = _or(rates.cache_write_1h, 2 * rates.input) if long_cache else 0
+            into = max(into, rates.input, rates.cache_read or 0, rates.cache_write or 0, heard, seen, kept)
+            spoken = (rates.output_audio if "audio" in output else None) or 0
+            drawn = (rates.output_image if "image" in output else None) or 0
+            out = max(out, rates.output, rates.reasoning or 0, spoken, drawn)
     return into, out
 
 
@@ -86,8 +129,8 @@ def rates_from_usd(rates: dict[str, Decimal | str | int | None], where: str) -> 
     Rates from dollars a million tokens.
 
     Args:
-        rates: ``input`` and ``output``, and any of ``cache_read``, ``cache_write``, ``reasoning``, ``input_audio``,
-            ``output_audio``: USD per million tokens.
+        rates: ``input`` and ``output``, and any other of :data:`RATES`: USD per million tokens; ``web_search``: USD per
+            thousand searches.
         where: What to call them in an error.
     Raises:
         ConfigurationError: A rate is missing, negative, no number, or finer than 10^-12 dollars a million.
@@ -96,6 +139,8 @@ def rates_from_usd(rates: dict[str, Decimal | str | int | None], where: str) -> 
     if unknown:
         raise ConfigurationError(f"{where}.{unknown[0]} is not a rate", param=f"{where}.{unknown[0]}")
     found = {name: per_token(value, f"{where}.{name}") for name, value in rates.items() if value is not None}
+    if "web_search" in found:
+        found["web_search"] *= 1000  # by the thousand, not by the million
     for name in ("input", "output"):
         if name not in found:
             raise ConfigurationError(f'{where}.{name} is missing (free is written as "0")', param=f"{where}.{name}")

@@ -15,12 +15,13 @@ from hpp_middleware.core import sse
 from hpp_middleware.core.relay_cost import Charge, priced, unpriced
 from hpp_middleware.core.relay_template import Template, learned
 from hpp_middleware.core.settlement import End
-from hpp_middleware.core.usage import Reading, read_openai
+from hpp_middleware.core.usage import Reading, read_openai, told
 from hpp_middleware.types.completion import Request, Seen, Target
 
 __all__ = [
     "BROKEN",
     "NULL",
+    "UNREADABLE",
     "ProtocolError",
     "Relay",
     "StreamedError",
@@ -90,6 +91,9 @@ class _Choice(Struct, gc=False):
 BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises; a UnicodeDecodeError is msgspec's only error that is no DecodeError."""
 
+UNREADABLE = (*BROKEN, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What reading an answer may raise that is not as its API says."""
+
 members = msgspec.json.Decoder(dict[str, Raw])
 _choices = msgspec.json.Decoder(list[_Choice])
 _string = msgspec.json.Decoder(str)
@@ -120,6 +124,7 @@ class Relay:
         self._charge = charge
         self._usage: Reading | None = None
         self._usage_raw: Raw | None = None
+        self._usage_shown: Raw | None = None
         self._finished: set[int] = set()
         self._texts = 0
         self._texts_reported = 0  # how many had come with, or before, the last report of usage
@@ -139,6 +144,7 @@ class Relay:
         return Seen(
             usage=reading.usage if reading else None,
             usage_raw=self._usage_raw,
+            usage_shown=self._usage_shown,
             usage_doubtful=reading.doubtful if reading else False,
             relayed_bytes=self._bytes,
             texts=self._texts,
@@ -180,6 +186,23 @@ class Relay:
             return False
         self._usage, self._usage_raw, self._texts_reported = reading, mended(raw), self._texts
         return True
+
+    def report(self, reading: Reading, raw: Raw) -> None:
+        """
+        Usage that was read elsewhere, in another dialect; the last report counts.
+
+        Args:
+            reading: What it comes to.
+            raw: As it came.
+        """
+        self._usage, self._usage_raw, self._texts_reported = reading, mended(raw), self._texts
+        self._usage_shown = Raw(_encode(told(reading.usage)))
+
+    def tell_usage(self) -> bytes:
+        """The usage event that a client asked for, where usage was read elsewhere; none where :meth:`close` bills."""
+        if self._charge is not None or self._usage_shown is None or not self._request.include_usage:
+            return b""
+        return sse.data_event(_encode({**self.stub(), "choices": _EMPTY, "usage": self._usage_shown}))
 
     def again(self, event: bytes) -> bytes | None:
         """

@@ -36,7 +36,7 @@ def priced(seen: Seen, charged: Settlement) -> Raw:
         seen: What the answer showed.
         charged: What it is charged; an estimate is called one.
     """
-    raw = seen.usage_raw if seen.usage == charged.usage else None
+    raw = (seen.usage_shown or seen.usage_raw) if seen.usage == charged.usage else None
     reported = _decoded(raw) if raw is not None else None
     members = _without_theirs(reported) if reported is not None else _tokens(charged.usage)
     members["cost"] = Raw(pricing.dollars(charged.amount).encode())

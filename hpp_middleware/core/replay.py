@@ -50,7 +50,7 @@ def check_key(key: str) -> str:
     return key
 
 
-def claim(consumer: str, key: str, body: bytes, *, ttl_s: float) -> Claim:
+def claim(consumer: str, key: str, body: bytes, *, ttl_s: float, api: str = "chat") -> Claim:
     """
     What a request with a key claims.
 
@@ -59,6 +59,7 @@ def claim(consumer: str, key: str, body: bytes, *, ttl_s: float) -> Claim:
         key: The client's key.
         body: The JSON request, parsed before: another order of its members or other white space is the same request.
         ttl_s: For how long a finished request answers for it.
+        api: What the client speaks: the same body in another API is another request.
     Raises:
         RequestError: 400: a number in the body is beyond every range, so that it cannot be compared.
     """
@@ -66,6 +67,8 @@ def claim(consumer: str, key: str, body: bytes, *, ttl_s: float) -> Claim:
         canonical = msgspec.json.encode(msgspec.json.decode(body), order="sorted")
     except (msgspec.DecodeError, ValueError, RecursionError):
         raise RequestError("The body cannot be compared, as a request with an Idempotency-Key must be.") from None
+    if api != "chat":
+        canonical += b"\0" + api.encode()
     return Claim(
         key=hashlib.sha256(_together(consumer, key)).hexdigest(),
         fingerprint=hmac.new(key.encode(), canonical, "sha256").hexdigest(),

@@ -1,7 +1,7 @@
 """What the client is told: response headers, errors in their shapes, and an upstream's errors made fit to pass on."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -33,6 +33,7 @@ EXPOSED = (
     "X-HPP-Router-Rules-Version",
     "X-HPP-Router-Tier",
     "X-HPP-Router-Cost",
+    "X-HPP-Router-Dropped-Fields",
     "X-Request-Id",
     "Idempotency-Replayed",
 )
@@ -122,11 +123,20 @@ STREAM_HEADERS: Headers = [
 ]
 
 
-def completion_headers(target: Target, *, cost: int | None = None) -> Headers:
-    """The headers that every completion carries; ``cost`` in nano-dollars where it is known at the head."""
+def completion_headers(target: Target, *, cost: int | None = None, dropped: Sequence[str] = ()) -> Headers:
+    """
+    The headers that every completion carries.
+
+    Args:
+        target: What was called.
+        cost: Nano-dollars, where it is known at the head.
+        dropped: Fields of the client's that the provider was not told.
+    """
     headers = [("X-HPP-Router-Resolved-Model", target.id)]
     if cost is not None:
         headers.append(("X-HPP-Router-Cost", pricing.dollars(cost)))
+    if dropped:
+        headers.append(("X-HPP-Router-Dropped-Fields", ", ".join(dropped)))
     return headers
 
 

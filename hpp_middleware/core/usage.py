@@ -5,12 +5,14 @@ Zero is a report. What is no whole number of tokens, or no number that any reque
 caller then settles by its policy for missing usage. What contradicts itself is taken, and called doubtful.
 """
 
+from typing import Any
+
 import msgspec
 from msgspec import Raw, Struct
 
 from hpp_middleware.types.price import Usage
 
-__all__ = ["Reading", "read_openai"]
+__all__ = ["MOST_TOKENS", "Reading", "read_openai", "reading", "told"]
 
 MOST_TOKENS = 10**9
 """More tokens than any request can use; a larger count is a fault of the upstream, not a bill."""
@@ -103,6 +105,45 @@ def read_openai(raw: Raw | bytes) -> Reading | None:
         output_audio=spoken,
     )
     return Reading(usage, doubtful)
+
+
+def reading(usage: Usage, *, doubtful: bool = False) -> Reading | None:
+    """
+    A report from buckets that another dialect was read into.
+
+    Returns:
+        None where a count is negative, or larger than any request could have.
+    """
+    counts = msgspec.structs.astuple(usage)
+    if min(counts) < 0 or max(counts) > MOST_TOKENS:
+        return None
+    return Reading(usage, doubtful)
+
+
+def told(usage: Usage) -> dict[str, Any]:
+    """Buckets as OpenAI's ``usage`` object, its parts inside their wholes; the details only where there are any."""
+    found: dict[str, Any] = {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "total_tokens": usage.total,
+    }
+    into = {
+        "cached_tokens": usage.cache_read,
+        "cache_write_tokens": usage.cache_write + usage.cache_write_1h,
+        "audio_tokens": usage.input_audio,
+        "image_tokens": usage.input_image,
+    }
+    out = {
+        "reasoning_tokens": usage.reasoning,
+        "audio_tokens": usage.output_audio,
+        "image_tokens": usage.output_image,
+    }
+    for name, details in (("prompt_tokens_details", into), ("completion_tokens_details", out)):
+        if any(details.values()):
+            found[name] = {part: count for part, count in details.items() if count}
+    if usage.web_searches:
+        found["server_tool_use"] = {"web_search_requests": usage.web_searches}
+    return found
 
 
 def _whole(prompt: int, completion: int, total: int | None) -> Reading | None:

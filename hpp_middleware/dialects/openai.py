@@ -8,9 +8,9 @@ output cap where the client gave none or gave it under a name that this provider
 import msgspec
 from msgspec import Raw, Struct
 
-from hpp_middleware.core import parse, relay, relay_json, sse
+from hpp_middleware.core import parse, relay, relay_json, reply, sse
 from hpp_middleware.core.relay_cost import Charge
-from hpp_middleware.errors import RequestError
+from hpp_middleware.errors import GatewayError, RequestError
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import HTTPCall
 from hpp_middleware.types.provider import Provider
@@ -127,13 +127,26 @@ class OpenAI:
         return found
 
     def stream(
-        self, request: Request, target: Target, *, event_bytes: int, cap: int, charge: Charge | None = None
+        self,
+        request: Request,
+        target: Target,
+        *,
+        event_bytes: int,
+        cap: int,
+        charge: Charge | None = None,
+        request_id: str = "",  # noqa: ARG002  # an answer has its own
     ) -> "Stream":
         """See :class:`hpp_middleware.ports.Dialect`."""
         return Stream(request, target, event_bytes=event_bytes, cap=cap, charge=charge)
 
     def answer(
-        self, body: bytes, request: Request, target: Target, *, charge: Charge | None = None
+        self,
+        body: bytes,
+        request: Request,
+        target: Target,
+        *,
+        charge: Charge | None = None,
+        request_id: str = "",  # noqa: ARG002  # as above
     ) -> tuple[bytes, Seen]:
         """See :class:`hpp_middleware.ports.Dialect`."""
         return relay_json.answer(body, request, target, charge=charge)
@@ -168,9 +181,9 @@ class Stream:
         """What the stream has shown so far."""
         return self.relay.seen
 
-    def stub(self) -> dict[str, Raw]:
-        """The head of an event of our own in this stream."""
-        return self.relay.stub()
+    def failed(self, error: GatewayError, usage: Raw | None = None) -> bytes:
+        """The last event of a stream that broke."""
+        return reply.error_event(error, self.relay.stub(), usage)
 
     def feed(self, chunk: bytes) -> bytes:
         """

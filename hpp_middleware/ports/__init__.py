@@ -6,6 +6,7 @@ its promises.
 """
 
 from hpp_middleware.ports.exchange import (
+    API,
     Client,
     Dialect,
     Observer,
@@ -30,6 +31,7 @@ from hpp_middleware.ports.stores import (
 )
 
 __all__ = [
+    "API",
     "Archive",
     "Audit",
     "Client",

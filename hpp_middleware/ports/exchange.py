@@ -6,13 +6,15 @@ from typing import Protocol
 from msgspec import Raw
 
 from hpp_middleware.core.relay_cost import Charge
+from hpp_middleware.errors import GatewayError
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.events import Event
 from hpp_middleware.types.http import Headers, HTTPCall
 from hpp_middleware.types.price import Price
-from hpp_middleware.types.provider import Model
+from hpp_middleware.types.provider import Limits, Model
 
 __all__ = [
+    "API",
     "Client",
     "Dialect",
     "Observer",
@@ -25,7 +27,18 @@ __all__ = [
 
 
 class Dialect(Protocol):
-    """What a provider speaks, as pure values in, values out."""
+    """
+    What a provider speaks, as pure values in, values out: a chat completion into its request, and its answer into
+    OpenAI's. See ``docs/dialects.md``, and :mod:`hpp_middleware.dialects.translating`, which does the most of it.
+
+    One may have, besides:
+
+    - ``check(provider)``: raises :class:`~hpp_middleware.errors.ConfigurationError` where a provider's settings lack
+      what it needs; asked once, when the gateway is built.
+    - ``native(api, provider)``: the dialect for requests of another client API that this provider takes as they are
+      (``messages``, ``responses``, ``embeddings``, ``images``); None where it has no such API.
+    - ``refusal(status, headers, body)``: an error of the provider's, as bytes, in OpenAI's shape.
+    """
 
     def call(self, request: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
         """
@@ -42,7 +55,14 @@ class Dialect(Protocol):
         ...
 
     def stream(
-        self, request: Request, target: Target, *, event_bytes: int, cap: int, charge: Charge | None = None
+        self,
+        request: Request,
+        target: Target,
+        *,
+        event_bytes: int,
+        cap: int,
+        charge: Charge | None = None,
+        request_id: str = "",
     ) -> "StreamReader":
         """
         A reader for one streamed response.
@@ -53,11 +73,12 @@ class Dialect(Protocol):
             event_bytes: The largest event.
             cap: How many tokens a choice its output may not run past.
             charge: What the answer is charged, for the last usage event to say; None where it does not.
+            request_id: Ours, for an answer that has no id of its own.
         """
         ...
 
     def answer(
-        self, body: bytes, request: Request, target: Target, *, charge: Charge | None = None
+        self, body: bytes, request: Request, target: Target, *, charge: Charge | None = None, request_id: str = ""
     ) -> tuple[bytes, Seen]:
         """
         A whole JSON response, as the client gets it, and what it showed.
@@ -67,9 +88,53 @@ class Dialect(Protocol):
             request: What the client asked.
             target: Where it went.
             charge: What the answer is charged, for its ``usage`` to say; None where it does not.
+            request_id: Ours, for an answer that has no id of its own.
         Raises:
             ProtocolError: The body is no completion.
         """
+        ...
+
+
+class API(Protocol):
+    """
+    What clients speak, as pure values in, values out: chat completions, or something that can be said by them.
+
+    Attributes:
+        name: ``chat``, ``messages``, ``responses``, ``embeddings`` or ``images``.
+    """
+
+    name: str
+
+    def request(self, body: bytes, limits: Limits) -> Request:
+        """
+        A request, with the facts that the path acts on, and its fields in this API's own words.
+
+        Raises:
+            RequestError: 400; ``param`` and the message name the field.
+        """
+        ...
+
+    def as_chat(self, request: Request, limits: Limits) -> Request:
+        """
+        The same request as a chat completion, for a provider that does not take it as it is.
+
+        Raises:
+            RequestError: 400: a field of it cannot be said there; it is named.
+        """
+        ...
+
+    def spoken_by(self, dialect: Dialect, request: Request) -> Dialect:
+        """
+        A dialect whose answers are in this API's words.
+
+        Args:
+            dialect: The provider's, which is asked for the chat completion that :meth:`as_chat` has made.
+            request: What the client asked, in this API's own words.
+        """
+        ...
+
+    def error(self, error: GatewayError, request_id: str) -> bytes:
+        """An error in this API's envelope."""
         ...
 
 
@@ -94,8 +159,14 @@ class StreamReader(Protocol):
         """What the client gets when the upstream has ended without an end mark."""
         ...
 
-    def stub(self) -> dict[str, Raw]:
-        """The head of an event of our own in this stream."""
+    def failed(self, error: GatewayError, usage: Raw | None = None) -> bytes:
+        """
+        The last event of a stream that broke; no end mark follows it.
+
+        Args:
+            error: What went wrong.
+            usage: What it cost all the same, in OpenAI's shape, where the client is told so.
+        """
         ...
 
     @property

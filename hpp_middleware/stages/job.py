@@ -4,7 +4,9 @@ from msgspec import Struct
 
 from hpp_middleware.core import settlement
 from hpp_middleware.core.bound import Bound
+from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.core.settlement import End, Settlement
+from hpp_middleware.ports import Dialect, StreamReader
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import CostIn, HTTPCall
 from hpp_middleware.types.provider import Limits, MissingUsage
@@ -17,10 +19,12 @@ class Job(Struct, frozen=True, kw_only=True):
     The request, where it goes, and what was held for it.
 
     Attributes:
+        id: The request's, and the hold's.
         keyed: Whether the request can be asked for again by a key of its own: its stream is then drained for a client
             that has left, whatever its provider's policy.
     """
 
+    id: str
     account: str
     request: Request
     target: Target
@@ -32,6 +36,21 @@ class Job(Struct, frozen=True, kw_only=True):
     missing_usage: MissingUsage
     cost_in: CostIn = "header"
     keyed: bool = False
+
+    def reader(self, dialect: Dialect, charge: Charge | None) -> StreamReader:
+        """What reads the streamed answer, which says what it is charged if ``charge`` does."""
+        return dialect.stream(
+            self.request,
+            self.target,
+            event_bytes=self.limits.event_bytes,
+            cap=self.cap,
+            charge=charge,
+            request_id=self.id,
+        )
+
+    def read(self, dialect: Dialect, body: bytes, charge: Charge | None) -> tuple[bytes, Seen]:
+        """The JSON answer as the client gets it, and what it showed."""
+        return dialect.answer(body, self.request, self.target, charge=charge, request_id=self.id)
 
     def charge(self, end: End, seen: Seen) -> Settlement:
         """What it is charged for an end, and for what was seen of the answer."""

@@ -62,6 +62,8 @@ class Plan:
             target,
             sent_bytes=len(self._call.body),
             limits=limits,
+            more_tokens=self._call.more_tokens,
+            long_cache=self._call.long_cache,
             orphan=orphan,
             counted=tokenizer.count(text, target.model_name) if tokenizer is not None and text is not None else None,
         )
@@ -100,6 +102,7 @@ class Plan:
         if cap < self._bound.cap:
             call = self._dialect.call(self._request, self._target, cap=cap, request_id=self.request_id)
         return Job(
+            id=self.request_id,
             account=account,
             request=self._request,
             target=self._target,

@@ -227,7 +227,7 @@ class Exchange:
             if not upstream.is_readable:
                 self._fail(upstream.unintelligible(), End.REFUSED)
             elif upstream.status != 200:
-                error, body = await upstream.refusal()
+                error, body = await upstream.refusal(getattr(self._dialect, "refusal", None))
                 self._seen = relay_json.usage_in(body)
                 self._fail(error, End.REFUSED)
             elif not self.job.request.stream:
@@ -295,7 +295,7 @@ class Exchange:
             self._fail(self._upstream.unintelligible(), End.REFUSED)  # a page of somebody else's: no model has run
             return
         try:
-            answer, self._seen = self._dialect.answer(body, job.request, job.target, charge=self._shown)
+            answer, self._seen = job.read(self._dialect, body, self._shown)
         except relay.ProtocolError:
             self._seen = relay_json.usage_in(body)
             raise
@@ -304,7 +304,7 @@ class Exchange:
         headers = [
             ("Content-Type", "application/json"),
             ("Content-Length", str(len(answer))),
-            *reply.completion_headers(job.target, cost=self._settled.amount),
+            *reply.completion_headers(job.target, cost=self._settled.amount, dropped=job.call.dropped),
         ]
         self._over = True
         self._begin_ending()
@@ -314,10 +314,8 @@ class Exchange:
 
     async def _stream(self) -> None:
         job = self.job
-        reader = self._reader = self._dialect.stream(
-            job.request, job.target, event_bytes=job.limits.event_bytes, cap=job.cap, charge=self._shown
-        )
-        headers = [*reply.STREAM_HEADERS, *reply.completion_headers(job.target, cost=None)]
+        reader = self._reader = job.reader(self._dialect, self._shown)
+        headers = [*reply.STREAM_HEADERS, *reply.completion_headers(job.target, dropped=job.call.dropped)]
         if (rest := self._begin_answer(headers)) is not None:
             await rest
         done = False
@@ -381,10 +379,10 @@ class Exchange:
     async def _last_words(self, error: GatewayError) -> None:
         """One error event, and no end mark."""
         self._begin_ending()
-        stub = self._reader.stub() if self._reader is not None else {}
         usage = relay_cost.priced(self.seen, self.settlement()) if self._shown is not None else None
+        last = self._reader.failed(error, usage) if self._reader is not None else b""
         with anyio.move_on_after(LAST_WORDS_S):
-            await self._client.send(reply.error_event(error, stub, usage), more=False)
+            await self._client.send(last, more=False)
 
     @property
     def _shown(self) -> relay_cost.Charge | None:

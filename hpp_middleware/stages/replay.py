@@ -83,9 +83,9 @@ class Keeper:
         self._settings = settings
         self._peppers = peppers
 
-    def claim(self, consumer: str, key: str, body: bytes) -> Claim:
+    def claim(self, consumer: str, key: str, body: bytes, api: str) -> Claim:
         """What a request claims with its key."""
-        return replay.claim(consumer, key, body, ttl_s=self._settings.ttl_s)
+        return replay.claim(consumer, key, body, ttl_s=self._settings.ttl_s, api=api)
 
     def record(self) -> Record | None:
         """A record of an answer to be; None where none is kept."""
@@ -142,6 +142,7 @@ class Keyed:
         consumer: Whose key it is.
         key: The client's ``Idempotency-Key``.
         body: The JSON request, parsed before.
+        api: What the client speaks.
 
     Attributes:
         claim: What it claims with its hold; None without a key.
@@ -151,14 +152,14 @@ class Keyed:
         RequestError: 400: it cannot be a key.
     """
 
-    def __init__(self, keeper: Keeper | None, consumer: str, key: str, body: bytes) -> None:
+    def __init__(self, keeper: Keeper | None, consumer: str, key: str, body: bytes, api: str = "chat") -> None:
         self._keeper = keeper
         self._consumer = consumer
         self._key = key
         self.claim: Claim | None = None
         self.record: Record | None = None
         if keeper is not None:
-            self.claim = keeper.claim(consumer, replay.check_key(key), body)
+            self.claim = keeper.claim(consumer, replay.check_key(key), body, api)
             self.record = keeper.record()
 
     def kept(self, answer: Answer | None, hold: str) -> Kept | None:

@@ -6,7 +6,7 @@ Nothing is opened here; each event loop gets its :class:`~hpp_middleware.stages.
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,10 +17,8 @@ import anyio.to_thread
 from anyio.lowlevel import current_token
 
 from hpp_middleware.accounts import Accounts
-from hpp_middleware.audit import Audited, Sealer, Sealing
-from hpp_middleware.catalog import genai, tokens
-from hpp_middleware.core import auth, price, route
-from hpp_middleware.dialects.openai import OpenAI
+from hpp_middleware.audit import Sealing
+from hpp_middleware.core import auth, route
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.ports import (
     CredentialStore,
@@ -34,18 +32,27 @@ from hpp_middleware.ports import (
     Tokenizer,
     Transport,
 )
+from hpp_middleware.stages.checked import (
+    backends_of,
+    dialects_of,
+    journal_of,
+    model_from,
+    one_of,
+    price_list_of,
+    sealer_of,
+    tokenizer_of,
+)
 from hpp_middleware.stages.drain import Slots
 from hpp_middleware.stages.journal import SLOTS, Journal
 from hpp_middleware.stages.notice import Notice
 from hpp_middleware.stages.replay import Keeper, check_keeping
-from hpp_middleware.stages.slotfile import MOST_SLOTS, SUPPORTED
-from hpp_middleware.stages.worker import CLOSE_S, Backends, Worker, declared_credentials
+from hpp_middleware.stages.slotfile import MOST_SLOTS
+from hpp_middleware.stages.worker import CLOSE_S, Worker, declared_credentials
 from hpp_middleware.stores.memory import MemoryStore
 from hpp_middleware.transports.choose import check, choose
 from hpp_middleware.types.consumer import Credential
 from hpp_middleware.types.events import Alarm
 from hpp_middleware.types.http import CostIn
-from hpp_middleware.types.price import Price
 from hpp_middleware.types.provider import Declared, Limits, MissingUsage, Model, OrphanPolicy, Provider
 from hpp_middleware.types.replay import Idempotency
 
@@ -70,6 +77,8 @@ class Setup:
         quota: Keeps accounts and holds instead; where it is a ``Ledger`` too, it also is the ledger.
         ledger: Reads the ledger instead.
         consumers: Consumers, quotas and keys that the configuration declares.
+        dialects: Dialects of the host's own, by the name that providers call them; besides ours, and those that
+            installed packages bring.
         prices: A price list for models without a price of their own; by default genai-prices, where it is installed.
         tokenizer: Counts prompts, so that less is held for them; by default tiktoken, where it is installed.
         pepper: At least 16 bytes; by default the credential store's own.
@@ -100,6 +109,7 @@ class Setup:
         quota: QuotaStore | None = None,
         ledger: Ledger | None = None,
         consumers: Mapping[str, Declared] | None = None,
+        dialects: Mapping[str, Dialect] | None = None,
         prices: PriceList | Literal["auto"] | None = "auto",
         tokenizer: Tokenizer | Literal["auto"] | None = "auto",
         pepper: bytes | None = None,
@@ -117,38 +127,35 @@ class Setup:
         client: "HTTPClient | None" = None,
         observers: Sequence[Observer] = (),
     ) -> None:
-        _one_of("error_format", error_format, ("object", "simple"))
-        _one_of("missing_usage", missing_usage, ("estimate", "hold", "free"))
-        _one_of("orphan", orphan, ("estimate", "hold", "free"))
-        _one_of("cost_in", cost_in, ("header", "usage"))
-        self.dialects: dict[str, Dialect] = {"openai": OpenAI()}
+        one_of("error_format", error_format, ("object", "simple"))
+        one_of("missing_usage", missing_usage, ("estimate", "hold", "free"))
+        one_of("orphan", orphan, ("estimate", "hold", "free"))
+        one_of("cost_in", cost_in, ("header", "usage"))
+        self.dialects = dialects_of(providers, dialects or {})
         for name, provider in providers.items():
-            if not isinstance(provider, Provider):
-                raise ConfigurationError(f"providers.{name} must be a Provider", param=f"providers.{name}")
-            _one_of(f"providers.{name}.dialect", provider.dialect, tuple(self.dialects))
             check(name, provider)
         self.catalog = route.Catalog(
             providers=dict(providers),
             models={name: model_from(name, model) for name, model in (models or {}).items()},
             aliases=dict(aliases or {}),
-            prices=_price_list(prices),
+            prices=price_list_of(prices),
         )
-        self.tokenizer = _tokenizer(tokenizer)
+        self.tokenizer = tokenizer_of(tokenizer)
         self.store = store or MemoryStore()
         if not hasattr(self.store, "apply"):
             raise ConfigurationError("store must be a store, such as SQLiteStore(path)", param="store")
-        self.backends = _backends(self.store, credentials, quota, ledger)
+        self.backends = backends_of(self.store, credentials, quota, ledger)
         self.consumers = dict(consumers or {})
         self.error_format = error_format
         self.missing_usage = missing_usage
         self.orphan = orphan
         self.cost_in = cost_in
-        self.journal = _journal(journal, self.backends.quota)
+        self.journal = journal_of(journal, self.backends.quota)
         if not 1 <= journal_slots <= MOST_SLOTS:
             raise ConfigurationError(f"journal.slots must be from 1 to {MOST_SLOTS}", param="journal.slots")
         self.journal_slots = journal_slots
         self.limits = limits or Limits()
-        self.sealer = _sealer(self.backends.ledger, sealing)
+        self.sealer = sealer_of(self.backends.ledger, sealing)
         self.mover = self.backends.ledger.mover if isinstance(self.backends.ledger, Moved) else None
         self.observers = tuple(observers)
         # Both are checked here; that the store's own is not the previous one, when it is read.
@@ -317,73 +324,3 @@ def _running_loop() -> Any:
         return asyncio.get_running_loop()
     except RuntimeError:
         return current_token().native_token
-
-
-def model_from(model_id: str, model: Model | Mapping[str, Any]) -> Model:
-    """
-    A model from a mapping of its fields.
-
-    Raises:
-        ConfigurationError: A field is unknown or a price is wrong; the message names it.
-    """
-    if isinstance(model, Model):
-        return model
-    where = f'models."{model_id}"'
-    fields = dict(model)
-    rates = {name: fields.pop(name) for name in price.RATES if name in fields}
-    found = Price(base=price.rates_from_usd(rates, where)) if rates else None
-    if "reasoning_model" in fields:  # `reasoning` is the price of its tokens
-        fields["reasoning"] = fields.pop("reasoning_model")
-    try:
-        return Model(price=found, **fields)
-    except TypeError:
-        others = [name for name in Model.__dataclass_fields__ if name not in {"price", "reasoning"}]
-        known = ", ".join((*price.RATES, "reasoning_model", *others))
-        raise ConfigurationError(f"{where} has an unknown field; there are {known}", param=where) from None
-
-
-def _price_list(prices: PriceList | Literal["auto"] | None) -> PriceList | None:
-    if prices == "auto":
-        return genai.GenaiPrices() if genai.available() else None
-    return prices
-
-
-def _tokenizer(tokenizer: Tokenizer | Literal["auto"] | None) -> Tokenizer | None:
-    if isinstance(tokenizer, str):
-        _one_of("tokenizer", tokenizer, ("auto",))
-        return tokens.OpenAITokenizer() if tokens.available() else None
-    if tokenizer is not None and not hasattr(tokenizer, "count"):
-        raise ConfigurationError("tokenizer must have a count(text, model)", param="tokenizer")
-    return tokenizer
-
-
-def _backends(
-    store: Store, credentials: CredentialStore | None, quota: QuotaStore | None, ledger: Ledger | None
-) -> Backends:
-    if ledger is None and quota is not None:
-        if not isinstance(quota, Ledger):
-            raise ConfigurationError("a quota store that is no ledger needs one: ledger=", param="ledger")
-        ledger = quota
-    return Backends(credentials=credentials or store, quota=quota or store, ledger=ledger or store)
-
-
-def _sealer(ledger: Ledger, sealing: Sealing | None) -> Sealer | None:
-    if sealing is None:
-        return None
-    if not isinstance(ledger, Audited):
-        raise ConfigurationError("this ledger cannot be sealed: it is no Audit", param="ledger.seal_key")
-    return Sealer(ledger, sealing)
-
-
-def _journal(journal: str | Path | None, store: QuotaStore) -> Path | None:
-    if journal == "auto":
-        named: Callable[[], Path] | None = getattr(store, "journal_dir", None)
-        return named() if named is not None and SUPPORTED else None
-    if journal is not None and not SUPPORTED:
-        raise ConfigurationError("journal cannot be a folder on this system", param="journal")
-    return Path(journal) if journal is not None else None
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigurationError(f"{name} must be one of {', '.join(allowed)}", param=name)

@@ -5,6 +5,7 @@ Whatever a transport raises, a host's own one too, comes out as an :class:`~hpp_
 deadlines are the exchange's.
 """
 
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from hpp_middleware.core import relay, reply
@@ -16,7 +17,10 @@ from hpp_middleware.stages.reserve import unavailable
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.http import HTTPCall
 
-__all__ = ["Upstream"]
+__all__ = ["Refusal", "Upstream"]
+
+Refusal = Callable[[int, Mapping[str, str], bytes], bytes]
+"""Status, headers and body of an upstream's error; the body in OpenAI's shape."""
 
 ERROR_BYTES = 64 * 1024
 
@@ -136,14 +140,19 @@ class Upstream:
             return body[:most]
         raise relay.ProtocolError("the body is too large")
 
-    async def refusal(self) -> tuple[UpstreamError, bytes]:
+    async def refusal(self, read: Refusal | None = None) -> tuple[UpstreamError, bytes]:
         """
         The error of a response that is none of an answer, and its body.
 
+        Args:
+            read: What makes OpenAI's shape of the provider's; None where it has it.
         Raises:
             UpstreamError: The connection broke.
         """
         body = await self.read_all(ERROR_BYTES, or_cut=True)
+        if read is not None and self._response is not None:
+            with suppress(*relay.UNREADABLE):  # then the status alone speaks
+                body = read(self.status or 0, self._response.headers, body)
         provider = self._target.provider
         error = reply.upstream_error(
             self._target.provider_name,

@@ -17,11 +17,12 @@ class Images(Struct, frozen=True, gc=False):
 
 class Request(Struct, frozen=True, kw_only=True):
     """
-    A chat completion as the client asked for it, validated where the router acts on it.
+    What the client asked for, validated where the router acts on it: a chat completion, or what another API calls one.
 
     Attributes:
         fields: The top-level members, each value raw and each key once.
         model: The ``model`` as given.
+        api: The API that ``fields`` are written in; see :mod:`hpp_middleware.apis`.
         stream: Whether SSE is asked for.
         include_usage: Whether the client asked for the usage event itself.
         n: The number of choices.
@@ -34,6 +35,7 @@ class Request(Struct, frozen=True, kw_only=True):
 
     fields: dict[str, Raw]
     model: str
+    api: str = "chat"
     stream: bool = False
     include_usage: bool = False
     n: int = 1
@@ -69,6 +71,7 @@ class Seen(Struct, frozen=True, kw_only=True, gc=False):
     Attributes:
         usage: The last usage reported, normalised; None where there was none.
         usage_raw: The same as it came.
+        usage_shown: The same as the client is told it, where that is not as it came: in OpenAI's shape.
         usage_doubtful: Whether it contradicts itself.
         relayed_bytes: UTF-8 bytes of generated text so far.
         texts: The pieces that the text came in; each is at least one token.
@@ -79,6 +82,7 @@ class Seen(Struct, frozen=True, kw_only=True, gc=False):
 
     usage: Usage | None = None
     usage_raw: Raw | None = None
+    usage_shown: Raw | None = None
     usage_doubtful: bool = False
     relayed_bytes: int = 0
     texts: int = 0

@@ -22,7 +22,12 @@ class HTTPCall(Struct, frozen=True, kw_only=True):
         shared: The first of ``headers``, where they are the same object in every call of a kind: a transport may keep
             what it makes of them.
         body: The JSON body.
-        timeouts: See :class:`hpp_middleware.types.provider.Timeouts`; here only what the transport itself enforces.
+        connect_s: How long a connection may take to open: the one deadline that the transport itself enforces.
+        more_tokens: Tokens that the provider puts into the prompt by itself, at most: they stand in no byte of the
+            body, and are held for.
+        long_cache: Whether the prompt, or a part, may be written to a cache that lasts an hour, at that rate.
+        dropped: Fields of the client's that this provider has no word for, and that change nothing of the answer's
+            worth; the client is told in ``X-HPP-Router-Dropped-Fields``.
     """
 
     url: str
@@ -31,6 +36,9 @@ class HTTPCall(Struct, frozen=True, kw_only=True):
     connect_s: float
     method: str = "POST"
     shared: tuple[tuple[str, str], ...] = ()
+    more_tokens: int = 0
+    long_cache: bool = False
+    dropped: tuple[str, ...] = ()
 
 
 class Reply(Struct, frozen=True, kw_only=True):

@@ -16,6 +16,12 @@ class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
     OpenAI reports cached tokens inside ``prompt_tokens`` and reasoning inside ``completion_tokens``; here ``input`` is
     what is left of the prompt, and ``output`` what is left of the completion, after those have been taken out.
+
+    Attributes:
+        cache_write: Written to a cache that lasts minutes (Anthropic: five).
+        cache_write_1h: Written to one that lasts an hour.
+        tool_prompt: What the provider's own tools have put into the prompt (Gemini's ``toolUsePromptTokenCount``).
+        web_searches: Calls of the provider's search, which are no tokens: they are in no sum of them.
     """
 
     input: int = 0
@@ -25,30 +31,40 @@ class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     output: int = 0
     reasoning: int = 0
     output_audio: int = 0
+    cache_write_1h: int = 0
+    input_image: int = 0
+    tool_prompt: int = 0
+    output_image: int = 0
+    web_searches: int = 0
 
     @property
     def prompt(self) -> int:
         """All tokens that went in."""
-        return self.input + self.cache_read + self.cache_write + self.input_audio
+        cached = self.cache_read + self.cache_write + self.cache_write_1h
+        return self.input + cached + self.input_audio + self.input_image + self.tool_prompt
 
     @property
     def completion(self) -> int:
         """All tokens that came out."""
-        return self.output + self.reasoning + self.output_audio
+        return self.output + self.reasoning + self.output_audio + self.output_image
 
     @property
     def total(self) -> int:
         """All tokens."""
-        into = self.input + self.cache_read + self.cache_write + self.input_audio
-        return into + self.output + self.reasoning + self.output_audio
+        return self.prompt + self.completion
 
 
 class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """
     Atto-dollars a token, one rate a bucket.
 
-    A bucket without a rate of its own costs what its base costs: cached reads and writes as ``input``, reasoning as
-    ``output``. Audio has no such fallback, since it is never as cheap as text: ``None`` means that it cannot be priced.
+    A bucket without a rate of its own costs what its base costs: cached reads and writes, images and what tools put
+    into the prompt as ``input``, reasoning as ``output``; a cache that lasts an hour twice ``input``, which is what
+    Anthropic, whose cache it is, bills for it. Audio, and images that come out, have no such fallback, since they are
+    never as cheap as text: ``None`` means that they cannot be priced.
+
+    Attributes:
+        web_search: Atto-dollars a search, not a token; without it searches cannot be priced.
     """
 
     input: int
@@ -58,6 +74,11 @@ class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     reasoning: int | None = None
     input_audio: int | None = None
     output_audio: int | None = None
+    cache_write_1h: int | None = None
+    input_image: int | None = None
+    tool_prompt: int | None = None
+    output_image: int | None = None
+    web_search: int | None = None
 
 
 class Price(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

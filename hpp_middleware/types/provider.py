@@ -57,6 +57,9 @@ class Provider:
         base_url: Up to what precedes ``/chat/completions``: ``https://api.openai.com/v1``.
         api_key: The operator's key, sent as a Bearer token; None where the upstream needs none.
         dialect: The API it speaks.
+        options: What its dialect needs besides: see there, and ``docs/dialects.md``.
+        native_apis: Client APIs that it takes as they are, where its dialect knows how: ``responses``, ``messages``,
+            ``embeddings``, ``images``; what it does not take is translated, or refused.
         models: Globs over the provider's own model names: which of the priced models are let in. ``[models]`` entries
             always are.
         headers: Extra request headers, sent as they are.
@@ -81,6 +84,8 @@ class Provider:
     base_url: str
     api_key: str | None = field(default=None, repr=False)
     dialect: str = "openai"
+    options: Mapping[str, str] = field(default_factory=dict, repr=False)
+    native_apis: frozenset[str] = frozenset({"embeddings", "images"})
     models: tuple[str, ...] = ("*",)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -100,6 +105,8 @@ class Provider:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "headers", dict(self.headers))  # what a call says is made of them once
+        object.__setattr__(self, "options", dict(self.options))
+        object.__setattr__(self, "native_apis", frozenset(self.native_apis))
         self._check_transport()
         if self.on_disconnect not in {"cancel", "drain"}:
             raise ConfigurationError("on_disconnect must be cancel or drain", param="on_disconnect")

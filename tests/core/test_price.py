@@ -111,14 +111,14 @@ def test_no_usage_is_dearer_than_the_dearest_rates(usage: Usage, price: Price, *
         usage = Usage(**{**{bucket: getattr(usage, bucket) for bucket in BUCKETS}, "input_audio": 0})
     if not speaks:
         usage = Usage(**{**{bucket: getattr(usage, bucket) for bucket in BUCKETS}, "output_audio": 0})
-    into, out = pricing.dearest(price, usage.prompt, audio_input=hears, audio_output=speaks)
+    into, out = pricing.dearest(price, usage.prompt, audio_input=hears, output=frozenset({"audio"} if speaks else ()))
     assert exactly(usage, price) * 10**9 <= usage.prompt * into + usage.completion * out
 
 
 def test_a_tier_that_the_prompt_cannot_reach_is_not_held_for() -> None:
     price = Price(base=Rates(input=1, output=2), tiers=((1000, Rates(input=10, output=20)),))
-    assert pricing.dearest(price, 1000, audio_input=False, audio_output=False) == (1, 2)
-    assert pricing.dearest(price, 1001, audio_input=False, audio_output=False) == (10, 20)
+    assert pricing.dearest(price, 1000) == (1, 2)
+    assert pricing.dearest(price, 1001) == (10, 20)
 
 
 decimals = st.builds(

@@ -310,7 +310,7 @@ def test_a_stream_past_its_cap_is_cut_alike_wherever_it_is_cut() -> None:
 def test_the_head_of_an_event_of_our_own_comes_from_the_stream() -> None:
     stream = reader()
     stream.feed(GOOD)
-    assert {key: bytes(value) for key, value in stream.stub().items()} == {
+    assert {key: bytes(value) for key, value in stream.relay.stub().items()} == {
         "id": b'"chatcmpl-1"',
         "object": b'"chat.completion.chunk"',
         "created": b"1",

@@ -6,7 +6,7 @@ import pytest
 
 from hpp_middleware import ConfigurationError, Gateway, Model, Provider, SQLiteStore
 from hpp_middleware.core.price import RATES, rates_from_usd
-from hpp_middleware.stages.setup import model_from
+from hpp_middleware.stages.checked import model_from
 from hpp_middleware.types.price import Price
 
 PROVIDERS = {"fake": Provider(base_url="http://127.0.0.1:9/v1")}

@@ -1,0 +1,151 @@
+"""Single settings of a gateway as it takes them, or an error that names the one that is wrong."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from hpp_middleware.audit import Audited, Sealer, Sealing
+from hpp_middleware.catalog import genai, tokens
+from hpp_middleware.core import price
+from hpp_middleware.dialects import known
+from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.ports import CredentialStore, Dialect, Ledger, PriceList, QuotaStore, Store, Tokenizer
+from hpp_middleware.stages.slotfile import SUPPORTED
+from hpp_middleware.stages.worker import Backends
+from hpp_middleware.types.price import Price
+from hpp_middleware.types.provider import Model, Provider
+
+__all__ = [
+    "backends_of",
+    "dialects_of",
+    "journal_of",
+    "model_from",
+    "one_of",
+    "price_list_of",
+    "sealer_of",
+    "tokenizer_of",
+]
+
+
+def model_from(model_id: str, model: Model | Mapping[str, Any]) -> Model:
+    """
+    A model from a mapping of its fields.
+
+    Raises:
+        ConfigurationError: A field is unknown or a price is wrong; the message names it.
+    """
+    if isinstance(model, Model):
+        return model
+    where = f'models."{model_id}"'
+    fields = dict(model)
+    rates = {name: fields.pop(name) for name in price.RATES if name in fields}
+    found = Price(base=price.rates_from_usd(rates, where)) if rates else None
+    if "reasoning_model" in fields:  # `reasoning` is the price of its tokens
+        fields["reasoning"] = fields.pop("reasoning_model")
+    try:
+        return Model(price=found, **fields)
+    except TypeError:
+        others = [name for name in Model.__dataclass_fields__ if name not in {"price", "reasoning"}]
+        known = ", ".join((*price.RATES, "reasoning_model", *others))
+        raise ConfigurationError(f"{where} has an unknown field; there are {known}", param=where) from None
+
+
+def dialects_of(providers: Mapping[str, Provider], own: Mapping[str, Dialect]) -> dict[str, Dialect]:
+    """
+    The dialects that these providers speak.
+
+    Raises:
+        ConfigurationError: One is unknown, or a provider lacks what its dialect needs.
+    """
+    found = dict(own)
+    for name, provider in providers.items():
+        where = f"providers.{name}"
+        if not isinstance(provider, Provider):
+            raise ConfigurationError(f"{where} must be a Provider", param=where)
+        try:
+            if provider.dialect not in found:
+                found[provider.dialect] = known.find(provider.dialect)
+            check_settings = getattr(found[provider.dialect], "check", None)
+            if check_settings is not None:
+                check_settings(provider)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{where}.{error.message}", param=f"{where}.{error.param}") from error
+    return found
+
+
+def price_list_of(prices: PriceList | Literal["auto"] | None) -> PriceList | None:
+    """The price list that a setting names."""
+    if prices == "auto":
+        return genai.GenaiPrices() if genai.available() else None
+    return prices
+
+
+def tokenizer_of(tokenizer: Tokenizer | Literal["auto"] | None) -> Tokenizer | None:
+    """
+    The tokenizer that a setting names.
+
+    Raises:
+        ConfigurationError: It cannot count.
+    """
+    if isinstance(tokenizer, str):
+        one_of("tokenizer", tokenizer, ("auto",))
+        return tokens.OpenAITokenizer() if tokens.available() else None
+    if tokenizer is not None and not hasattr(tokenizer, "count"):
+        raise ConfigurationError("tokenizer must have a count(text, model)", param="tokenizer")
+    return tokenizer
+
+
+def backends_of(
+    store: Store, credentials: CredentialStore | None, quota: QuotaStore | None, ledger: Ledger | None
+) -> Backends:
+    """
+    Who keeps what.
+
+    Raises:
+        ConfigurationError: There is no ledger.
+    """
+    if ledger is None and quota is not None:
+        if not isinstance(quota, Ledger):
+            raise ConfigurationError("a quota store that is no ledger needs one: ledger=", param="ledger")
+        ledger = quota
+    return Backends(credentials=credentials or store, quota=quota or store, ledger=ledger or store)
+
+
+def sealer_of(ledger: Ledger, sealing: Sealing | None) -> Sealer | None:
+    """
+    What seals the ledger; None for nothing.
+
+    Raises:
+        ConfigurationError: The ledger cannot be sealed.
+    """
+    if sealing is None:
+        return None
+    if not isinstance(ledger, Audited):
+        raise ConfigurationError("this ledger cannot be sealed: it is no Audit", param="ledger.seal_key")
+    return Sealer(ledger, sealing)
+
+
+def journal_of(journal: str | Path | None, store: QuotaStore) -> Path | None:
+    """
+    The folder for settlements that the store does not take; None for memory.
+
+    Raises:
+        ConfigurationError: It cannot be a folder here.
+    """
+    if journal == "auto":
+        named: Callable[[], Path] | None = getattr(store, "journal_dir", None)
+        return named() if named is not None and SUPPORTED else None
+    if journal is not None and not SUPPORTED:
+        raise ConfigurationError("journal cannot be a folder on this system", param="journal")
+    return Path(journal) if journal is not None else None
+
+
+def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """
+    Refuse what is none of these.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if value not in allowed:
+        raise ConfigurationError(f"{name} must be one of {', '.join(allowed)}", param=name)
