@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import nodejs
 import pytest
 from aimock import AIMock, running
 from anthropic.types import Message, RawMessageStreamEvent
@@ -392,3 +393,18 @@ def answers(url: str) -> bool:
         return httpx2.get(f"{url}/health", trust_env=False).status_code == 200
     except httpx2.TransportError:
         return False
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("provider", "path"), [("openai", "/v1/responses"), ("anthropic", "/v1/messages")])
+def test_vercels_sdk_understands_its_responses_and_its_messages(
+    aimock: AIMock, provider: str, path: str, *, stream: bool
+) -> None:
+    tool = {"name": "weather", "parameters": {"type": "object", "properties": {"city": {}}}, "result": "Wet"}
+    aimock.answer("umbrella", match={"hasToolResult": False}, toolCalls=[CALL])
+    aimock.answer("umbrella", match={"hasToolResult": True}, content="Take one.")
+    question = {"url": f"{aimock.url}/v1", "key": "key", "model": "fake-1", "prompt": "Do I need an umbrella?"}
+    found = nodejs.run("ai_sdk.mjs", provider=provider, stream=stream, tools=[tool], **question)
+    assert (found.get("error"), found["called"]) == (None, [{"name": "weather", "input": {"city": "Ulm"}}])
+    assert (found["text"], found["steps"]) == ("Take one.", ["tool-calls", "stop"])
+    assert [came.path for came in aimock.received] == [path, path]
