@@ -4,6 +4,7 @@ PYTHON ?= $(shell for v in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
+NODE = tests/node/node_modules/.package-lock.json
 
 JOBS ?= 2
 MINUTES ?= 20
@@ -13,7 +14,7 @@ MINUTES ?= 20
 demo: $(VENV)/.demo        ## a router on 127.0.0.1:8000 with a $$5 consumer; prints curl lines
 	$(BIN)/hpp-router demo $(ARGS)
 
-test: $(VENV)/.dev         ## the whole suite, real parts included
+test: $(VENV)/.dev $(NODE) ## the whole suite, real parts included
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --max-worker-restart 2 $(ARGS)
 
 soak: $(VENV)/.dev         ## an hour and more: 2,000 random programs on every store, then load and faults on each
@@ -75,5 +76,9 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(PIP) -e '.[dev]'
 	@touch $@
 
+# npm writes this file last. Where it cannot, the suite runs all the same: the tests that need a package say so.
+$(NODE): tests/node/package-lock.json | $(VENV)/.dev
+	-$(BIN)/python tests/nodejs.py
+
 clean:
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) tests/node/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 
+import aimock as protocol_mock
 import anyio
 import databases
 import llama as llama_server
@@ -73,6 +74,20 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[llama_server.Lla
     """llama.cpp's own server with a tiny random model: an upstream that nobody here wrote."""
     with llama_server.running(tmp_path_factory.mktemp("llama")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def aimock_server() -> Iterator[protocol_mock.AIMock]:
+    """A mock of many providers' protocols, which nobody here wrote; it runs on Node.js."""
+    with protocol_mock.running() as server:
+        yield server
+
+
+@pytest.fixture
+def aimock(aimock_server: protocol_mock.AIMock) -> protocol_mock.AIMock:
+    """The mock, with nothing to answer yet, and nothing received."""
+    aimock_server.reset()
+    return aimock_server
 
 
 @pytest.fixture
