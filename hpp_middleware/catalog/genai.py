@@ -33,19 +33,21 @@ _BUCKETS = {
     "output_reasoning_mtok": "reasoning",
     "input_audio_mtok": "input_audio",
     "output_audio_mtok": "output_audio",
+    "cache_write_1h_mtok": "cache_write_1h",
+    "input_image_mtok": "input_image",
+    "output_image_mtok": "output_image",
+    "web_searches_kcount": "web_search",
 }
 """The units that our buckets price; what both sides call tokens of one kind."""
 
 _ON_REQUEST = frozenset(
     {
-        "web_searches_kcount",
         "social_searches_kcount",
         "storage_searches_kcount",
         "code_executions_kcount",
-        "cache_write_1h_mtok",  # usage reports in OpenAI's shape do not tell it from an ordinary write
     }
 )
-"""Units of what a request must ask for by name, in fields that are refused or that no usage report shows."""
+"""Units of what a request must ask for by name, in fields that are refused."""
 
 _CACHED_AUDIO = frozenset({"cache_audio_read_mtok", "cache_audio_write_mtok"})
 """With these, audio that is both heard and cached has a rate that no bucket has: such models hear no audio here."""

@@ -115,6 +115,11 @@ class ModelSection(Section):
     reasoning: Rate | None = None
     input_audio: Rate | None = None
     output_audio: Rate | None = None
+    cache_write_1h: Rate | None = None
+    input_image: Rate | None = None
+    tool_prompt: Rate | None = None
+    output_image: Rate | None = None
+    web_search: Rate | None = None
 
     name: Word | None = None
     description: str | None = None

@@ -214,6 +214,8 @@ def _usual_key(where: str, preset: presets.Preset, base_url: str, context: Conte
 
 def _model(model_id: str, section: ModelSection, problems: list[str]) -> Model:
     rates = section.given(*RATES)
+    if rates.get("web_search") is not None:
+        rates["web_search"] *= 1000  # which is priced by the thousand, not by the million
     price = None
     if rates:
         missing = [name for name in ("input", "output") if name not in rates]

@@ -95,6 +95,7 @@ def dearest(
     audio_input: bool = False,
     image_input: bool = False,
     long_cache: bool = False,
+    tool_prompt: bool = False,
     output: frozenset[str] = frozenset(),
 ) -> tuple[int, int]:
     """
@@ -106,10 +107,11 @@ def dearest(
         audio_input: Whether audio takes part.
         image_input: Whether images do.
         long_cache: Whether some of the prompt may be written to a cache that lasts an hour.
-        output: What may come out besides text: ``audio``, ``image``.
+        tool_prompt: Whether the provider's own tools may put something into it.
+        output: What may come out besides text: ``audio``. Images do of every model that has a price for them.
     """
-    if not (price.tiers or audio_input or image_input or long_cache or output):
-        rates = price.base
+    rates = price.base
+    if not (price.tiers or audio_input or image_input or long_cache or tool_prompt or output or rates.output_image):
         return max(rates.input, rates.cache_read or 0, rates.cache_write or 0), max(rates.output, rates.reasoning or 0)
     into = out = 0
     for start, rates in ((-1, price.base), *price.tiers):
@@ -117,10 +119,10 @@ def dearest(
             heard = (rates.input_audio if audio_input else None) or 0
             seen = (rates.input_image if image_input else None) or 0
             kept = _or(rates.cache_write_1h, 2 * rates.input) if long_cache else 0
-            into = max(into, rates.input, rates.cache_read or 0, rates.cache_write or 0, heard, seen, kept)
+            used = (rates.tool_prompt if tool_prompt else None) or 0
+            into = max(into, rates.input, rates.cache_read or 0, rates.cache_write or 0, heard, seen, kept, used)
             spoken = (rates.output_audio if "audio" in output else None) or 0
-            drawn = (rates.output_image if "image" in output else None) or 0
-            out = max(out, rates.output, rates.reasoning or 0, spoken, drawn)
+            out = max(out, rates.output, rates.reasoning or 0, spoken, rates.output_image or 0)
     return into, out
 
 

@@ -29,6 +29,7 @@ class _PromptDetails(Struct, frozen=True, gc=False):
 class _CompletionDetails(Struct, frozen=True, gc=False):
     reasoning_tokens: _Count = None
     audio_tokens: _Count = None
+    image_tokens: _Count = None
 
 
 class _OpenAIUsage(Struct, frozen=True, gc=False):
@@ -80,9 +81,9 @@ def read_openai(raw: Raw | bytes) -> Reading | None:
     cached = _first(into.cached_tokens, found.prompt_cache_hit_tokens, found.cached_tokens)
     written, heard = into.cache_write_tokens or 0, into.audio_tokens or 0
     reasoning = _first(out.reasoning_tokens, found.reasoning_tokens)
-    spoken = out.audio_tokens or 0
+    spoken, drawn = out.audio_tokens or 0, out.image_tokens or 0
     prompt, completion, total = found.prompt_tokens, found.completion_tokens, found.total_tokens
-    counts = (prompt, completion, cached, written, heard, reasoning, spoken, total or 0)
+    counts = (prompt, completion, cached, written, heard, reasoning, spoken, drawn, total or 0)
     if min(counts) < 0 or max(counts) > MOST_TOKENS:
         return None
 
@@ -90,19 +91,20 @@ def read_openai(raw: Raw | bytes) -> Reading | None:
     if reasoning and total == prompt + completion + reasoning:
         completion += reasoning
     doubtful = total is not None and total != prompt + completion
-    if cached + written + heard > prompt or reasoning + spoken > completion:
+    if cached + written + heard > prompt or reasoning + spoken + drawn > completion:
         # A part cannot exceed its whole: what does is cut, in a fixed order, and the report is doubtful.
         doubtful = True
         cached, written, heard = _cut(prompt, cached, written, heard)
-        reasoning, spoken = _cut(completion, reasoning, spoken)
+        drawn, spoken, reasoning = _cut(completion, drawn, spoken, reasoning)  # the dearest first
     usage = Usage(
         input=prompt - cached - written - heard,
         cache_read=cached,
         cache_write=written,
         input_audio=heard,
-        output=completion - reasoning - spoken,
+        output=completion - reasoning - spoken - drawn,
         reasoning=reasoning,
         output_audio=spoken,
+        output_image=drawn,
     )
     return Reading(usage, doubtful)
 

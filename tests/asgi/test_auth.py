@@ -44,7 +44,9 @@ REFUSED: dict[str, list[tuple[str, str]]] = {
     "one letter less": [("apikey", KEY[:-1])],
     "injected": [("apikey", "' OR 1=1; DROP TABLE credential; --")],
     "in the query": [],
-    "x-api-key": [("x-api-key", KEY)],
+    "x-key": [("x-key", KEY)],
+    "three, one of them another": [("apikey", KEY), ("authorization", f"Bearer {KEY}"), ("x-api-key", KEY[::-1])],
+    "x-api-key as Bearer": [("x-api-key", f"Bearer {KEY}")],
     "a cookie": [("cookie", f"apikey={KEY}")],
 }
 

@@ -165,7 +165,7 @@ async def test_a_wrong_method_is_a_405_that_says_which_is_right(
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/nothing", "/llm/v1", "/llm/v1/chat", "/api", "/v1/models", "//", "/%2e%2e/api"]
+    "path", ["/", "/nothing", "/llm/v1", "/llm/v1/chat", "/api", "/v1", "/v2/models", "//", "/%2e%2e/api"]
 )
 async def test_an_unknown_path_is_a_404_in_json(path: str, fake_upstream: FakeUpstream) -> None:
     async with gateway(fake_upstream) as found:

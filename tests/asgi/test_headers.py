@@ -26,7 +26,7 @@ SECRETS = [
     ("forwarded", "for=10.9.8.7"),
     ("x-real-ip", "10.9.8.7"),
     ("proxy-authorization", "Basic client-secret"),
-    ("x-api-key", "client-secret"),
+    ("x-key", "client-secret"),
     ("openai-organization", "client-secret"),
     ("te", "trailers"),
     ("upgrade", "websocket"),

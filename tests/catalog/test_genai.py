@@ -248,8 +248,8 @@ def test_a_price_changes_on_its_date() -> None:
         {"output_mtok": dollars("1")},
         {"input_mtok": dollars("1"), "output_mtok": None},
         {"input_mtok": dollars("1"), "output_mtok": dollars("1"), "requests_kcount": dollars("12")},
-        {"input_mtok": dollars("1"), "output_mtok": dollars("1"), "output_image_mtok": dollars("30")},
-        {"input_mtok": dollars("1"), "output_mtok": dollars("1"), "input_image_mtok": dollars("2")},
+        {"input_mtok": dollars("1"), "output_mtok": dollars("1"), "cache_image_read_mtok": dollars("3")},
+        {"input_mtok": dollars("1"), "output_mtok": dollars("1"), "output_video_mtok": dollars("2")},
         {"input_mtok": dollars("1"), "output_mtok": dollars("1"), "audio_hours": dollars("2")},
         {"input_mtok": dollars("1"), "output_mtok": dollars("1"), "a_unit_of_a_later_version": dollars("1")},
         {"input_mtok": dollars("-1"), "output_mtok": dollars("1")},
@@ -299,7 +299,17 @@ def test_what_is_no_chat_model_or_bills_more_than_tokens_is_unknown(provider: st
 
 def test_searches_that_a_request_must_ask_for_do_not_hide_a_price() -> None:
     price = found(at(MOMENTS[1]), "openai", "gpt-5")
-    assert price.base == Rates(input=1_250_000_000_000, output=10_000_000_000_000, cache_read=125_000_000_000)
+    assert price.base == Rates(
+        input=1_250_000_000_000, output=10_000_000_000_000, cache_read=125_000_000_000, web_search=10 * 10**15
+    )
+
+
+def test_images_a_cache_that_lasts_an_hour_and_searches_have_rates_of_their_own() -> None:
+    units = {"input_mtok": dollars("1"), "output_mtok": dollars("2"), "cache_write_1h_mtok": dollars("2.5")}
+    units |= {"input_image_mtok": dollars("3"), "output_image_mtok": dollars("30")}
+    base = found(listing(model(**units, web_searches_kcount=dollars("10"))), "own", "m").base
+    assert (base.cache_write_1h, base.input_image, base.output_image) == (25 * 10**11, 3 * 10**12, 30 * 10**12)
+    assert base.web_search == 10**16
 
 
 def test_a_model_whose_cached_audio_has_its_own_rate_hears_no_audio() -> None:

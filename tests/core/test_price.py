@@ -10,38 +10,40 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 import hpp_middleware.core
 from hpp_middleware.core import price as pricing
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.price import Price, Rates, Usage
 
-BUCKETS = ("input", "cache_read", "cache_write", "input_audio", "output", "reasoning", "output_audio")
 FALLBACK = {
     "input": "input",
     "cache_read": "input",
     "cache_write": "input",
+    "cache_write_1h": "input",
     "input_audio": "input",
+    "input_image": "input",
+    "tool_prompt": "input",
     "output": "output",
     "reasoning": "output",
     "output_audio": "output",
+    "output_image": "output",
 }
+TWICE = {"cache_write_1h"}
+BUCKETS = tuple(FALLBACK)
+
+ASKED_FOR = {"input_audio", "input_image", "cache_write_1h", "tool_prompt", "output_audio"}
+"""Buckets that only a request that asks for them can fill."""
 
 rate = st.integers(0, 10**15)
 rates = st.builds(
-    Rates,
-    input=rate,
-    output=rate,
-    cache_read=st.none() | rate,
-    cache_write=st.none() | rate,
-    reasoning=st.none() | rate,
-    input_audio=st.none() | rate,
-    output_audio=st.none() | rate,
+    Rates, **{name: rate if name in {"input", "output"} else st.none() | rate for name in (*BUCKETS, "web_search")}
 )
 tiers = st.dictionaries(st.integers(0, 10**6), rates, max_size=3).map(lambda found: tuple(sorted(found.items())))
 prices = st.builds(Price, base=rates, tiers=tiers)
 count = st.integers(0, 2 * 10**6)
-usages = st.builds(Usage, **dict.fromkeys(BUCKETS, count))
+usages = st.builds(Usage, **dict.fromkeys((*BUCKETS, "web_searches"), count))
 
 
 def exactly(usage: Usage, price: Price) -> Fraction:
@@ -50,17 +52,25 @@ def exactly(usage: Usage, price: Price) -> Fraction:
     for start, tier in price.tiers:
         if usage.prompt > start:
             applied = tier
-    total = Fraction(0)
-    for bucket in BUCKETS:
+    total = Fraction(usage.web_searches * (applied.web_search or 0), 10**9)
+    for bucket, base in FALLBACK.items():
         own = getattr(applied, bucket)
-        total += getattr(usage, bucket) * Fraction(
-            own if own is not None else getattr(applied, FALLBACK[bucket]), 10**9
-        )
+        if own is None:
+            own = getattr(applied, base) * (2 if bucket in TWICE else 1)
+        total += getattr(usage, bucket) * Fraction(own, 10**9)
     return total
 
 
+def test_every_bucket_is_in_these_tests_and_has_a_rate() -> None:
+    assert {*BUCKETS, "web_searches"} == set(Usage.__struct_fields__)
+    assert {*BUCKETS, "web_search"} == set(Rates.__struct_fields__) == set(pricing.RATES)
+
+
 @settings(max_examples=10_000, deadline=None)
-@given(st.lists(rate, min_size=7, max_size=7), st.lists(count, min_size=7, max_size=7))
+@given(
+    st.lists(rate, min_size=len(BUCKETS), max_size=len(BUCKETS)),
+    st.lists(count, min_size=len(BUCKETS), max_size=len(BUCKETS)),
+)
 def test_cost_is_the_exact_sum_rounded_up_once(rate_of: list[int], count_of: list[int]) -> None:
     usage = Usage(**dict(zip(BUCKETS, count_of, strict=True)))
     price = Price(base=Rates(**dict(zip(BUCKETS, rate_of, strict=True))))
@@ -105,13 +115,20 @@ def test_a_rate_of_its_own_wins_even_if_it_is_zero() -> None:
 
 
 @settings(max_examples=500, deadline=None)
-@given(usage=usages, price=prices, hears=st.booleans(), speaks=st.booleans())
-def test_no_usage_is_dearer_than_the_dearest_rates(usage: Usage, price: Price, *, hears: bool, speaks: bool) -> None:
-    if not hears:
-        usage = Usage(**{**{bucket: getattr(usage, bucket) for bucket in BUCKETS}, "input_audio": 0})
-    if not speaks:
-        usage = Usage(**{**{bucket: getattr(usage, bucket) for bucket in BUCKETS}, "output_audio": 0})
-    into, out = pricing.dearest(price, usage.prompt, audio_input=hears, output=frozenset({"audio"} if speaks else ()))
+@given(usage=usages, price=prices, parts=st.sets(st.sampled_from(sorted(ASKED_FOR))))
+def test_no_usage_is_dearer_than_the_dearest_rates(usage: Usage, price: Price, parts: set[str]) -> None:
+    usage = replace(usage, **dict.fromkeys(ASKED_FOR - parts, 0), web_searches=0)
+    if all(rates.output_image is None for rates in (price.base, *(tier for _, tier in price.tiers))):
+        usage = replace(usage, output_image=0)  # such a model draws nothing
+    into, out = pricing.dearest(
+        price,
+        usage.prompt,
+        audio_input="input_audio" in parts,
+        image_input="input_image" in parts,
+        long_cache="cache_write_1h" in parts,
+        tool_prompt="tool_prompt" in parts,
+        output=frozenset({"audio"} if "output_audio" in parts else ()),
+    )
     assert exactly(usage, price) * 10**9 <= usage.prompt * into + usage.completion * out
 
 

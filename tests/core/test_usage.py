@@ -3,12 +3,13 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpp_middleware.core import price as pricing
-from hpp_middleware.core.usage import MOST_TOKENS, Reading, read_openai
+from hpp_middleware.core.usage import MOST_TOKENS, Reading, read_openai, reading, told
 from hpp_middleware.types.price import Price, Rates, Usage
 
 PRICE = Price(base=Rates(input=10**12, output=4 * 10**12, cache_read=10**11, reasoning=5 * 10**12))
@@ -192,3 +193,35 @@ def test_buckets_are_disjoint_whole_and_sum_to_prompt_and_completion(raw: dict[s
     assert beside == 0 or (beside == usage.reasoning and raw["total_tokens"] == usage.total)
     assert usage.total == sum(parts)
     assert 0 <= pricing.cost(usage, PRICE) <= 1000 * usage.prompt * 1000 + 5000 * 1000 * usage.completion
+
+
+buckets = st.builds(Usage, **dict.fromkeys(Usage.__struct_fields__, st.integers(0, 10**6)))
+
+
+@given(buckets)
+def test_buckets_are_told_with_each_token_once_in_its_whole(usage: Usage) -> None:
+    found = told(usage)
+    assert found["total_tokens"] == found["prompt_tokens"] + found["completion_tokens"] == usage.total
+    parts = found.get("prompt_tokens_details", {})
+    assert parts.get("cached_tokens", 0) == usage.cache_read
+    assert sum(parts.values()) + usage.input + usage.tool_prompt == found["prompt_tokens"]
+    assert sum(found.get("completion_tokens_details", {}).values()) + usage.output == found["completion_tokens"]
+
+
+@given(buckets)
+def test_what_openai_s_shape_can_say_is_read_back_as_it_was(usage: Usage) -> None:
+    sayable = msgspec.structs.replace(usage, cache_write_1h=0, input_image=0, tool_prompt=0, web_searches=0)
+    found = read(told(sayable))
+    assert found is not None
+    assert not found.doubtful
+    assert found.usage == sayable
+
+
+def test_images_that_came_out_are_taken_out_of_the_completion() -> None:
+    found = read(report(10, 1300, completion_tokens_details={"image_tokens": 1290, "reasoning_tokens": 4}))
+    assert found == Reading(Usage(input=10, output=6, reasoning=4, output_image=1290), doubtful=False)
+
+
+@pytest.mark.parametrize("usage", [Usage(input=-1), Usage(web_searches=-1), Usage(output=MOST_TOKENS + 1)])
+def test_buckets_that_no_request_could_fill_are_no_report(usage: Usage) -> None:
+    assert reading(usage) is None
