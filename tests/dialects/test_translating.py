@@ -191,7 +191,12 @@ CALLS = (
 
 
 def test_a_whole_answer_is_put_together_from_its_pieces() -> None:
-    pieces = [Begun("up_2"), Delta({"reasoning_content": "Hm"}), Delta({"content": "Hel"}), Delta({"content": "lo"})]
+    pieces: list[Piece] = [
+        Begun("up_2"),
+        Delta({"reasoning_content": "Hm"}),
+        Delta({"content": "Hel"}),
+        Delta({"content": "lo"}),
+    ]
     body, seen = translating.answer([*pieces, *CALLS, Reported(USAGE, NATIVE)], TARGET, request_id=ID)
     found = json.loads(body)
     assert (found["id"], found["object"], found["model"], found["usage"]) == ("up_2", "chat.completion", "fake/m", TOLD)
@@ -212,7 +217,7 @@ def test_a_body_without_a_choice_is_no_answer() -> None:
 
 
 def test_a_body_that_is_an_error_says_what_it_used() -> None:
-    pieces = [Reported(USAGE, NATIVE), Failed({"message": "no"})]
+    pieces: list[Piece] = [Reported(USAGE, NATIVE), Failed({"message": "no"})]
     with pytest.raises(relay.StreamedError) as raised:
         translating.answer(pieces, TARGET)
     assert raised.value.args[1].usage == USAGE
