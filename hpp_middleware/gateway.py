@@ -18,7 +18,7 @@ from hpp_middleware.apis.chat import CHAT
 from hpp_middleware.core import names, reply, route
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import NotOpenedError, RequestError
-from hpp_middleware.ports import API, Client
+from hpp_middleware.ports import API, Client, Transport
 from hpp_middleware.stages import apart, plan, replay, reserve, settle, speak
 from hpp_middleware.stages.caller import Caller
 from hpp_middleware.stages.journal import Journal
@@ -87,6 +87,8 @@ class Gateway:
         host_left: End = End.LEFT,
         worker: Worker | None = None,
         api: API = CHAT,
+        within: str | None = None,
+        transport: Transport | None = None,
     ) -> Settlement:
         """
         One completion, from parsed to settled, for a consumer that has been authenticated.
@@ -101,6 +103,8 @@ class Gateway:
             host_left: What it counts as that the host cancels this call.
             worker: This event loop's, where it is known.
             api: What the client speaks.
+            within: A provider: the request names its model without it, and so does the answer.
+            transport: What to send by, instead of the provider's own.
         Raises:
             RequestError: The caller can fix it; nothing was held. 409: the key is in use.
             UpstreamError: The provider failed; it is settled.
@@ -110,7 +114,7 @@ class Gateway:
         if worker is None or not worker.ready:
             worker = self.setup.at_hand() or await self.worker()
         request = api.request(body, self.limits)  # parse
-        target = route.resolve(request, consumer, self.catalog)  # route
+        target = route.resolve(request, consumer, self.catalog, within=within)  # route
         request, dialect = speak.said(api, request, target, self.setup.dialects, self.limits)
         planned = plan.Plan(
             request,
@@ -132,7 +136,7 @@ class Gateway:
         exchange = Exchange(
             target,
             dialect,
-            worker.transports[target.provider_name],
+            transport or worker.transports[target.provider_name],
             client,
             pending=worker.pending,
             slots=worker.slots,

@@ -59,6 +59,19 @@ def test_the_fastapi_mount_serves_the_gateway_and_its_own_route_from_one_account
         assert client.post(f"/ai/{CHAT}", json=HELLO).status_code == 401
 
 
+def test_the_metered_app_is_billed_by_what_it_says_itself(tmp_path: Path) -> None:
+    question = {**HELLO, "model": "parrot", "messages": [{"role": "user", "content": "Hello you there"}]}
+    with example("metered_app", tmp_path) as client:
+        assert text_of(client.post("/v1/chat/completions", json=question, headers=ALICE)) == "Hello you there"
+        streamed = client.post("/v1/chat/completions", json={**question, "stream": True}, headers=ALICE)
+        assert streamed.content.endswith(b"data: [DONE]\n\n")
+        assert b'"usage"' not in streamed.content
+        usage = client.get("/billing/api/usage", headers=ALICE).json()
+        assert (usage["requests"], usage["total_tokens"]) == (2, 12)
+        assert client.post("/v1/chat/completions", json=question).status_code == 401
+        assert client.get("/docs").status_code == 200
+
+
 def test_the_starlette_mount_starts_at_its_first_request_and_knows_the_hosts_own_users(tmp_path: Path) -> None:
     with example("starlette_mount", tmp_path) as client:
         cookie = {"cookie": "session=made-up-session"}

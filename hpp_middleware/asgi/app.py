@@ -7,7 +7,7 @@ finish is left to a background task.
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
@@ -19,22 +19,20 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hpp_middleware import gateway
 from hpp_middleware.apis.chat import CHAT
-from hpp_middleware.asgi.client import ASGIClient
+from hpp_middleware.asgi.boundary import Boundary, Completions
 from hpp_middleware.asgi.endpoints import Endpoints, respond
 from hpp_middleware.asgi.paths import APIS, MODELS
 from hpp_middleware.core import auth, reply
-from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError, StoreError, UpstreamError
-from hpp_middleware.stages.worker import new_id
+from hpp_middleware.errors import ConfigurationError, GatewayError, StoreError, UpstreamError
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.events import Alarm, Refused
 
 __all__ = ["Authenticate", "Gateway"]
 
-Completions = Callable[..., Awaitable[None]]
 Authenticate = Callable[[HTTPConnection], Awaitable[Consumer | None] | Consumer | None]
 
 _logger = logging.getLogger("hpp_middleware")
@@ -176,69 +174,10 @@ class _SubApp(Starlette):
         self.router.redirect_slashes = False
 
     def build_middleware_stack(self) -> ASGIApp:
-        app: ASGIApp = _Boundary(self.router, self._completions, self._owner)
+        app: ASGIApp = Boundary(self.router, self._completions, self._owner)
         for cls, args, kwargs in reversed(self.user_middleware):
             app = cls(app, *args, **kwargs)
         return app
-
-
-_CODES = {
-    401: "unauthorized",
-    403: "forbidden",
-    404: "not_found",
-    405: "method_not_allowed",
-    429: "rate_limit_exceeded",
-}
-
-
-class _Boundary:
-    """
-    Around every request: draws the request's id, puts it on every response, accepts a trailing slash, and lets nothing
-    out but JSON errors. What it catches is told by its type only, since a traceback may show a key.
-
-    The path that nearly every request has is known here, and need not be matched with all the others.
-    """
-
-    def __init__(self, app: ASGIApp, completions: Completions, owner: Gateway) -> None:
-        self._app = app
-        self._completions = completions
-        self._owner = owner
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        path = scope["path"]
-        if path.endswith("/"):
-            path = path.rstrip("/") or "/"
-            scope = {**scope, "path": path}
-        api = scope["hpp.api"] = APIS.get(path.removeprefix(scope.get("root_path", "")))
-        worker = self._owner.setup.at_hand()
-        request_id = scope["hpp.request_id"] = new_id() if worker is None else worker.new_id()
-        outgoing: ASGIClient | _Outgoing
-        try:
-            if api is not None and scope.get("method") == "POST":
-                outgoing = ASGIClient(receive, send, request_id)
-                await self._completions(scope, outgoing, worker, api=api)
-            else:
-                outgoing = _Outgoing(send, request_id)
-                await self._app(scope, receive, outgoing)
-        except Exception as error:  # noqa: BLE001  # the boundary: nothing of it goes further but its type
-            if outgoing.started:
-                self._owner.fault(error, scope)
-            else:
-                await self._owner.refuse(self._told(error, scope), scope, _Outgoing(send, request_id))
-
-    def _told(self, error: Exception, scope: Scope) -> GatewayError:
-        if isinstance(error, GatewayError) and not isinstance(error, ConfigurationError):
-            return error
-        if isinstance(error, HTTPException):
-            code = _CODES.get(error.status_code, "invalid_request")
-            messages = {404: "There is nothing at this path.", 405: "This method is not allowed here."}
-            message = messages.get(error.status_code, "The request was refused.")
-            return RequestError(message, status=error.status_code, code=code, headers=dict(error.headers or {}))
-        self._owner.fault(error, scope)
-        return GatewayError("The router failed.", retryable=True)
 
 
 def _place(error: BaseException) -> str:
@@ -249,24 +188,3 @@ def _place(error: BaseException) -> str:
     if trace is None:
         return ""
     return f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
-
-
-class _Outgoing:
-    """``send`` with the request's id on the head of the response; what follows the head is the server's own affair."""
-
-    __slots__ = ("_request_id", "_send", "started")
-
-    def __init__(self, send: Send, request_id: str) -> None:
-        self.started = False
-        self._send = send
-        self._request_id = request_id
-
-    def __call__(self, message: Message) -> Awaitable[None]:
-        if not self.started and message["type"] == "http.response.start":
-            self.started = True
-            headers = list(message.get("headers", []))
-            if not any(name == b"x-request-id" for name, _ in headers):  # an answer given again has its first one's
-                headers.append((b"x-request-id", self._request_id.encode()))
-            head: MutableMapping[str, Any] = {**message, "headers": headers}
-            message = head
-        return self._send(message)

@@ -6,6 +6,7 @@ The key is checked inside each endpoint, by the matched route and never by a reb
 
 import json
 import re
+from collections.abc import Callable
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from hpp_middleware.asgi.client import ASGIClient, raw, read_body
 from hpp_middleware.core import auth, price, replay
 from hpp_middleware.core.route import AUTO
 from hpp_middleware.errors import GatewayError, RequestError
-from hpp_middleware.ports import API
+from hpp_middleware.ports import API, Transport
 from hpp_middleware.stages.journal import JournalError
 from hpp_middleware.stages.worker import Worker
 from hpp_middleware.types.completion import Target
@@ -52,9 +53,26 @@ class Endpoints:
         await self.complete(scope, ASGIClient(receive, send, scope["hpp.request_id"]), api=scope["hpp.api"])
 
     async def complete(
-        self, scope: Scope, client: ASGIClient, worker: Worker | None = None, *, api: API = CHAT
+        self,
+        scope: Scope,
+        client: ASGIClient,
+        worker: Worker | None = None,
+        *,
+        api: API = CHAT,
+        within: str | None = None,
+        through: Callable[[Consumer], Transport] | None = None,
     ) -> None:
-        """A completion, in whatever API."""
+        """
+        A completion, in whatever API.
+
+        Args:
+            scope: The request's.
+            client: Who asks.
+            worker: This event loop's, where it is known.
+            api: What the client speaks.
+            within: A provider; models are named without it.
+            through: What to send by, instead of the provider's own transport.
+        """
         consumer = await self._gateway.identify(scope)
         headers = dict(scope["headers"])
         key = replay.key_from(scope["headers"]) if b"idempotency-key" in headers else None
@@ -69,6 +87,8 @@ class Endpoints:
             idempotency_key=key,
             worker=worker,
             api=api,
+            within=within,
+            transport=through(consumer) if through is not None else None,
         )
 
     async def models(self, scope: Scope, _receive: Receive, send: Send) -> None:

@@ -117,7 +117,7 @@ class Relay:
     """
 
     def __init__(self, request: Request, target: Target, *, cap: int, charge: Charge | None = None) -> None:
-        self.model = Raw(_encode(target.id))
+        self.model = Raw(_encode(target.shown or target.id))
         self.done = False
         self.cut = False
         self._request = request

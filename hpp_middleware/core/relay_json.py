@@ -48,7 +48,7 @@ def answer(body: bytes, request: Request, target: Target, *, charge: Charge | No
         raise StreamedError(bytes(error), seen)
     if bytes(memoryview(choices)[:1]) != b"[":
         raise ProtocolError("the body has no choices")
-    fields["model"] = Raw(_encode(target.id))
+    fields["model"] = Raw(_encode(target.shown or target.id))
     if charge is not None:
         fields["usage"] = priced(seen, charge(End.COMPLETED, seen))
     return _encode(fields), seen

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
+import msgspec
+
 from hpp_middleware.core import auth
 from hpp_middleware.core.parse import is_model_id
 from hpp_middleware.errors import ConfigurationError, RequestError
@@ -116,14 +118,19 @@ class Catalog:
         return [target for target in map(self.find, ids) if target is not None]
 
 
-def resolve(request: Request, consumer: Consumer, catalog: Catalog) -> Target:
+def resolve(request: Request, consumer: Consumer, catalog: Catalog, *, within: str | None = None) -> Target:
     """
     Where a request goes.
 
+    Args:
+        request: What is asked.
+        consumer: Whose key may not use every model.
+        catalog: What there is.
+        within: A provider, whose model is named without it; the answer then is, too.
     Raises:
         RequestError: 400 ``unsupported_model`` or ``smart_routing_failed``; 403 ``model_not_allowed``.
     """
-    asked = request.model
+    asked = request.model if within is None else f"{within}/{request.model}"
     if asked == AUTO:
         raise RequestError(
             "hpprouter/auto has no usable rule: this router has no smart routing configured.",
@@ -143,7 +150,7 @@ def resolve(request: Request, consumer: Consumer, catalog: Catalog) -> Target:
             f"This key may not use the model {asked!r}.", status=403, code="model_not_allowed", param="model"
         )
     _check_priced(request, target)
-    return target
+    return target if within is None else msgspec.structs.replace(target, shown=request.model)
 
 
 def _check_priced(request: Request, target: Target) -> None:

@@ -128,7 +128,7 @@ class Reader:
     ) -> None:
         self._translation = translation
         self._relay = relay.Relay(request, target, cap=cap, charge=charge)
-        self._id, self._created, self._model = _own_id(request_id), names.created(request_id), target.id
+        self._id, self._created, self._model = _own_id(request_id), names.created(request_id), target.shown or target.id
         self._spoken: set[int] = set()  # choices whose role has been told
 
     @property
@@ -262,7 +262,7 @@ def answer(
         "id": whole.id or _own_id(request_id),
         "object": "chat.completion",
         "created": names.created(request_id),
-        "model": target.id,
+        "model": target.shown or target.id,
         "choices": [whole.choices[index] for index in sorted(whole.choices)],
     }
     if charge is not None:

@@ -54,6 +54,7 @@ class Target(Struct, frozen=True, kw_only=True):
         id: The resolved ``provider/model``.
         provider_name: Its first part.
         model_name: The rest, as the upstream knows it.
+        shown: What answers call it, where that is not ``id``.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Target(Struct, frozen=True, kw_only=True):
     provider: Provider
     model: Model
     price: Price
+    shown: str | None = None
 
 
 class Seen(Struct, frozen=True, kw_only=True, gc=False):

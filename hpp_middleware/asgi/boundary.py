@@ -1,0 +1,110 @@
+"""The outermost layer of the sub-app: ids, paths, and errors that say what they may and no more."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hpp_middleware.asgi.client import ASGIClient
+from hpp_middleware.asgi.paths import APIS
+from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError
+from hpp_middleware.stages.worker import new_id
+
+if TYPE_CHECKING:
+    from hpp_middleware.asgi.app import Gateway
+
+__all__ = ["Boundary", "Completions", "Outgoing", "told"]
+
+Completions = Callable[..., Awaitable[None]]
+"""See :meth:`hpp_middleware.asgi.endpoints.Endpoints.complete`."""
+
+_CODES = {
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    429: "rate_limit_exceeded",
+}
+
+
+class Boundary:
+    """
+    Around every request: draws the request's id, puts it on every response, accepts a trailing slash, and lets nothing
+    out but JSON errors. What it catches is told by its type only, since a traceback may show a key.
+
+    The path that nearly every request has is known here, and need not be matched with all the others.
+    """
+
+    def __init__(self, app: ASGIApp, completions: Completions, owner: "Gateway") -> None:
+        self._app = app
+        self._completions = completions
+        self._owner = owner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+        if path.endswith("/"):
+            path = path.rstrip("/") or "/"
+            scope = {**scope, "path": path}
+        api = scope["hpp.api"] = APIS.get(path.removeprefix(scope.get("root_path", "")))
+        worker = self._owner.setup.at_hand()
+        request_id = scope["hpp.request_id"] = new_id() if worker is None else worker.new_id()
+        outgoing: ASGIClient | Outgoing
+        try:
+            if api is not None and scope.get("method") == "POST":
+                outgoing = ASGIClient(receive, send, request_id)
+                await self._completions(scope, outgoing, worker, api=api)
+            else:
+                outgoing = Outgoing(send, request_id)
+                await self._app(scope, receive, outgoing)
+        except Exception as error:  # noqa: BLE001  # the boundary: nothing of it goes further but its type
+            if outgoing.started:
+                self._owner.fault(error, scope)
+            else:
+                await self._owner.refuse(told(error, scope, self._owner), scope, Outgoing(send, request_id))
+
+
+def told(error: Exception, scope: Scope, owner: "Gateway") -> GatewayError:
+    """
+    What a client is told of an error: itself, where it is ours, a host's verdict in our words, else nothing of it.
+
+    Args:
+        error: What was raised.
+        scope: The request's.
+        owner: Told of what must not happen.
+    """
+    if isinstance(error, GatewayError) and not isinstance(error, ConfigurationError):
+        return error
+    if isinstance(error, HTTPException):
+        code = _CODES.get(error.status_code, "invalid_request")
+        messages = {404: "There is nothing at this path.", 405: "This method is not allowed here."}
+        message = messages.get(error.status_code, "The request was refused.")
+        return RequestError(message, status=error.status_code, code=code, headers=dict(error.headers or {}))
+    owner.fault(error, scope)
+    return GatewayError("The router failed.", retryable=True)
+
+
+class Outgoing:
+    """``send`` with the request's id on the head of the response; what follows the head is the server's own affair."""
+
+    __slots__ = ("_request_id", "_send", "started")
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self.started = False
+        self._send = send
+        self._request_id = request_id
+
+    def __call__(self, message: Message) -> Awaitable[None]:
+        """Send a message."""
+        if not self.started and message["type"] == "http.response.start":
+            self.started = True
+            headers = list(message.get("headers", []))
+            if not any(name == b"x-request-id" for name, _ in headers):  # an answer given again has its first one's
+                headers.append((b"x-request-id", self._request_id.encode()))
+            head: MutableMapping[str, Any] = {**message, "headers": headers}
+            message = head
+        return self._send(message)

@@ -1,0 +1,89 @@
+"""
+Auth, hold and settlement around an ASGI app that itself serves completions: a vLLM server, a team's own endpoint.
+
+    app = MeteringMiddleware(app, gateway, provider="local")
+
+The app is the upstream, called in process. Its models are named as the app names them, and priced as the gateway's
+``provider/model``. What is no completion passes through to the app as it is.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hpp_middleware.asgi.app import Gateway
+from hpp_middleware.asgi.boundary import Outgoing, told
+from hpp_middleware.asgi.client import ASGIClient
+from hpp_middleware.asgi.endpoints import Endpoints
+from hpp_middleware.asgi.paths import APIS
+from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.ports import API, Transport
+from hpp_middleware.stages.worker import new_id
+from hpp_middleware.transports.inprocess import InProcess
+from hpp_middleware.types.consumer import Consumer
+
+__all__ = ["MeteringMiddleware"]
+
+
+class MeteringMiddleware:
+    """
+    A pure ASGI middleware; ``app.add_middleware(MeteringMiddleware, gateway=gateway)`` takes it too.
+
+    The app sees each completion without the client's headers, key and all, and with the consumer's name in
+    ``scope["hpp.consumer"]``. Its answer is streamed through as it comes. An error of its own is told as an upstream's.
+
+    Args:
+        app: What serves completions.
+        gateway: Knows keys, quotas and prices. Open it by the host's lifespan, or let the first request do it.
+        provider: The gateway's provider that stands for the app: its ``base_url`` (``http://app/v1``) ends in the path
+            that the app serves under, and is never connected to. Where the gateway has one only, it is that.
+        paths: Which paths are metered, and what is spoken there; by default those of the gateway's own endpoints,
+            ``/v1/chat/completions`` among them.
+    Raises:
+        ConfigurationError: The gateway has no such provider, or several.
+    """
+
+    def __init__(
+        self, app: ASGIApp, gateway: Gateway, *, provider: str | None = None, paths: Mapping[str, API] | None = None
+    ) -> None:
+        names = list(gateway.catalog.providers)
+        if provider is None and len(names) != 1:
+            raise ConfigurationError(f"provider must be one of {', '.join(names)}", param="provider")
+        if provider is not None and provider not in names:
+            raise ConfigurationError(f"the gateway has no provider {provider!r}", param="provider")
+        self._app = app
+        self._gateway = gateway
+        self._provider = provider or names[0]
+        self._paths = APIS if paths is None else paths
+        self._endpoints = Endpoints(gateway, public_models=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Meter a completion; pass on everything else."""
+        api = self._api(scope) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if api is None:
+            await self._app(scope, receive, send)
+            return
+        request_id = new_id()
+        ours: dict[str, Any] = {**scope, "hpp.request_id": request_id, "hpp.api": api}
+        client = ASGIClient(receive, send, request_id)
+        raised: Exception | None = None
+        async with anyio.create_task_group() as tasks:
+            try:
+                await self._complete(ours, client, api, tasks)
+            except Exception as error:  # noqa: BLE001  # the boundary, as of the sub-app; where no task group wraps it
+                raised = error
+        if raised is not None and client.started:
+            self._gateway.fault(raised, ours)
+        elif raised is not None:
+            await self._gateway.refuse(told(raised, ours, self._gateway), ours, Outgoing(send, request_id))
+
+    def _api(self, scope: Scope) -> API | None:
+        return self._paths.get(scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/"))
+
+    async def _complete(self, scope: Scope, client: ASGIClient, api: API, tasks: anyio.abc.TaskGroup) -> None:
+        def through(consumer: Consumer) -> Transport:
+            return InProcess(self._app, {**scope, "hpp.consumer": consumer.id}, tasks)
+
+        await self._endpoints.complete(scope, client, api=api, within=self._provider, through=through)
