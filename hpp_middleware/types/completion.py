@@ -54,6 +54,8 @@ class Target(Struct, frozen=True, kw_only=True):
         id: The resolved ``provider/model``.
         provider_name: Its first part.
         model_name: The rest, as the upstream knows it.
+        vouched: Whether the operator or the price list tells the model's ``max_output``. What a catalogue alone tells
+            may be out of date: a cap of ours goes by it, but no hold for a client's cap is made smaller.
     """
 
     id: str
@@ -62,6 +64,7 @@ class Target(Struct, frozen=True, kw_only=True):
     provider: Provider
     model: Model
     price: Price
+    vouched: bool = True
 
 
 class Seen(Struct, frozen=True, kw_only=True, gc=False):
