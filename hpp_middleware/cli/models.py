@@ -9,6 +9,8 @@ from hpp_middleware.types.completion import Target
 
 __all__ = ["models"]
 
+_CAPABILITIES = ("image_tokens", "tool", "structured", "knowledge_cutoff", "input_modalities", "output_modalities")
+
 
 def models(config: Config = None, json: AsJSON = False) -> None:
     """List the models that can be asked for; prices are dollars per million tokens."""
@@ -17,13 +19,14 @@ def models(config: Config = None, json: AsJSON = False) -> None:
         as_json([_entry(target) for target in targets])
         return
     table(
-        ("MODEL", "INPUT", "OUTPUT", "CONTEXT", "PRICE FROM"),
+        ("MODEL", "INPUT", "OUTPUT", "CONTEXT", "MAX OUTPUT", "PRICE FROM"),
         [
             (
                 target.id,
                 f"${pricing.per_million(target.price.base.input)}",
                 f"${pricing.per_million(target.price.base.output)}",
                 str(target.model.context or "-"),
+                str(target.model.max_output or "-"),
                 target.price.source,
             )
             for target in targets
@@ -40,4 +43,5 @@ def _entry(target: Target) -> dict[str, Any]:
         "price_from": target.price.source,
         "context": target.model.context,
         "max_output": target.model.max_output,
+        **{name: getattr(target.model, name) for name in _CAPABILITIES},
     }

@@ -135,6 +135,13 @@ class ModelSection(Section):
     output_modalities: list[Word] | None = None
 
 
+class CapabilitiesSection(Section):
+    """``[capabilities]``: what is known of models that ``[models]`` leaves open."""
+
+    use: Literal["auto", "off"] = "auto"
+    file: Word | None = None
+
+
 class ErrorsSection(Section):
     """``[errors]``: the form of the router's own errors."""
 
@@ -220,6 +227,7 @@ class File(Section):
     providers: dict[Word, ProviderSection] = {}
     models: dict[Word, ModelSection] = {}
     aliases: dict[Word, Word] = {}
+    capabilities: CapabilitiesSection = CapabilitiesSection()
     errors: ErrorsSection = ErrorsSection()
     keys: KeysSection = KeysSection()
     consumers: dict[Name, ConsumerSection] = {}

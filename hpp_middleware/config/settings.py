@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from hpp_middleware.audit import Sealing
+from hpp_middleware.catalog.known import VendoredModels
 from hpp_middleware.config.sealing import sealing
 from hpp_middleware.config.sections import ConsumerSection, File, KeysSection, ModelSection, ProviderSection
 from hpp_middleware.config.stores import Places, Stores
@@ -66,6 +67,7 @@ class Settings:
         pepper: The pepper that the file or the environment names; None for the store's own.
         previous_pepper: The one before it; None outside a rotation.
         limits: Bounds on requests.
+        capabilities: What is known of models besides; None where that is switched off.
         sealing: How the ledger is sealed; None where there is no key.
         journal: The folder for settlements that the store did not take; ``auto`` for the one that the store names.
     """
@@ -78,6 +80,7 @@ class Settings:
     pepper: bytes | None = field(repr=False)
     previous_pepper: bytes | None = field(repr=False)
     limits: Limits
+    capabilities: VendoredModels | None = None
     sealing: Sealing | None = field(default=None, repr=False)
     journal: Path | str = "auto"
 
@@ -115,6 +118,7 @@ class Settings:
             missing_usage=self.file.billing.missing_usage,
             orphan=self.file.billing.orphan,
             tokenizer="auto" if self.file.billing.tokenizer == "auto" else None,
+            capabilities=self.capabilities,
             cost_in=self.file.responses.cost,
             limits=self.limits,
             sealing=self.sealing,
@@ -152,6 +156,7 @@ def settle(file: File, *, directory: Path, context: Context) -> Settings:
         pepper=_pepper("pepper", file.keys, context, problems),
         previous_pepper=_pepper("previous_pepper", file.keys, context, problems),
         limits=Limits(**file.limits.given()),
+        capabilities=_capabilities(file, directory, problems),
         sealing=sealing(file.ledger, directory=directory, context=context, problems=problems),
         journal=_journal(file, directory, context, problems),
     )
@@ -228,6 +233,19 @@ def _model(model_id: str, section: ModelSection, problems: list[str]) -> Model:
         output_modalities=_tuple(section.output_modalities),
         **section.given(*_CAPABILITIES),
     )
+
+
+def _capabilities(file: File, directory: Path, problems: list[str]) -> VendoredModels | None:
+    """The package's own catalogue, or a file in its place, which is read here to see that it is one."""
+    if file.capabilities.use == "off":
+        return None
+    if file.capabilities.file is None:
+        return VendoredModels()
+    try:
+        return VendoredModels(directory / file.capabilities.file)
+    except ConfigurationError as error:
+        problems.append(error.message)
+        return None
 
 
 def _consumer(section: ConsumerSection) -> Declared:

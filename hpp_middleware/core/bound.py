@@ -25,7 +25,7 @@ COUNT_VERSION = 3
 
 IMAGE_TOKENS = 5_000
 """
-The most tokens an image costs where the model's own figure is not configured: above Claude's 4,784 for its largest
+The most tokens an image costs where the model's own figure is not known: above Claude's 4,784 for its largest
 size and GPT-4o's 1,445. GPT-4o mini counts up to 48,169 (2,833 + 8 tiles of 5,667): its ``image_tokens`` are set below.
 """
 
@@ -63,8 +63,14 @@ class Bound(Struct, frozen=True, kw_only=True, gc=False):
 
 
 def default_cap(target: Target, limits: Limits) -> int:
-    """The output cap for a request that names none: the smaller of the model's maximum and the setting."""
-    wanted = target.model.default_cap or limits.default_cap
+    """
+    The output cap for a request that names none: the smaller of the model's maximum and the setting. An operator's own
+    setting for the model is not lowered by a maximum that no operator has told.
+    """
+    own = target.model.default_cap
+    if own and not target.vouched:
+        return own
+    wanted = own or limits.default_cap
     return min(wanted, target.model.max_output or wanted)
 
 
@@ -111,7 +117,7 @@ def bound(
         output=request.output_modalities,
     )
     cap = request.cap if request.cap is not None else default_cap(target, limits)
-    if request.cap is not None and target.model.max_output is not None:
+    if request.cap is not None and target.model.max_output is not None and target.vouched:
         cap = min(cap, target.model.max_output)  # the model stops there, whatever cap it is given
     prompt = prompt_tokens * in_rate
     want = _nano(prompt + request.n * cap * out_rate)

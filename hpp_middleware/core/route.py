@@ -2,12 +2,14 @@
 Which provider and model a request goes to, and at what price.
 
 ``provider/model`` is split at the first ``/`` only. An operator's own entry wins over the price list; a model without a
-price is refused, never free by accident.
+price is refused, never free by accident. What else is known of a model is said by configuration, then by a catalogue of
+capabilities, then by the price list.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
+from operator import attrgetter
 from typing import Any, Protocol
 
 import msgspec
@@ -37,10 +39,18 @@ class Prices(Protocol):
         ...
 
 
+class Capabilities(Protocol):
+    """What is known of models, besides their price."""
+
+    def find(self, provider: str, model: str) -> Model | None:
+        """A model, by the provider's name in the price list; None where nothing is known."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Catalog:
     """
-    What can be asked for: providers, the operator's models, aliases, and a price list for the rest.
+    What can be asked for: providers, the operator's models, aliases, a price list for the rest, and what all can do.
 
     Raises:
         ConfigurationError: A model or alias names what is not configured.
@@ -50,6 +60,7 @@ class Catalog:
     models: Mapping[str, Model]
     aliases: Mapping[str, str]
     prices: Prices | None = None
+    capabilities: Capabilities | None = None
     _found: dict[str, tuple[Model, Target]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -91,15 +102,18 @@ class Catalog:
         own = self.models.get(model_id)
         if own is None and not any(fnmatchcase(model_name, pattern) for pattern in provider.models):
             return None
-        listed = None
+        listed, known = None, None
         if self.prices is not None and (own is None or own.price is None):
             listed = self.prices.find(provider.prices or provider_name, model_name)
-        model = _merged(own, listed[1] if listed else None)
-        if model.reasoning is None and any(fnmatchcase(model_name, pattern) for pattern in provider.reasoning):
-            model = replace(model, reasoning=True)
         price = own.price if own is not None and own.price is not None else listed[0] if listed else None
         if price is None:
             return None
+        if self.capabilities is not None:
+            known = self.capabilities.find(provider.prices or provider_name, model_name)
+        theirs = listed[1] if listed else None
+        model = _merged(own, known, theirs)
+        if model.reasoning is None and any(fnmatchcase(model_name, pattern) for pattern in provider.reasoning):
+            model = replace(model, reasoning=True)
         return Target(
             id=model_id,
             provider_name=provider_name,
@@ -107,6 +121,7 @@ class Catalog:
             provider=provider,
             model=model,
             price=price,
+            vouched=known is None or known.max_output is None or (own is not None and own.max_output is not None),
         )
 
     def targets(self) -> list[Target]:
@@ -167,11 +182,19 @@ def _check_priced(request: Request, target: Target) -> None:
         )
 
 
-def _merged(own: Model | None, listed: Model | None) -> Model:
-    """What configuration says wins; what it leaves open comes from the list."""
-    if own is None or listed is None:
-        return own or listed or Model()
-    blanks: dict[str, Any] = {
-        each.name: getattr(listed, each.name) for each in fields(Model) if getattr(own, each.name) is None
-    }
-    return replace(own, **blanks, created=own.created or listed.created)
+_OPEN = tuple(each.name for each in fields(Model) if each.default is None)
+"""The fields that can be left open."""
+
+_said = attrgetter(*_OPEN)
+
+
+def _merged(*sources: Model | None) -> Model:
+    """What the first says wins; what it leaves open comes from the next."""
+    known = [each for each in sources if each is not None] or [Model()]
+    if len(known) == 1:
+        return known[0]
+    values: list[Any] = list(_said(known[0]))
+    for other in known[1:]:
+        values = [own if own is not None else its for own, its in zip(values, _said(other), strict=True)]
+    created = next((each.created for each in known if each.created), 0)
+    return Model(**dict(zip(_OPEN, values, strict=True)), created=created)

@@ -7,6 +7,7 @@ its promises.
 
 from hpp_middleware.ports.exchange import (
     API,
+    Capabilities,
     Client,
     Dialect,
     Observer,
@@ -34,6 +35,7 @@ __all__ = [
     "API",
     "Archive",
     "Audit",
+    "Capabilities",
     "Client",
     "CredentialEpoch",
     "CredentialExpiry",

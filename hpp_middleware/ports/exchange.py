@@ -15,6 +15,7 @@ from hpp_middleware.types.provider import Limits, Model
 
 __all__ = [
     "API",
+    "Capabilities",
     "Client",
     "Dialect",
     "Observer",
@@ -239,6 +240,23 @@ class PriceList(Protocol):
 
     def models(self, provider: str) -> Sequence[str]:
         """The names of the provider's priced models."""
+        ...
+
+
+class Capabilities(Protocol):
+    """What models can do, where the configuration leaves it open."""
+
+    def find(self, provider: str, model: str) -> Model | None:
+        """
+        What is known of a model, its price left out; None where nothing is.
+
+        It is asked in the event loop, for any name that clients send: be quick, and bounded. One with a
+        ``load(providers)`` is told in a thread, when the gateway starts, which providers there are.
+
+        Args:
+            provider: The provider's name in the price list.
+            model: The model's name at its provider.
+        """
         ...
 
 

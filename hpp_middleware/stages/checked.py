@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 from hpp_middleware.audit import Audited, Sealer, Sealing
 from hpp_middleware.catalog import genai, tokens
+from hpp_middleware.catalog.known import VendoredModels
 from hpp_middleware.core import price
 from hpp_middleware.dialects import known
 from hpp_middleware.errors import ConfigurationError
-from hpp_middleware.ports import CredentialStore, Dialect, Ledger, PriceList, QuotaStore, Store, Tokenizer
+from hpp_middleware.ports import Capabilities, CredentialStore, Dialect, Ledger, PriceList, QuotaStore, Store, Tokenizer
 from hpp_middleware.stages.slotfile import SUPPORTED
 from hpp_middleware.stages.worker import Backends
 from hpp_middleware.types.price import Price
@@ -17,6 +18,7 @@ from hpp_middleware.types.provider import Model, Provider
 
 __all__ = [
     "backends_of",
+    "capabilities_of",
     "dialects_of",
     "journal_of",
     "model_from",
@@ -78,6 +80,16 @@ def price_list_of(prices: PriceList | Literal["auto"] | None) -> PriceList | Non
     if prices == "auto":
         return genai.GenaiPrices() if genai.available() else None
     return prices
+
+
+def capabilities_of(capabilities: Capabilities | Literal["auto"] | None) -> Capabilities | None:
+    """What is known of models besides their price: ``auto`` is the package's own catalogue."""
+    if isinstance(capabilities, str):
+        one_of("capabilities", capabilities, ("auto",))
+        return VendoredModels()
+    if capabilities is not None and not hasattr(capabilities, "find"):
+        raise ConfigurationError("capabilities must have a find(provider, model)", param="capabilities")
+    return capabilities
 
 
 def tokenizer_of(tokenizer: Tokenizer | Literal["auto"] | None) -> Tokenizer | None:

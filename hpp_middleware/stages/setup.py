@@ -21,6 +21,7 @@ from hpp_middleware.audit import Sealing
 from hpp_middleware.core import auth, route
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.ports import (
+    Capabilities,
     CredentialStore,
     Dialect,
     Ledger,
@@ -34,6 +35,7 @@ from hpp_middleware.ports import (
 )
 from hpp_middleware.stages.checked import (
     backends_of,
+    capabilities_of,
     dialects_of,
     journal_of,
     model_from,
@@ -80,6 +82,7 @@ class Setup:
         dialects: Dialects of the host's own, by the name that providers call them; besides ours, and those that
             installed packages bring.
         prices: A price list for models without a price of their own; by default genai-prices, where it is installed.
+        capabilities: What is known of models where ``models`` leaves it open; by default the package's own catalogue.
         tokenizer: Counts prompts, so that less is held for them; by default tiktoken, where it is installed.
         pepper: At least 16 bytes; by default the credential store's own.
         previous_pepper: The one before it, while peppers are rotated: keys move to the current one as they are used.
@@ -111,6 +114,7 @@ class Setup:
         consumers: Mapping[str, Declared] | None = None,
         dialects: Mapping[str, Dialect] | None = None,
         prices: PriceList | Literal["auto"] | None = "auto",
+        capabilities: Capabilities | Literal["auto"] | None = "auto",
         tokenizer: Tokenizer | Literal["auto"] | None = "auto",
         pepper: bytes | None = None,
         previous_pepper: bytes | None = None,
@@ -139,6 +143,7 @@ class Setup:
             models={name: model_from(name, model) for name, model in (models or {}).items()},
             aliases=dict(aliases or {}),
             prices=price_list_of(prices),
+            capabilities=capabilities_of(capabilities),
         )
         self.tokenizer = tokenizer_of(tokenizer)
         self.store = store or MemoryStore()
@@ -246,6 +251,9 @@ class Setup:
         load = getattr(self.catalog.prices, "load", None)
         if load is not None and self._needs_prices():
             await anyio.to_thread.run_sync(load)
+        read = getattr(self.catalog.capabilities, "load", None)
+        if read is not None:
+            await anyio.to_thread.run_sync(read, [each.prices or name for name, each in self.catalog.providers.items()])
         prepare = getattr(self.tokenizer, "load", None)
         if prepare is not None:
             await anyio.to_thread.run_sync(lambda: prepare(target.model_name for target in self.catalog.targets()))

@@ -55,6 +55,8 @@ class Target(Struct, frozen=True, kw_only=True):
         provider_name: Its first part.
         model_name: The rest, as the upstream knows it.
         shown: What answers call it, where that is not ``id``.
+        vouched: Whether the operator or the price list tells the model's ``max_output``. What a catalogue alone tells
+            may be out of date: a cap of ours goes by it, but no hold for a client's cap is made smaller.
     """
 
     id: str
@@ -64,6 +66,7 @@ class Target(Struct, frozen=True, kw_only=True):
     model: Model
     price: Price
     shown: str | None = None
+    vouched: bool = True
 
 
 class Seen(Struct, frozen=True, kw_only=True, gc=False):

@@ -89,6 +89,33 @@ async def test_the_operators_models_come_first_then_those_of_the_list_that_are_l
         assert (await one(found, "fake/listed-c"))[0] == 404
 
 
+async def test_what_configuration_leaves_open_is_told_from_the_catalogue(fake_upstream: FakeUpstream) -> None:
+    own = {"input": "1", "output": "2"}
+    settings: dict[str, Any] = {
+        "provider": {"prices": "openai"},
+        "models": {"fake/gpt-5": own, "fake/gpt-5-mini": {**own, "name": "Mine", "context": 5, "tool": False}},
+    }
+    known = {
+        "name": "GPT-5",
+        "context": 400_000,
+        "max_output": 128_000,
+        "tool": True,
+        "structured": True,
+        "knowledge_cutoff": "2024-09-30",
+        "input_modalities": ["text", "image"],
+        "output_modalities": ["text"],
+    }
+    async with gateway(fake_upstream, **settings) as found:
+        first, second = await listed(found)
+        assert {name: first[name] for name in known} == known
+        assert (second["name"], second["context"], second["tool"], second["structured"]) == ("Mine", 5, False, True)
+        assert await one(found, "fake/gpt-5") == (200, first)
+    async with gateway(fake_upstream, **settings, capabilities=None) as found:
+        first, second = await listed(found)
+        assert {first[name] for name in ("context", "tool", "structured", "knowledge_cutoff")} == {None}
+        assert second["context"] == 5
+
+
 @pytest.mark.parametrize(
     "model_id", ["nobody/knows", "fake", "fake/", "fake/unpriced", "hpprouter/auto", "%2e%2e/x", "a" * 5000, "fake/%00"]
 )

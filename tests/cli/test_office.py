@@ -345,10 +345,27 @@ def test_models_are_listed_with_their_prices_and_without_any_secret(folder: Path
         "price_from": "configuration",
         "context": 4096,
         "max_output": None,
+        "image_tokens": None,
+        "tool": None,
+        "structured": None,
+        "knowledge_cutoff": None,
+        "input_modalities": None,
+        "output_modalities": None,
     }
     assert second["usd_per_million"] == {"input": "0", "output": "0"}
     lines = command(folder, "models").out.splitlines()
-    assert lines[1].split() == ["local/m", "$1.25", "$2", "4096", "configuration"]
+    assert lines[1].split() == ["local/m", "$1.25", "$2", "4096", "-", "configuration"]
+
+
+def test_models_are_listed_with_what_the_catalogue_knows(folder: Path) -> None:
+    own = '[providers.openai]\napi_key = "x"\nmodels = []\n[models."openai/gpt-5"]\ninput = "1"\noutput = "1"\n'
+    (folder / "router.toml").write_text(own, "utf-8")
+    (row,) = command(folder, "models", "--json").json
+    assert (row["context"], row["max_output"], row["tool"], row["structured"]) == (400_000, 128_000, True, True)
+    assert (row["input_modalities"], row["output_modalities"]) == (["text", "image"], ["text"])
+    (folder / "router.toml").write_text(own + '[capabilities]\nuse = "off"\n', "utf-8")
+    (row,) = command(folder, "models", "--json").json
+    assert (row["context"], row["max_output"], row["tool"]) == (None, None, None)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -69,6 +70,22 @@ def test_a_clients_cap_is_held_for_up_to_what_the_model_can_do() -> None:
     assert held(asked(cap=999_999_999), target(max_output=4096)).cap == 4096
     assert held(asked(cap=999_999_999), target()).cap == 999_999_999
     assert held(asked(cap=10), target(max_output=4096, default_cap=20)).cap == 10
+
+
+@pytest.mark.parametrize("cap", [1, 4095, 4096, 4097, 999_999_999])
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_maximum_that_a_catalogue_tells_makes_no_hold_smaller(cap: int, n: int) -> None:
+    """The model may do more by now: what the client may get is what is held."""
+    presumed = msgspec.structs.replace(target(max_output=4096), vouched=False)
+    assert held(asked(cap=cap, n=n), presumed) == held(asked(cap=cap, n=n), target())
+
+
+def test_a_cap_of_ours_goes_by_a_catalogues_maximum_unless_the_operator_has_set_one() -> None:
+    presumed = msgspec.structs.replace(target(max_output=4096), vouched=False)
+    assert default_cap(presumed, LIMITS) == held(asked(), presumed).cap == 4096
+    assert default_cap(msgspec.structs.replace(target(max_output=100_000), vouched=False), LIMITS) == 16_384
+    own = msgspec.structs.replace(target(max_output=4096, default_cap=8192), vouched=False)
+    assert default_cap(own, LIMITS) == held(asked(), own).cap == 8192
 
 
 def test_a_cap_of_ours_can_be_lowered_to_256_tokens_and_a_clients_cannot() -> None:

@@ -101,6 +101,53 @@ def test_what_configuration_says_wins_even_if_it_is_no_or_zero() -> None:
     assert (known.name, known.created) == ("GPT-5", 7)
 
 
+class Known:
+    """A catalogue of capabilities, of one model."""
+
+    def __init__(self, model: Model, provider: str = "openai", name: str = "gpt-5") -> None:
+        self.known = {(provider, name): model}
+
+    def find(self, provider: str, model: str) -> Model | None:
+        return self.known.get((provider, model))
+
+
+def test_what_a_model_can_do_is_told_by_configuration_then_the_catalogue_then_the_price_list() -> None:
+    known = Known(Model(context=300_000, max_output=128_000, tool=False, structured=True, image_tokens=0))
+    model = find(
+        catalog({"openai/gpt-5": Model(context=5, structured=False)}, capabilities=known), "openai/gpt-5"
+    ).model
+    assert (model.context, model.structured) == (5, False)
+    assert (model.max_output, model.tool, model.image_tokens) == (128_000, False, 0)
+    assert (model.name, model.created) == ("GPT-5", 7)
+    listed = find(catalog(capabilities=known), "openai/gpt-5")
+    assert (listed.model.context, listed.model.name, listed.price) == (300_000, "GPT-5", LISTED)
+    assert find(catalog(capabilities=known), "openai/o3").model == Model(reasoning=True)
+
+
+def test_a_catalogue_prices_nothing_and_lets_nothing_in() -> None:
+    known = Known(Model(price=FREE, context=1), "openai", "gpt-new")
+    assert refused("openai/gpt-new", catalog(capabilities=known)).code == "unsupported_model"
+    assert (
+        refused("openai/gpt-new", catalog({"openai/gpt-new": Model()}, capabilities=known)).code == "unsupported_model"
+    )
+    own = find(catalog({"openai/gpt-new": Model(price=OWN)}, capabilities=known), "openai/gpt-new")
+    assert (own.price, own.model.context) == (OWN, 1)
+
+
+def test_the_catalogue_is_asked_by_the_price_lists_name_for_the_provider() -> None:
+    assert find(catalog(capabilities=Known(Model(context=9), "x-ai", "grok")), "grok/grok").model.context == 9
+
+
+def test_a_maximum_that_only_the_catalogue_tells_is_not_vouched_for() -> None:
+    known = Known(Model(max_output=10))
+    assert not find(catalog(capabilities=known), "openai/gpt-5").vouched
+    assert not find(catalog({"openai/gpt-5": Model(price=OWN)}, capabilities=known), "openai/gpt-5").vouched
+    told = find(catalog({"openai/gpt-5": Model(max_output=20)}, capabilities=known), "openai/gpt-5")
+    assert (told.vouched, told.model.max_output) == (True, 20)
+    assert find(catalog(capabilities=Known(Model(tool=True))), "openai/gpt-5").vouched
+    assert find(catalog(), "openai/gpt-5").vouched
+
+
 def test_hidden_reasoning_is_known_by_the_providers_globs_unless_told() -> None:
     assert find(catalog(), "openai/o3").model.reasoning is True
     assert find(catalog(), "openai/gpt-5").model.reasoning is None
