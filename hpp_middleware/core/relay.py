@@ -235,8 +235,8 @@ class Relay:
         if self.done:
             return b""
         data = event.data
-        if data is None or not data.strip():
-            return event.encode()
+        if data is None or not data.strip():  # a client would take empty data for broken JSON
+            return sse.Event(None, event.other).encode() if event.other else b""
         if data.startswith(b"[DONE]"):
             self.done = True
             return self._bill(End.COMPLETED) + sse.DONE

@@ -6,6 +6,7 @@ Nothing here is needed to serve, and nothing needs a test runner.
 """
 
 from hpp_middleware.testing.asgi import Call, get, post
+from hpp_middleware.testing.dialects import DIALECT_PROMISES, Sample, check_dialect
 from hpp_middleware.testing.script import USAGE, Script
 from hpp_middleware.testing.stores import (
     AUDIT_PROMISES,
@@ -27,6 +28,7 @@ from hpp_middleware.testing.upstream import Exchange, FakeUpstream, TokenCount
 __all__ = [
     "AUDIT_PROMISES",
     "CREDENTIAL_PROMISES",
+    "DIALECT_PROMISES",
     "LEDGER_PROMISES",
     "QUOTA_PROMISES",
     "STORE_PROMISES",
@@ -35,11 +37,13 @@ __all__ = [
     "Call",
     "Exchange",
     "FakeUpstream",
+    "Sample",
     "Script",
     "TokenCount",
     "check_audit",
     "check_crashes",
     "check_credential_store",
+    "check_dialect",
     "check_ledger",
     "check_quota_store",
     "check_shared_store",
