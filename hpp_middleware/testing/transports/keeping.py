@@ -57,6 +57,9 @@ ENDLESS = {
 
 INTERIM = b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100
 
+CANCELLED = 20_000
+"""How many requests are cancelled over one pool."""
+
 
 async def no_answer_goes_to_whom_it_is_not_for(make: MakeTransport) -> None:
     """A second response that follows the first one unasked, at once or while the connection is idle."""
@@ -172,7 +175,8 @@ async def _is_refused_early(make: MakeTransport, name: str, start: bytes, piece:
             ended.set()
 
     async with server(serve) as found, pool(make, connections=1) as transport:
-        error = await refused(transport, found.url, promise=f"{name} without end are refused")
+        with patience(f"{name} without end are refused while they come"):
+            error = await refused(transport, found.url, promise=f"{name} without end are refused")
         assert (error.status, error.unsent) == (502, False), "as an answer that may have cost money"
         with patience("and their connection is closed"):
             await ended.wait()
@@ -241,7 +245,7 @@ async def a_pool_of_five_survives_20_000_requests_that_are_cancelled(make: MakeT
             await peer.send(b"0\r\n\r\n")
 
     async with server(serve) as found, pool(make, connections=5) as transport:
-        left = 20_000
+        left = CANCELLED
 
         async def leave() -> None:
             nonlocal left
