@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
+from rounds import rounds
 
 from hpp_middleware.core import body as bodies
 from hpp_middleware.core import parse
@@ -60,14 +61,14 @@ def passes(body: bytes, limits: Limits) -> bool:
     return True
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=rounds(150, soak=500), deadline=None)
 @given(values, st.integers(1, 6))
 def test_a_body_passes_as_deep_as_it_may_be_and_no_deeper(value: Any, depth: int) -> None:
     body = json.dumps({"a": value}).encode()
     assert passes(body, Limits(depth=depth)) is (deepest({"a": value}) <= depth)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=rounds(150, soak=500), deadline=None)
 @given(values, st.integers(1, 40))
 def test_the_values_are_counted_alike_at_once_and_one_by_one(value: Any, most: int) -> None:
     body = json.dumps({"a": value, "deep": [[[[]]]]}).encode()

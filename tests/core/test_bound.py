@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from rounds import rounds
 
 from hpp_middleware.core import price as pricing
 from hpp_middleware.core.bound import IMAGE_TOKENS, Bound, bound, cap_within, default_cap
@@ -192,7 +193,7 @@ def draw_usage(data: st.DataObject, request: Request, prompt: int, output: int) 
     return Usage(**into)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=rounds(150, soak=400), deadline=None)
 @given(requests, prices, st.integers(0, 20_000), st.integers(1, 4), st.data())
 def test_no_usage_within_the_bounds_costs_more_than_the_hold(
     request: Request, price: Price, sent_bytes: int, bytes_per_token: int, data: st.DataObject
@@ -206,7 +207,7 @@ def test_no_usage_within_the_bounds_costs_more_than_the_hold(
     assert pricing.cost(usage, price) <= found.want
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=rounds(150, soak=400), deadline=None)
 @given(requests, prices, st.integers(0, 20_000), st.integers(0, 10**11), st.data())
 def test_no_usage_within_a_lowered_cap_costs_more_than_what_was_granted(
     request: Request, price: Price, sent_bytes: int, available: int, data: st.DataObject

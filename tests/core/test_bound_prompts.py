@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai_tokens import prompt_tokens
+from rounds import rounds
 from test_bound import draw_usage, prices
 
 from hpp_middleware.catalog.tokens import OpenAITokenizer
@@ -116,7 +117,7 @@ def held(body: dict[str, Any], price: Price, *, ascii_only: bool, strict: bool) 
 
 
 @pytest.mark.parametrize("strict", [False, True], ids=["counted", "strict"])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=rounds(75, soak=300), deadline=None)
 @given(body=bodies, price=prices, ascii_only=st.booleans(), data=st.data())
 def test_an_upstream_that_obeys_never_charges_more_than_the_hold(
     *, strict: bool, body: dict[str, Any], price: Price, ascii_only: bool, data: st.DataObject
@@ -127,7 +128,7 @@ def test_an_upstream_that_obeys_never_charges_more_than_the_hold(
 
 
 @pytest.mark.parametrize("strict", [False, True], ids=["counted", "strict"])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=rounds(75, soak=300), deadline=None)
 @given(body=bodies, ascii_only=st.booleans())
 def test_what_openai_bills_for_a_prompt_lies_within_its_bound(
     *, strict: bool, body: dict[str, Any], ascii_only: bool

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parsing import HELLO, LIMITS, accepted, body
+from rounds import rounds
 
 from hpp_middleware.core import parse
 from hpp_middleware.errors import RequestError
@@ -23,7 +24,7 @@ def only_a_400(data: bytes) -> None:
     assert told[:2] == (400, "invalid_request")
 
 
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=rounds(400, soak=2_000), deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_request_or_a_400(data: bytes) -> None:
     only_a_400(data)
@@ -43,7 +44,7 @@ TEMPLATE = body(
 )
 
 
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=rounds(400, soak=2_000), deadline=None)
 @given(
     st.integers(0, len(TEMPLATE)),
     st.integers(0, 12),
@@ -60,13 +61,13 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=rounds(200, soak=500), deadline=None)
 @given(st.dictionaries(st.sampled_from([*sorted(parse.ACTED_ON), "user"]), json_values, max_size=6))
 def test_any_value_in_any_field_is_a_request_or_a_400(fields: dict[str, Any]) -> None:
     only_a_400(json.dumps({"model": "p/m", "messages": HELLO, **fields}).encode())
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=rounds(200, soak=500), deadline=None)
 @given(json_values, st.integers(0, 2**32))
 def test_any_value_in_a_message_is_a_request_or_a_400(value: Any, seed: int) -> None:
     message: dict[str, Any] = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x"}}]}
@@ -126,7 +127,7 @@ settings_ = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=rounds(300, soak=2_000), deadline=None)
 @given(st.lists(messages, max_size=3), settings_)
 def test_a_usual_request_is_taken_as_any_other(given_messages: list[Any], others: dict[str, Any]) -> None:
     def outcome() -> Request | tuple[Any, ...]:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from rounds import rounds
 
 import hpp_middleware.core
 from hpp_middleware.core import price as pricing
@@ -66,7 +67,7 @@ def test_every_bucket_is_in_these_tests_and_has_a_rate() -> None:
     assert {*BUCKETS, "web_search"} == set(Rates.__struct_fields__) == set(pricing.RATES)
 
 
-@settings(max_examples=10_000, deadline=None)
+@settings(max_examples=rounds(1_000, soak=10_000), deadline=None)
 @given(
     st.lists(rate, min_size=len(BUCKETS), max_size=len(BUCKETS)),
     st.lists(count, min_size=len(BUCKETS), max_size=len(BUCKETS)),
@@ -77,7 +78,7 @@ def test_cost_is_the_exact_sum_rounded_up_once(rate_of: list[int], count_of: lis
     assert pricing.cost(usage, price) == ceil(exactly(usage, price))
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=rounds(300, soak=1_000), deadline=None)
 @given(usages, prices)
 def test_so_it_is_with_tiers_and_rates_left_out(usage: Usage, price: Price) -> None:
     assert pricing.cost(usage, price) == ceil(exactly(usage, price))
@@ -114,7 +115,7 @@ def test_a_rate_of_its_own_wins_even_if_it_is_zero() -> None:
     assert pricing.cost(Usage(cache_write=100), price) == 100
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=rounds(200, soak=500), deadline=None)
 @given(usage=usages, price=prices, parts=st.sets(st.sampled_from(sorted(ASKED_FOR))))
 def test_no_usage_is_dearer_than_the_dearest_rates(usage: Usage, price: Price, parts: set[str]) -> None:
     usage = replace(usage, **dict.fromkeys(ASKED_FOR - parts, 0), web_searches=0)
@@ -145,7 +146,7 @@ decimals = st.builds(
 )
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=rounds(300, soak=1_000), deadline=None)
 @given(decimals)
 def test_a_rate_of_up_to_twelve_decimals_is_exact(text: str) -> None:
     found = pricing.per_token(text, "rate")

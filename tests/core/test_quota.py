@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rounds import rounds
 
 from hpp_middleware.core import quota
 from hpp_middleware.types.operations import Declare, Grant, Release, Reserve, Settle
@@ -416,7 +417,7 @@ steps = st.tuples(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=rounds(200, soak=500), deadline=None)
 @given(st.lists(steps, max_size=40))
 def test_books_balance_after_every_step_of_any_program(program: list[tuple[str, str, int, bool]]) -> None:
     book = Book()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rounds import rounds
 
 from hpp_middleware.core import relay
 from hpp_middleware.core.relay import ProtocolError, Relay, StreamedError
@@ -313,7 +314,7 @@ keys = ["content", "reasoning", "reasoning_content", "refusal", "tool_calls", "f
 top = ["choices", "usage", "model", "id", "x"]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=rounds(150, soak=400), deadline=None)
 @given(
     st.lists(
         st.dictionaries(st.sampled_from(top), json_values) | st.dictionaries(st.sampled_from(keys), json_values),

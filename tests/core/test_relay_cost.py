@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
+from rounds import rounds
 
 from hpp_middleware.core import relay_json, settlement, usage
 from hpp_middleware.core.relay import ProtocolError, Relay
@@ -310,7 +311,7 @@ usages = st.dictionaries(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=rounds(150, soak=400), deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["", "a", None]), st.none() | usages | json_values), max_size=6), st.booleans()
 )

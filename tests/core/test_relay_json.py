@@ -6,6 +6,7 @@ from contextlib import suppress
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rounds import rounds
 
 from hpp_middleware.core import relay_json
 from hpp_middleware.core.relay import ProtocolError, StreamedError
@@ -82,7 +83,7 @@ def test_usage_in_a_choice_counts_where_the_answers_own_cannot_be_read(unreadabl
     assert answered(json.dumps({**body, "usage": USAGE}).encode())[1].usage == Usage(input=7, output=2)
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=rounds(300, soak=1_000), deadline=None)
 @given(st.binary(max_size=60))
 def test_any_body_is_an_answer_or_a_fault_of_the_upstream(body: bytes) -> None:
     with suppress(ProtocolError, StreamedError):

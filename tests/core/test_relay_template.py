@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from rounds import rounds
 
 from hpp_middleware.core.relay import ProtocolError, Relay, StreamedError
 from hpp_middleware.core.settlement import End, Settlement
@@ -273,7 +274,7 @@ options = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=1_500, deadline=None)
+@settings(max_examples=rounds(300, soak=1_500), deadline=None)
 @given(st.lists(events, max_size=12), st.lists(st.integers(0, 2000), max_size=6), requests, options)
 @example([line(said(b"a")), line(said(b"b")), b"data: [DONE]\n\n", line(said(b"c"))], [], asked(), {"charged": True})
 def test_any_stream_cut_anywhere_is_the_same_as_if_each_event_had_been_read(

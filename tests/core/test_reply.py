@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
+from rounds import rounds
 
 from hpp_middleware.core import reply
 from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError, StoreError, UpstreamError
@@ -305,7 +306,7 @@ def test_the_operators_own_key_is_removed_whatever_it_looks_like(key: str) -> No
     assert "sorry" in error.message
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=rounds(300, soak=1_000), deadline=None)
 @given(
     status=st.integers(100, 999),
     shape=st.sampled_from(["message", "detail", "text", "nested", "raw"]),
@@ -331,7 +332,7 @@ def test_no_secret_of_a_body_passes_in_any_status_or_shape(status: int, shape: s
     assert len(error.message) <= 500
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=rounds(300, soak=1_000), deadline=None)
 @given(st.integers(100, 999), st.binary(max_size=100))
 def test_any_body_of_any_status_is_an_error_that_can_be_sent(status: int, body: bytes) -> None:
     error = told(status, body)

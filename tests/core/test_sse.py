@@ -5,6 +5,7 @@ import re
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from rounds import rounds
 
 from hpp_middleware.core.sse import DONE, Event, EventTooLarge, Framer, data_event
 
@@ -123,7 +124,7 @@ pieces = st.lists(
 )
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=rounds(300, soak=1_000), deadline=None)
 @given(pieces)
 @example([b"data: 1\r", b"\n", b"\r", b"\n"])
 @example([b"\xef", b"\xbb", b"\xbfdata: 1\n\n"])

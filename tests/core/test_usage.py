@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rounds import rounds
 
 from hpp_middleware.core import price as pricing
 from hpp_middleware.core.usage import MOST_TOKENS, Reading, read_openai, reading, told
@@ -179,7 +180,7 @@ reports = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=rounds(400, soak=2_000), deadline=None)
 @given(reports)
 def test_buckets_are_disjoint_whole_and_sum_to_prompt_and_completion(raw: dict[str, Any]) -> None:
     found = read(raw)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rounds import rounds
 
 from hpp_middleware.core import parse
 from hpp_middleware.dialects.openai import COST_FIELDS, MOST_PROVIDERS, OpenAI
@@ -115,7 +116,7 @@ OURS = {*parse.ACTED_ON, *parse.STEERING, *COST_FIELDS, "service_tier"}
 free = names.filter(lambda name: name.casefold() not in OURS)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=rounds(100, soak=300), deadline=None)
 @given(fields=st.dictionaries(free, values, max_size=6), stream=st.booleans())
 def test_unknown_fields_reach_the_upstream_value_for_value(fields: dict[str, Any], *, stream: bool) -> None:
     found = body(asked(**fields, stream=stream), cap=9)

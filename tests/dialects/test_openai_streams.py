@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rounds import rounds
 
 from hpp_middleware.core import parse, settlement
 from hpp_middleware.core.relay import ProtocolError, StreamedError
@@ -318,7 +319,7 @@ def test_the_head_of_an_event_of_our_own_comes_from_the_stream() -> None:
     }
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=rounds(300, soak=1_000), deadline=None)
 @given(st.lists(st.sampled_from(STREAMS["OpenAI"][0].split(b" ")) | st.binary(max_size=8), max_size=20))
 def test_any_bytes_are_relayed_or_break_the_stream(pieces: list[bytes]) -> None:
     def outcome(cut: list[bytes]) -> tuple[bytes, str]:

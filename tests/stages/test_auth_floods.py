@@ -4,6 +4,7 @@ import random
 from collections import Counter
 
 import pytest
+from rounds import SOAK
 
 from hpp_middleware.core import auth
 from hpp_middleware.errors import RequestError
@@ -21,7 +22,10 @@ from stages.authenticating import (
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_hundred_thousand_random_keys_leave_the_caches_small_and_ask_the_store_once_each() -> None:
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"] if SOAK else ["asyncio"])
+async def test_a_hundred_thousand_random_keys_leave_the_caches_small_and_ask_the_store_once_each(
+    anyio_backend: str,
+) -> None:
     store, clock = Keys(credential()), Clock()
     found = authenticator(store, clock)
     draw = random.Random(11)

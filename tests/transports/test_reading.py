@@ -6,6 +6,7 @@ import h11
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rounds import rounds
 
 from hpp_middleware.testing.transports.keeping import AMBIGUOUS
 from hpp_middleware.testing.transports.reading import BROKEN, ENDED, REUSED
@@ -33,7 +34,7 @@ def fed(data: bytes, cuts: list[int], *, ended: bool = True) -> Outcome:
     return reading.status, reading.headers, body, reading.complete, reading.reusable
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=rounds(300, soak=1_000), deadline=None)
 @given(st.sampled_from(SAMPLES), st.sampled_from([b"", *SAMPLES]), st.lists(st.integers(0, 20_000), max_size=12))
 def test_where_the_bytes_are_cut_makes_no_difference(sample: bytes, rest: bytes, cuts: list[int]) -> None:
     assert fed(sample + rest, cuts) == fed(sample + rest, [])
@@ -59,7 +60,7 @@ def test_what_follows_an_answer_unasked_keeps_its_connection_from_another(name: 
 mutations = st.lists(st.tuples(st.integers(0, 20_000), st.integers(0, 255), st.sampled_from("xid")), max_size=6)
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=rounds(400, soak=3_000), deadline=None)
 @given(
     st.sampled_from([each for each in SAMPLES if len(each) < 1000]),
     mutations,
@@ -102,7 +103,7 @@ def judge(data: bytes) -> tuple[int, bytes] | None:
         return None
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=rounds(200, soak=500), deadline=None)
 @given(st.binary(max_size=2000), st.lists(st.integers(0, 2000), max_size=4))
 def test_noise_is_refused_or_read_and_nothing_else(noise: bytes, cuts: list[int]) -> None:
     fed(noise, cuts)
