@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from forking import forked
+from rounds import SOAK
 
 __all__ = ["Done", "Running", "command", "environment", "router"]
 
@@ -74,7 +76,11 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def command(folder: Path, *arguments: str, **variables: str) -> Done:
-    """Run a command to its end, in a folder."""
+    """Run a command to its end, in a folder; it is one of many, so that it is forked but in a soak."""
+    if not SOAK:
+        with forked("hpp_middleware", *arguments, folder=folder, environment=environment(**variables)) as program:
+            out, err = program.communicate()
+            return Done(program.wait(), out, err)
     done = subprocess.run(
         [sys.executable, "-m", "hpp_middleware", *arguments],
         cwd=folder,

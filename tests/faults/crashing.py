@@ -11,7 +11,9 @@ from typing import Any
 
 import msgspec
 from background import BackgroundUpstream
+from forking import Forked, forked
 from rig import ALICE, USAGE_NANO, Witness, gateway, question
+from rounds import SOAK
 
 from faults.mortal import ASLEEP_S, Orders
 from faults.places import PEPPER, made
@@ -22,7 +24,6 @@ from hpp_middleware.types.quota import Entry
 __all__ = ["Scene"]
 
 TESTS = Path(__file__).parent.parent
-DIES_WITHIN_S = 30.0
 
 
 class Scene:
@@ -55,19 +56,24 @@ class Scene:
     def dies(self, point: str, **settings: Any) -> None:
         """A worker dies at a point; nobody else kills it."""
         with self.working(point=point, **settings) as process:
-            said, complaints = process.communicate(timeout=DIES_WITHIN_S)
+            said, complaints = process.communicate()
         assert process.returncode == -9, f"it was to die at {point!r}: {complaints}"
         self.heard(said)
 
     @contextmanager
-    def working(self, **settings: Any) -> "Iterator[subprocess.Popen[str]]":
+    def working(self, **settings: Any) -> "Iterator[Forked | subprocess.Popen[str]]":
         """A worker in a process of its own, for as long as the block lasts."""
-        orders = Orders(
-            kind=self.kind, place=self._place, upstream=self.upstream.url, journal=self._journal, **settings
-        )
+        orders = msgspec.json.encode(
+            Orders(kind=self.kind, place=self._place, upstream=self.upstream.url, journal=self._journal, **settings)
+        ).decode()
+        if not SOAK:
+            folder = TESTS.parent
+            with forked("faults.mortal", orders, folder=folder, environment=os.environ, path=[str(TESTS)]) as program:
+                yield program
+            return
         path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
         with subprocess.Popen(
-            [sys.executable, "-m", "faults.mortal", msgspec.json.encode(orders).decode()],
+            [sys.executable, "-m", "faults.mortal", orders],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
