@@ -236,19 +236,35 @@ SEEDED: dict[str, tuple[Callable[[Path], None], set[str], set[str]]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """A folder with a busy store and its heads, to be copied, in which nothing is wrong; and the time there."""
+    folder, clock = tmp_path_factory.mktemp("clean"), Clock()
+    how = sealing(folder)
+
+    async def make() -> None:
+        async with opened(folder / "hpp.db", clock) as store:
+            busy, sealer = Busy(store, 7, clock), Sealer(store, how)
+            await busy.begin()
+            for _ in range(3):
+                await busy.run(15)
+                await sealer.seal()
+            await busy.apply(*renewed(held := busy._reserve("live", "alice", "worker")), held)
+            assert await checked(store, how, clock) == ([], [])
+
+    anyio.run(make)
+    return folder, clock.now
+
+
 @pytest.mark.parametrize("seeded", SEEDED)
-async def test_what_is_changed_behind_the_ledgers_back_is_found(tmp_path: Path, seeded: str) -> None:
+async def test_what_is_changed_behind_the_ledgers_back_is_found(
+    tmp_path: Path, seeded: str, clean: tuple[Path, float]
+) -> None:
     corrupt, by_verify, by_reconcile = SEEDED[seeded]
     assert by_verify or by_reconcile
-    path, clock, how = tmp_path / "hpp.db", Clock(), sealing(tmp_path)
-    async with opened(path, clock) as store:
-        busy, sealer = Busy(store, 7, clock), Sealer(store, how)
-        await busy.begin()
-        for _ in range(3):
-            await busy.run(15)
-            await sealer.seal()
-        await busy.apply(*renewed(held := busy._reserve("live", "alice", "worker")), held)
-        assert await checked(store, how, clock) == ([], [])
+    folder, now = clean
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    path, clock, how = tmp_path / "hpp.db", Clock(now), sealing(tmp_path)
     corrupt(path)
     async with opened(path, clock) as store:
         verified, reconciled = await checked(store, how, clock)
