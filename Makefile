@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 NODE = tests/node/node_modules/.package-lock.json
 
-JOBS ?= 2
+JOBS ?= 3
 MINUTES ?= 20
 
 .PHONY: demo test soak bench bench-curves bench-transports bench-workers bench-stores bench-check bench-count profile catalog dev check lint types layers build clean
@@ -15,9 +15,10 @@ demo: $(VENV)/.demo        ## a router on 127.0.0.1:8000 with a $$5 consumer; pr
 	$(BIN)/hpp-router demo $(ARGS)
 
 test: $(VENV)/.dev $(NODE) ## the whole suite, real parts included
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --max-worker-restart 2 $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --max-worker-restart 2 $(ARGS)
 
-soak: $(VENV)/.dev         ## an hour and more: 2,000 random programs on every store, then load and faults on each
+soak: $(VENV)/.dev $(NODE) ## hours: the suite with all rounds (HPP_SOAK), 2,000 random programs, load and faults on each store
+	HPP_SOAK=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --max-worker-restart 2
 	HPP_PROGRAMS=2000 $(BIN)/python -m pytest -q --timeout 7200 tests/stores/test_model.py
 	for store in postgres redis sqlite; do $(BIN)/python tests/soak/mix.py $$store --minutes $(MINUTES) || exit 1; done
 
