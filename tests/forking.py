@@ -3,7 +3,8 @@ Python processes that need not import everything first: forks of one that has.
 
 To import the package's command line takes longer than most commands do. So one process imports it, and each program
 that is asked for is a fork of that: with a folder, an environment, arguments and outputs of its own, from the first
-line of its module to the interpreter's end. It may be killed as any other. In a soak each is started from nothing.
+line of its module to the interpreter's end. It may be killed as any other. In a soak, and on anything but Linux, each
+is started from nothing.
 """
 
 import atexit
@@ -24,7 +25,12 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["Forked", "forked"]
+from rounds import SOAK
+
+__all__ = ["FORKS", "Forked", "forked"]
+
+FORKS = sys.platform == "linux" and not SOAK
+"""Whether programs are forked here, or started from nothing."""
 
 MODULES = (
     "hpp_middleware.cli.app",
@@ -35,7 +41,7 @@ MODULES = (
 )
 """What is imported before; none of them is a program itself."""
 
-_MOST_BYTES = 60_000
+_MOST_BYTES = 200_000
 _STATUS = b"%12d"
 
 

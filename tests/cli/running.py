@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from forking import forked
-from rounds import SOAK
+from forking import FORKS, forked
 
 __all__ = ["Done", "Running", "command", "environment", "router"]
 
@@ -77,7 +76,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 def command(folder: Path, *arguments: str, **variables: str) -> Done:
     """Run a command to its end, in a folder; it is one of many, so that it is forked but in a soak."""
-    if not SOAK:
+    if FORKS:
         with forked("hpp_middleware", *arguments, folder=folder, environment=environment(**variables)) as program:
             out, err = program.communicate()
             return Done(program.wait(), out, err)

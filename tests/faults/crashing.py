@@ -11,9 +11,8 @@ from typing import Any
 
 import msgspec
 from background import BackgroundUpstream
-from forking import Forked, forked
+from forking import FORKS, Forked, forked
 from rig import ALICE, USAGE_NANO, Witness, gateway, question
-from rounds import SOAK
 
 from faults.mortal import ASLEEP_S, Orders
 from faults.places import PEPPER, made
@@ -66,7 +65,7 @@ class Scene:
         orders = msgspec.json.encode(
             Orders(kind=self.kind, place=self._place, upstream=self.upstream.url, journal=self._journal, **settings)
         ).decode()
-        if not SOAK:
+        if FORKS:
             folder = TESTS.parent
             with forked("faults.mortal", orders, folder=folder, environment=os.environ, path=[str(TESTS)]) as program:
                 yield program
