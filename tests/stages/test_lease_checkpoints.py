@@ -1,6 +1,7 @@
 """What a long stream comes to, told with the lease's renewals."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import anyio
 import pytest
@@ -86,17 +87,23 @@ async def test_a_stream_whose_worker_dies_is_charged_what_it_had_come_to(
     clock = Clock()
     store = Delegate(MemoryStore(clock=clock))
     swept: list[Entry] = []
+    dead = anyio.Event()
 
     async def die(operations: Sequence[Operation], results: list[Result]) -> list[Result]:
         done = [each for each in results if each.status == "done"]
         if Checkpoint in kinds(operations) and len(store.asked(Checkpoint)) > 3 and len(done) == len(results):
             store.error = OSError()  # from here on the worker is as good as dead
+            dead.set()
         return results
 
     store.after = die
     found = gateway(fake_upstream, store=store)
-    with anyio.move_on_after(0.5):
-        await found.complete(ALICE, question(stream=True, max_tokens=100_000))
+    async with anyio.create_task_group() as asking:
+        asking.start_soon(partial(found.complete, ALICE, question(stream=True, max_tokens=100_000)))
+        with anyio.fail_after(30):
+            await dead.wait()
+        await anyio.sleep(0.1)  # in which it tries to go on
+        asking.cancel_scope.cancel()
     asked = store.asked(Checkpoint)
     amounts = [each.orphan_amount for each in asked]
     assert amounts == sorted(amounts)  # one that was not acknowledged yet may be told again
