@@ -32,6 +32,7 @@ _BUCKETS = {
     "cache_write_mtok": "cache_write",
     "output_reasoning_mtok": "reasoning",
     "input_audio_mtok": "input_audio",
+    "cache_audio_read_mtok": "cache_read_audio",
     "output_audio_mtok": "output_audio",
     "cache_write_1h_mtok": "cache_write_1h",
     "input_image_mtok": "input_image",
@@ -49,8 +50,10 @@ _ON_REQUEST = frozenset(
 )
 """Units of what a request must ask for by name, in fields that are refused."""
 
-_CACHED_AUDIO = frozenset({"cache_audio_read_mtok", "cache_audio_write_mtok"})
-"""With these, audio that is both heard and cached has a rate that no bucket has: such models hear no audio here."""
+_WRITTEN_AUDIO = "cache_audio_write_mtok"
+"""With this, audio that is written to a cache has a rate that no bucket has: such models hear no audio here."""
+
+_AUDIO_IN = frozenset({_WRITTEN_AUDIO, "input_audio_mtok", "cache_audio_read_mtok"})
 
 _SEARCHES_UNASKED = ("*search-preview*", "*search-api*", "*deep-research*", "*sonar*", "*online")
 """Models that search the web at every call and bill it by the search, which the data does not always say."""
@@ -189,8 +192,8 @@ def _names(match: "MatchLogic") -> Iterator[str]:
 def _price(prices: "ModelPrice", source: str) -> Price | None:
     """Our form of a price, or None where it has none."""
     units = {unit: usd for unit, usd in vars(prices).items() if usd is not None and unit not in _ON_REQUEST}
-    if _CACHED_AUDIO & units.keys():
-        units = {unit: usd for unit, usd in units.items() if unit not in {*_CACHED_AUDIO, "input_audio_mtok"}}
+    if _WRITTEN_AUDIO in units:
+        units = {unit: usd for unit, usd in units.items() if unit not in _AUDIO_IN}
     if not units.keys() <= _BUCKETS.keys() or not {"input_mtok", "output_mtok"} <= units.keys():
         return None
     starts = sorted({tier.start for usd in units.values() for tier in getattr(usd, "tiers", ())})

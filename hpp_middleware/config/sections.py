@@ -111,6 +111,7 @@ class ModelSection(Section):
     input: Rate | None = None
     output: Rate | None = None
     cache_read: Rate | None = None
+    cache_read_audio: Rate | None = None
     cache_write: Rate | None = None
     reasoning: Rate | None = None
     input_audio: Rate | None = None

@@ -81,6 +81,7 @@ def bound(
     sent_bytes: int,
     limits: Limits,
     more_tokens: int = 0,
+    least_cap: int = 0,
     long_cache: bool = False,
     orphan: str = "estimate",
     counted: int | None = None,
@@ -94,6 +95,7 @@ def bound(
         sent_bytes: The length of the JSON body for the upstream.
         limits: For the default cap and its floor.
         more_tokens: What the provider adds to the prompt by itself, at most.
+        least_cap: Output tokens a choice that no lower grant can do with.
         long_cache: Whether it may be written to a cache that lasts an hour.
         orphan: The policy for a worker that dies: ``estimate``, ``hold`` or ``free``.
         counted: What a tokenizer makes of the body's :func:`~hpp_middleware.core.prompt.text`; None for its bytes.
@@ -122,7 +124,7 @@ def bound(
     prompt = prompt_tokens * in_rate
     want = _nano(prompt + request.n * cap * out_rate)
     ours = request.cap is None
-    floor = _nano(prompt + request.n * min(cap, limits.cap_floor) * out_rate) if ours else want
+    floor = _nano(prompt + request.n * min(cap, max(limits.cap_floor, least_cap)) * out_rate) if ours else want
     orphaned = pricing.cost(Usage(input=estimate), target.price) if orphan == "estimate" else _ORPHANED[orphan] * want
     return Bound(
         want=want,

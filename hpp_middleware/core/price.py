@@ -32,6 +32,7 @@ RATES = (
     "input",
     "output",
     "cache_read",
+    "cache_read_audio",
     "cache_write",
     "cache_write_1h",
     "reasoning",
@@ -66,8 +67,9 @@ def cost(usage: Usage, price: Price) -> int:
         atto += usage.cache_read * _or(rates.cache_read, into)
     if usage.cache_write:
         atto += usage.cache_write * _or(rates.cache_write, into)
-    if usage.input_audio:
-        atto += usage.input_audio * _or(rates.input_audio, into)
+    if usage.input_audio or usage.cache_read_audio:
+        heard = _or(rates.input_audio, into)
+        atto += usage.input_audio * heard + usage.cache_read_audio * _or(rates.cache_read_audio, heard)
     if usage.reasoning:
         atto += usage.reasoning * _or(rates.reasoning, out)
     if usage.output_audio:
@@ -116,7 +118,7 @@ def dearest(
     into = out = 0
     for start, rates in ((-1, price.base), *price.tiers):
         if prompt_tokens > start:
-            heard = (rates.input_audio if audio_input else None) or 0
+            heard = max(rates.input_audio or 0, rates.cache_read_audio or 0) if audio_input else 0
             seen = (rates.input_image if image_input else None) or 0
             kept = _or(rates.cache_write_1h, 2 * rates.input) if long_cache else 0
             used = (rates.tool_prompt if tool_prompt else None) or 0

@@ -217,6 +217,8 @@ def upstream_error(
         ours, code = 502, "provider_unavailable"
     if status in _KEPT or status >= 500:
         code = next((word for word in (fields.get("code"), fields.get("type")) if word in VOCABULARY), code)
+    if code == "provider_unavailable" and ours < 500:
+        ours = 502  # a refusal of the router's own credential, under a status that says otherwise
     message = _MESSAGES.get(code, "The provider could not answer.")
     spoken = fields.get("message")
     if status in _SPOKEN and isinstance(spoken, str) and spoken:

@@ -175,7 +175,9 @@ def _check_priced(request: Request, target: Target) -> None:
         raise RequestError(f"{target.id} has no price for audio input.", code="unsupported_model", param="messages")
     if "audio" in request.output_modalities and any(tier.output_audio is None for tier in rates):
         raise RequestError(f"{target.id} has no price for audio output.", code="unsupported_model", param="modalities")
-    other = sorted(request.output_modalities - {"audio"})
+    if "image" in request.output_modalities and any(tier.output_image is None for tier in rates):
+        raise RequestError(f"{target.id} has no price for image output.", code="unsupported_model", param="modalities")
+    other = sorted(request.output_modalities - {"audio", "image"})
     if other:
         raise RequestError(
             f"{target.id} has no price for {other[0]} output.", code="unsupported_model", param="modalities"

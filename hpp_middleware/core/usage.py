@@ -130,7 +130,7 @@ def told(usage: Usage) -> dict[str, Any]:
         "total_tokens": usage.total,
     }
     into = {
-        "cached_tokens": usage.cache_read,
+        "cached_tokens": usage.cache_read + usage.cache_read_audio,
         "cache_write_tokens": usage.cache_write + usage.cache_write_1h,
         "audio_tokens": usage.input_audio,
         "image_tokens": usage.input_image,

@@ -102,11 +102,17 @@ class Tool(Struct):
 
 
 class Call(Struct):
-    """A call of a tool, as an assistant made it."""
+    """
+    A call of a tool, as an assistant made it.
+
+    Attributes:
+        extra_content: What Google's OpenAI port says besides: ``{"google": {"thought_signature": ...}}``.
+    """
 
     id: str
     function: Function
     type: Literal["function"] = "function"
+    extra_content: dict[str, Any] | None = None
 
 
 class Part(Struct, kw_only=True):
@@ -138,6 +144,7 @@ class Message(Struct, kw_only=True):
     Attributes:
         reasoning_content: An assistant's thoughts, where they were told.
         reasoning_details: The same in OpenRouter's form, with what proves them to their provider.
+        extra_content: As of a :class:`Call`.
     """
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
@@ -148,6 +155,7 @@ class Message(Struct, kw_only=True):
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning_details: list[dict[str, Any]] | None = None
+    extra_content: dict[str, Any] | None = None
     cache_control: dict[str, Any] | None = None
 
 

@@ -18,6 +18,8 @@ GROUP = "hpp_middleware.dialects"
 
 OURS: Mapping[str, tuple[str, str]] = {
     "openai": ("hpp_middleware.dialects.openai", "OpenAI"),
+    "gemini": ("hpp_middleware.dialects.gemini", "Gemini"),
+    "vertex": ("hpp_middleware.dialects.gemini", "Vertex"),
 }
 """Module and class."""
 

@@ -261,6 +261,12 @@ def _headers(provider: Provider, accept: str) -> tuple[tuple[str, str], ...]:
 
 
 def _refuse_unpriced(request: Request, target: Target) -> None:
+    if request.audio_input and target.price.base.cache_read_audio is not None:
+        raise RequestError(
+            f"{target.id} has no price for audio input here: this API does not tell how much of it was cached.",
+            code="unsupported_model",
+            param="messages",
+        )
     theirs = target.provider.cost_fields
     if theirs or not request.fields.keys() <= _COST_NOTHING:
         _refuse_fields(request, theirs)

@@ -1,13 +1,13 @@
 """
-The well-known OpenAI-compatible providers: where they are, and what they know. Data.
+The well-known providers: where they are, and what they know. Data.
 
 Sources: each provider's own API reference, as of 2026-11; where a reference is silent, the field that every version of
 the provider has known.
 
 What they do when a stream is closed before its end (``on_disconnect``) is in OpenRouter's documentation, "Stream
 Cancellation", https://openrouter.ai/docs/api-reference/streaming: of the providers here OpenAI, DeepSeek, xAI, Together
-and Fireworks stop, and bill no more; Groq and Mistral go on, and bill the whole answer. OpenRouter itself does as
-whoever serves the model there, which is not known before; Moonshot is not listed. Both are read on, since what they
+and Fireworks stop, and bill no more; Groq, Mistral and Google go on, and bill the whole answer. OpenRouter itself does
+as whoever serves the model there, which is not known before; Moonshot is not listed. Both are read on, since what they
 then report is what they bill in either case. The local servers bill nothing, and stop, which frees the machine: vLLM
 (https://github.com/vllm-project/vllm/pull/32442, its maintainer's answer), Ollama
 (https://github.com/ollama/ollama/issues/2876), llama.cpp (https://github.com/ggml-org/llama.cpp/pull/18459).
@@ -36,6 +36,8 @@ class Preset:
         reasoning: Globs of models whose reasoning the stream does not show.
         prices: Its id in genai-prices.
         on_disconnect: What becomes of a stream whose client has left: ``drain`` where it is billed to its end anyhow.
+        dialect: The API it speaks.
+        key_optional: Whether it also takes credentials of another kind, which are found elsewhere.
     """
 
     base_url: str
@@ -46,14 +48,19 @@ class Preset:
     reasoning: tuple[str, ...] = ()
     prices: str | None = None
     on_disconnect: OnDisconnect = "cancel"
+    dialect: str = "openai"
+    key_optional: bool = False
 
     @property
     def local(self) -> bool:
         """Whether it runs on the operator's own machine."""
-        return self.key_variable is None
+        return self.key_variable is None and not self.key_optional
 
 
 _ONLY_MAX_TOKENS = ("max_tokens",)
+
+_GEMINIS_THAT_THINK = ("gemini-2.5*", "gemini-[3-9]*", "gemini-*-latest")
+"""They do so unasked, and show a summary of it at most, where the request asks for one."""
 
 PRESETS: dict[str, Preset] = {
     "openai": Preset(
@@ -116,6 +123,24 @@ PRESETS: dict[str, Preset] = {
         key_variable="FIREWORKS_API_KEY",
         prices="fireworks",
     ),
+    "gemini": Preset(
+        base_url="https://generativelanguage.googleapis.com/v1beta",
+        key_variable="GEMINI_API_KEY",
+        cap_fields=_ONLY_MAX_TOKENS,
+        reasoning=_GEMINIS_THAT_THINK,
+        prices="google",
+        on_disconnect="drain",
+        dialect="gemini",
+    ),
+    "vertex": Preset(
+        base_url="https://aiplatform.googleapis.com/v1",
+        key_optional=True,  # an access token is fetched, unless there is a key of its express mode
+        cap_fields=_ONLY_MAX_TOKENS,
+        reasoning=_GEMINIS_THAT_THINK,
+        prices="google",
+        on_disconnect="drain",
+        dialect="vertex",
+    ),
     "ollama": Preset(base_url="http://127.0.0.1:11434/v1", cap_fields=_ONLY_MAX_TOKENS),
     "vllm": Preset(base_url="http://127.0.0.1:8001/v1"),
     "llamacpp": Preset(base_url="http://127.0.0.1:8080/v1"),
@@ -137,7 +162,8 @@ def provider(name: str, *, api_key: str | None = None, **settings: Any) -> Provi
     preset = PRESETS.get(name)
     if preset is None:
         raise ConfigurationError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}", param="preset")
-    if api_key is None and not preset.local and "base_url" not in settings:
+    needs_key = not preset.local and not preset.key_optional
+    if api_key is None and needs_key and "base_url" not in settings:
         raise ConfigurationError(f"providers.{name}.api_key is missing", param=f"providers.{name}.api_key")
     known = {
         "base_url": preset.base_url,
@@ -147,5 +173,6 @@ def provider(name: str, *, api_key: str | None = None, **settings: Any) -> Provi
         "reasoning": preset.reasoning,
         "prices": preset.prices,
         "on_disconnect": preset.on_disconnect,
+        "dialect": preset.dialect,
     }
     return Provider(api_key=api_key, **{**known, **settings})

@@ -63,6 +63,7 @@ class Plan:
             sent_bytes=len(self._call.body),
             limits=limits,
             more_tokens=self._call.more_tokens,
+            least_cap=self._call.least_cap,
             long_cache=self._call.long_cache,
             orphan=orphan,
             counted=tokenizer.count(text, target.model_name) if tokenizer is not None and text is not None else None,

@@ -2,8 +2,9 @@
 Google's access tokens, fetched by google-auth (extra ``vertex``) and put into the calls to Vertex.
 
 A token is fetched in a thread, by one call for all that wait, and kept until shortly before it runs out. The
-credentials are those of the file that a provider's ``options.credentials`` names, or else the machine's own
-("application default credentials", https://cloud.google.com/docs/authentication/application-default-credentials).
+credentials are those of the service account whose key file a provider's ``options.credentials`` names, or else the
+machine's own ("application default credentials", of every other kind that there is:
+https://cloud.google.com/docs/authentication/application-default-credentials).
 """
 
 from collections.abc import Callable, Mapping
@@ -13,10 +14,11 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import httpx2
-from google.auth import default, load_credentials_from_file
+from google.auth import default
 from google.auth.credentials import Credentials, TokenState
 from google.auth.exceptions import TransportError
 from google.auth.transport import Request, Response
+from google.oauth2.service_account import Credentials as ServiceAccount
 from msgspec.structs import replace
 
 from hpp_middleware.errors import UpstreamError
@@ -104,13 +106,13 @@ def _unsigned(provider: str) -> UpstreamError:
 
 
 def _credentials(file: str | None, asks: Request) -> Credentials:
-    """Those of a file, or else the machine's own."""
-    found: tuple[Credentials, Any]
+    """Those of a service account's key file, or else the machine's own."""
+    found: Credentials
     if file is None:
-        found = default(scopes=[SCOPE], request=asks)
+        found, _ = default(scopes=[SCOPE], request=asks)
     else:
-        found = load_credentials_from_file(file, scopes=[SCOPE], request=asks)  # type: ignore[no-untyped-call]  # as above
-    return found[0]
+        found = ServiceAccount.from_service_account_file(file, scopes=[SCOPE])  # type: ignore[no-untyped-call]  # as above
+    return found
 
 
 class _Asks(Request):

@@ -25,6 +25,7 @@ class HTTPCall(Struct, frozen=True, kw_only=True):
         connect_s: How long a connection may take to open: the one deadline that the transport itself enforces.
         more_tokens: Tokens that the provider puts into the prompt by itself, at most: they stand in no byte of the
             body, and are held for.
+        least_cap: Output tokens, a choice, that no lower grant can do with: an image is drawn whole.
         long_cache: Whether the prompt, or a part, may be written to a cache that lasts an hour, at that rate.
         dropped: Fields of the client's that this provider has no word for, and that change nothing of the answer's
             worth; the client is told in ``X-HPP-Router-Dropped-Fields``.
@@ -37,6 +38,7 @@ class HTTPCall(Struct, frozen=True, kw_only=True):
     method: str = "POST"
     shared: tuple[tuple[str, str], ...] = ()
     more_tokens: int = 0
+    least_cap: int = 0
     long_cache: bool = False
     dropped: tuple[str, ...] = ()
 

@@ -20,6 +20,7 @@ class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     Attributes:
         cache_write: Written to a cache that lasts minutes (Anthropic: five).
         cache_write_1h: Written to one that lasts an hour.
+        cache_read_audio: Sound that came out of the cache; ``cache_read`` is the rest.
         tool_prompt: What the provider's own tools have put into the prompt (Gemini's ``toolUsePromptTokenCount``).
         web_searches: Calls of the provider's search, which are no tokens: they are in no sum of them.
     """
@@ -36,11 +37,12 @@ class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     tool_prompt: int = 0
     output_image: int = 0
     web_searches: int = 0
+    cache_read_audio: int = 0
 
     @property
     def prompt(self) -> int:
         """All tokens that went in."""
-        cached = self.cache_read + self.cache_write + self.cache_write_1h
+        cached = self.cache_read + self.cache_read_audio + self.cache_write + self.cache_write_1h
         return self.input + cached + self.input_audio + self.input_image + self.tool_prompt
 
     @property
@@ -59,9 +61,9 @@ class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     Atto-dollars a token, one rate a bucket.
 
     A bucket without a rate of its own costs what its base costs: cached reads and writes, images and what tools put
-    into the prompt as ``input``, reasoning as ``output``; a cache that lasts an hour twice ``input``, which is what
-    Anthropic, whose cache it is, bills for it. Audio, and images that come out, have no such fallback, since they are
-    never as cheap as text: ``None`` means that they cannot be priced.
+    into the prompt as ``input``, sound out of the cache as ``input_audio``, reasoning as ``output``; a cache that lasts
+    an hour twice ``input``, which is what Anthropic, whose cache it is, bills for it. Audio, and images that come out,
+    have no such fallback, since they are never as cheap as text: ``None`` means that they cannot be priced.
 
     Attributes:
         web_search: Atto-dollars a search, not a token; without it searches cannot be priced.
@@ -79,6 +81,7 @@ class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     tool_prompt: int | None = None
     output_image: int | None = None
     web_search: int | None = None
+    cache_read_audio: int | None = None
 
 
 class Price(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

@@ -80,10 +80,10 @@ def reported(usage: Usage) -> TheirUsage:
     """The same usage as genai-prices counts it: parts inside their wholes, and no part that is two things at once."""
     return TheirUsage(
         input_tokens=usage.prompt,
-        cache_read_tokens=usage.cache_read,
+        cache_read_tokens=usage.cache_read + usage.cache_read_audio,
         cache_write_tokens=usage.cache_write,
-        input_audio_tokens=usage.input_audio,
-        cache_audio_read_tokens=0,
+        input_audio_tokens=usage.input_audio + usage.cache_read_audio,
+        cache_audio_read_tokens=usage.cache_read_audio,
         cache_audio_write_tokens=0,
         output_tokens=usage.completion,
         output_reasoning_tokens=usage.reasoning,
@@ -116,13 +116,15 @@ def usages(price: Price, rng: random.Random) -> Iterator[Usage]:
         yield Usage(input=prompt, output=output)
         read, written = rng.randint(0, prompt // 2), rng.randint(0, prompt // 4)
         heard = rng.randint(0, prompt // 4) if audio_in else 0
+        kept = rng.randint(0, heard) if audio_in and price.base.cache_read_audio is not None else 0
         thought = rng.randint(0, output // 2)
         spoken = rng.randint(0, output // 2) if audio_out else 0
         yield Usage(
             input=prompt - read - written - heard,
             cache_read=read,
             cache_write=written,
-            input_audio=heard,
+            input_audio=heard - kept,
+            cache_read_audio=kept,
             output=output - thought - spoken,
             reasoning=thought,
             output_audio=spoken,
@@ -312,12 +314,13 @@ def test_images_a_cache_that_lasts_an_hour_and_searches_have_rates_of_their_own(
     assert base.web_search == 10**16
 
 
-def test_a_model_whose_cached_audio_has_its_own_rate_hears_no_audio() -> None:
+def test_cached_audio_has_a_rate_of_its_own_and_a_model_that_bills_its_writing_hears_none() -> None:
     units = {"input_mtok": dollars("1"), "output_mtok": dollars("2"), "input_audio_mtok": dollars("10")}
-    plain = listing(model(**units))
-    assert found(plain, "own", "m").base.input_audio == 10**13
-    cached = listing(model(**units, cache_read_mtok=dollars("0.1"), cache_audio_read_mtok=dollars("5")))
-    assert found(cached, "own", "m").base.input_audio is None
+    units |= {"cache_read_mtok": dollars("0.1"), "cache_audio_read_mtok": dollars("5")}
+    base = found(listing(model(**units)), "own", "m").base
+    assert (base.input_audio, base.cache_read_audio) == (10**13, 5 * 10**12)
+    base = found(listing(model(**units, cache_audio_write_mtok=dollars("7"))), "own", "m").base
+    assert (base.input_audio, base.cache_read_audio) == (None, None)
 
 
 def test_names_match_as_genai_prices_matches_them() -> None:

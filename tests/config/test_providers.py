@@ -15,7 +15,8 @@ def test_a_name_that_is_a_preset_needs_nothing_more_than_its_variable(tmp_path: 
     environment = {preset.key_variable: "sk-x"} if preset.key_variable else {}
     provider = read(tmp_path, f"[providers.{name}]", **environment).providers[name]
     assert provider.base_url == preset.base_url
-    assert provider.api_key == (None if preset.local else "sk-x")
+    assert provider.api_key == ("sk-x" if preset.key_variable else None)
+    assert provider.dialect == preset.dialect
     assert (provider.cap_fields, provider.include_usage) == (preset.cap_fields, preset.include_usage)
     assert (provider.cost_fields, provider.reasoning, provider.prices) == (
         preset.cost_fields,

@@ -21,6 +21,7 @@ from hpp_middleware.types.price import Price, Rates, Usage
 FALLBACK = {
     "input": "input",
     "cache_read": "input",
+    "cache_read_audio": "input_audio",
     "cache_write": "input",
     "cache_write_1h": "input",
     "input_audio": "input",
@@ -54,12 +55,14 @@ def exactly(usage: Usage, price: Price) -> Fraction:
         if usage.prompt > start:
             applied = tier
     total = Fraction(usage.web_searches * (applied.web_search or 0), 10**9)
-    for bucket, base in FALLBACK.items():
-        own = getattr(applied, bucket)
-        if own is None:
-            own = getattr(applied, base) * (2 if bucket in TWICE else 1)
-        total += getattr(usage, bucket) * Fraction(own, 10**9)
+    for bucket in BUCKETS:
+        total += getattr(usage, bucket) * Fraction(_rate(applied, bucket), 10**9)
     return total
+
+
+def _rate(rates: Rates, bucket: str) -> int:
+    own: int | None = getattr(rates, bucket)
+    return _rate(rates, FALLBACK[bucket]) * (2 if bucket in TWICE else 1) if own is None else own
 
 
 def test_every_bucket_is_in_these_tests_and_has_a_rate() -> None:
@@ -119,6 +122,8 @@ def test_a_rate_of_its_own_wins_even_if_it_is_zero() -> None:
 @given(usage=usages, price=prices, parts=st.sets(st.sampled_from(sorted(ASKED_FOR))))
 def test_no_usage_is_dearer_than_the_dearest_rates(usage: Usage, price: Price, parts: set[str]) -> None:
     usage = replace(usage, **dict.fromkeys(ASKED_FOR - parts, 0), web_searches=0)
+    if "input_audio" not in parts:
+        usage = replace(usage, cache_read_audio=0)
     if all(rates.output_image is None for rates in (price.base, *(tier for _, tier in price.tiers))):
         usage = replace(usage, output_image=0)  # such a model draws nothing
     into, out = pricing.dearest(

@@ -204,14 +204,15 @@ def test_buckets_are_told_with_each_token_once_in_its_whole(usage: Usage) -> Non
     found = told(usage)
     assert found["total_tokens"] == found["prompt_tokens"] + found["completion_tokens"] == usage.total
     parts = found.get("prompt_tokens_details", {})
-    assert parts.get("cached_tokens", 0) == usage.cache_read
+    assert parts.get("cached_tokens", 0) == usage.cache_read + usage.cache_read_audio
     assert sum(parts.values()) + usage.input + usage.tool_prompt == found["prompt_tokens"]
     assert sum(found.get("completion_tokens_details", {}).values()) + usage.output == found["completion_tokens"]
 
 
 @given(buckets)
 def test_what_openai_s_shape_can_say_is_read_back_as_it_was(usage: Usage) -> None:
-    sayable = msgspec.structs.replace(usage, cache_write_1h=0, input_image=0, tool_prompt=0, web_searches=0)
+    beyond = dict.fromkeys(("cache_write_1h", "cache_read_audio", "input_image", "tool_prompt", "web_searches"), 0)
+    sayable = msgspec.structs.replace(usage, **beyond)
     found = read(told(sayable))
     assert found is not None
     assert not found.doubtful

@@ -16,7 +16,8 @@ from hpp_middleware.types.price import Price, Rates
 from hpp_middleware.types.provider import Limits, Model, Provider
 
 LOCAL = {"ollama", "vllm", "llamacpp", "lmstudio"}
-HOSTED = {"openai", "moonshot", "mistral", "groq", "deepseek", "xai", "openrouter", "together", "fireworks"}
+HOSTED = {"openai", "moonshot", "mistral", "groq", "deepseek", "xai", "openrouter", "together", "fireworks", "gemini"}
+SPEAKING_OPENAI = sorted(name for name, preset in PRESETS.items() if preset.dialect == "openai")
 every = pytest.mark.parametrize("name", sorted(PRESETS))
 
 
@@ -34,11 +35,11 @@ def test_a_preset_builds_a_provider_that_knows_where_it_is(name: str) -> None:
         assert (place.scheme, place.hostname, found.api_key) == ("http", "127.0.0.1", None)
     else:
         assert (place.scheme, found.api_key) == ("https", "sk-made-up")
-        assert (PRESETS[name].key_variable or "").endswith("_API_KEY")
+        assert PRESETS[name].key_optional or (PRESETS[name].key_variable or "").endswith("_API_KEY")
     assert found.prices == PRESETS[name].prices
 
 
-@every
+@pytest.mark.parametrize("name", SPEAKING_OPENAI)
 def test_a_preset_can_be_routed_to_and_called(name: str) -> None:
     price = Price(base=Rates(input=1, output=1))
     catalog = Catalog(
@@ -66,10 +67,12 @@ def test_a_hosted_provider_needs_a_key_unless_it_is_put_elsewhere(name: str) -> 
 
 def test_a_stream_is_drained_where_it_is_billed_to_its_end_anyhow_or_that_is_not_known() -> None:
     assert {name for name, preset in PRESETS.items() if preset.on_disconnect == "drain"} == {
+        "gemini",
         "groq",
         "mistral",
         "moonshot",
         "openrouter",
+        "vertex",
     }
     for name, preset in PRESETS.items():
         assert provider(name, api_key="sk-made-up").on_disconnect == preset.on_disconnect
