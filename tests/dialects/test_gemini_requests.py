@@ -244,6 +244,12 @@ def test_calls_and_their_answers_keep_ids_names_and_one_turn_each() -> None:
     ]
 
 
+def test_what_a_user_adds_to_the_answers_of_tools_is_a_turn_of_its_own() -> None:
+    contents = body_of(None, [*answered(call()), {"role": "user", "content": "And?"}])["contents"]
+    assert [turn["role"] for turn in contents] == ["user", "model", "user", "user"]
+    assert contents[3] == {"role": "user", "parts": [{"text": "And?"}]}
+
+
 def test_a_tool_that_answers_an_object_has_answered_it() -> None:
     turns = answered(call())
     turns[-1]["content"] = '{"rain": true}'
@@ -456,9 +462,7 @@ def test_there_and_back_roles_texts_calls_and_ids_are_kept(conversation: list[An
     contents = json.loads(asked(None, turns).body)["contents"]
     merged: list[tuple[str, list[Any]]] = []
     for role, parts in expected:
-        if parts and merged and merged[-1][0] == role:
-            merged[-1][1].extend(parts)
-        elif parts:
+        if parts:
             merged.append((role, list(parts)))
     assert [(turn["role"], [_back(part) for part in turn["parts"]]) for turn in contents] == merged
 

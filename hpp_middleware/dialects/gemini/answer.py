@@ -157,7 +157,7 @@ class Answer:
             return "length"
         if word in _FILTERED:
             return "content_filter"
-        return "tool_calls" if word == "STOP" and index in self._calls else "stop"
+        return "tool_calls" if index in self._calls else "stop"
 
     def _part(self, part: _Part, index: int) -> dict[str, Any]:
         """A part as OpenAI's ``delta``; empty where there is nothing to say."""

@@ -82,11 +82,12 @@ class Contents:
             raise bad("messages", "must have one that is no system message, and is not empty")
 
     def _add(self, role: str, parts: list[dict[str, Any]]) -> None:
-        """Another turn, or more of the last one: whoever speaks twice has spoken once."""
+        """Another turn, or more of the last one: whoever speaks twice has spoken once, but for what tools answer."""
         if not parts:
             return
-        if self.turns and self.turns[-1]["role"] == role:
-            self.turns[-1]["parts"] += parts
+        last = self.turns[-1] if self.turns else None
+        if last is not None and last["role"] == role and _is_result(last["parts"][0]) == _is_result(parts[0]):
+            last["parts"] += parts
         else:
             self.turns.append({"role": role, "parts": parts})
 
@@ -163,6 +164,10 @@ class Contents:
             raise bad(where, "must be an image, a PDF or text")
         self.documents += is_document
         return {"inlineData": {"mimeType": kind, "data": data}}
+
+
+def _is_result(part: dict[str, Any]) -> bool:
+    return "functionResponse" in part
 
 
 def _text(text: str) -> list[dict[str, Any]]:
