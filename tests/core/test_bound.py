@@ -67,6 +67,15 @@ def test_without_a_cap_ours_is_the_smaller_of_the_models_maximum_and_the_setting
     assert (found.cap, found.ours) == (cap, True)
 
 
+def test_no_lower_grant_is_taken_than_a_call_can_do_with() -> None:
+    plain, drawing = held(asked(), target()), held(asked(), target(), least_cap=2_520)
+    assert plain.want == drawing.want
+    assert (drawing.floor - plain.floor) * 10**9 == (2_520 - LIMITS.cap_floor) * 10 * DOLLAR
+    assert cap_within(drawing, drawing.floor) >= 2_520
+    small = held(asked(), target(max_output=100), least_cap=2_520)
+    assert small.floor == small.want
+
+
 def test_a_clients_cap_is_held_for_up_to_what_the_model_can_do() -> None:
     assert held(asked(cap=999_999_999), target(max_output=4096)).cap == 4096
     assert held(asked(cap=999_999_999), target()).cap == 999_999_999

@@ -215,6 +215,7 @@ def test_the_allow_list_is_asked_about_the_resolved_model() -> None:
 
 HEARING = Price(base=Rates(input=1, output=2, input_audio=5))
 SPEAKING = Price(base=Rates(input=1, output=2, output_audio=5))
+DRAWING = Price(base=Rates(input=1, output=2, output_image=5))
 HALF = Price(base=HEARING.base, tiers=((100, Rates(input=1, output=2)),))
 
 
@@ -230,6 +231,8 @@ HALF = Price(base=HEARING.base, tiers=((100, Rates(input=1, output=2)),))
         (SPEAKING, {"output_modalities": frozenset({"audio"})}, None),
         (SPEAKING, {"output_modalities": frozenset({"audio", "image"})}, "modalities"),
         (SPEAKING, {"output_modalities": frozenset({"image"})}, "modalities"),
+        (DRAWING, {"output_modalities": frozenset({"image"})}, None),
+        (DRAWING, {"output_modalities": frozenset({"image", "video"})}, "modalities"),
     ],
 )
 def test_audio_and_images_are_never_billed_as_text(price: Price, fields: dict[str, Any], param: str | None) -> None:

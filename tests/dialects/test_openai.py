@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from rounds import rounds
 
 from hpp_middleware.core import parse
@@ -59,6 +60,16 @@ def refused(request: Request, **provider: Any) -> RequestError:
     assert error.param is not None
     assert error.param in error.message
     return error
+
+
+def test_sound_is_refused_where_cached_sound_has_another_price_since_this_api_does_not_tell_it_apart() -> None:
+    heard = {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}]}
+    request = asked(messages=[heard])
+    assert call(request).body
+    price = Price(base=Rates(input=1, output=1, input_audio=4, cache_read_audio=1))
+    with pytest.raises(RequestError) as caught:
+        DIALECT.call(request, replace(target(), price=price), cap=None, request_id="req-1")
+    assert (caught.value.status, caught.value.code, caught.value.param) == (400, "unsupported_model", "messages")
 
 
 def test_a_call_goes_where_the_operator_said_with_exactly_these_headers() -> None:

@@ -18,8 +18,8 @@ def test_every_rate_can_be_given_by_mapping() -> None:
     model = model_from("fake/m", {**rates, "context": 8_000, "reasoning_model": True})
     assert model == Model(price=Price(base=rates_from_usd(dict(rates), "m")), context=8_000, reasoning=True)
     assert model.price is not None
-    assert model.price.base.reasoning == 6 * 10**12
-    assert model.price.base.web_search == 12 * 10**15
+    assert model.price.base.reasoning == int(rates["reasoning"]) * 10**12
+    assert model.price.base.web_search == int(rates["web_search"]) * 10**15
 
 
 @pytest.mark.parametrize(
