@@ -18,6 +18,7 @@ GROUP = "hpp_middleware.dialects"
 
 OURS: Mapping[str, tuple[str, str]] = {
     "openai": ("hpp_middleware.dialects.openai", "OpenAI"),
+    "anthropic": ("hpp_middleware.dialects.anthropic", "Anthropic"),
 }
 """Module and class."""
 
