@@ -118,17 +118,15 @@ class Relay:
 
     def __init__(self, request: Request, target: Target, *, cap: int, charge: Charge | None = None) -> None:
         self.model = Raw(_encode(target.shown or target.id))
-        self.done = False
-        self.cut = False
+        self.done = self.cut = self._usage_early = False
         self._request = request
         self._charge = charge
         self._usage: Reading | None = None
         self._usage_raw: Raw | None = None
         self._usage_shown: Raw | None = None
         self._finished: set[int] = set()
-        self._texts = 0
+        self._texts = self._bytes = 0
         self._texts_reported = 0  # how many had come with, or before, the last report of usage
-        self._bytes = 0
         self._id: str | None = None
         self._most_texts = request.n * cap + SLACK_CHUNKS
         self._most_bytes = request.n * cap * BYTES_A_TOKEN + SLACK_BYTES
@@ -146,6 +144,7 @@ class Relay:
             usage_raw=self._usage_raw,
             usage_shown=self._usage_shown,
             usage_doubtful=reading.doubtful if reading else False,
+            usage_early=self._usage_early,
             relayed_bytes=self._bytes,
             texts=self._texts,
             text_after_usage=reading is not None and self._texts > self._texts_reported,
@@ -187,15 +186,17 @@ class Relay:
         self._usage, self._usage_raw, self._texts_reported = reading, mended(raw), self._texts
         return True
 
-    def report(self, reading: Reading, raw: Raw) -> None:
+    def report(self, reading: Reading, raw: Raw, *, early: bool = False) -> None:
         """
         Usage that was read elsewhere, in another dialect; the last report counts.
 
         Args:
             reading: What it comes to.
             raw: As it came.
+            early: Whether it does not say yet what came out.
         """
         self._usage, self._usage_raw, self._texts_reported = reading, mended(raw), self._texts
+        self._usage_early = early
         self._usage_shown = Raw(_encode(told(reading.usage)))
 
     def tell_usage(self) -> bytes:

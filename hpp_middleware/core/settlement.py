@@ -2,7 +2,8 @@
 What a request is charged: the settlement table, as one pure function.
 
 Every way a request can end is an :class:`End`; each has one row. Usage that was reported wins; the row says what stands
-in for it where it was not. Of an answer that was interrupted, a report that text has outrun is a lower bound only.
+in for it where it was not. Of an answer that was interrupted, a report that text has outrun is a lower bound only; one
+that came before any of the answer is so in every case.
 """
 
 from enum import Enum, auto
@@ -120,12 +121,13 @@ def settle(
         if seen.usage_doubtful:
             reported = min(hold, reported)  # a report that contradicts itself is an estimate; none is above the hold
         interrupted = missing is Missing.ESTIMATE or missing is Missing.HOLD
-        if not interrupted or not _is_too_early(seen, seen.usage):
+        if not seen.usage_early and not (interrupted and _is_too_early(seen, seen.usage)):
             return Settlement(reported, row.outcome, estimated=seen.usage_doubtful, usage=seen.usage)
     if missing is Missing.POLICY:
         missing = {"estimate": Missing.ESTIMATE, "hold": Missing.HOLD, "free": Missing.NOTHING}[missing_usage]
     if missing is Missing.NOTHING:
-        return Settlement(0, row.outcome, estimated=end is End.COMPLETED, usage=Usage())
+        is_estimate = end is End.COMPLETED or seen.usage is not None
+        return Settlement(reported, row.outcome, estimated=is_estimate, usage=seen.usage or Usage())
     estimate = _estimate(seen, prompt_estimate)
     amount = min(hold, pricing.cost(estimate, price))
     if missing is Missing.HOLD or (hidden_reasoning and end is End.LEFT):

@@ -29,6 +29,7 @@ __all__ = [
     "cap_of",
     "data_url",
     "effort_of",
+    "excludes_reasoning",
     "format_of",
     "parts_of",
     "read",
@@ -282,6 +283,12 @@ def cap_of(request: Request, cap: int | None) -> int | None:
 def effort_of(chat: Chat) -> str | None:
     """``low``, ``medium``, ``high`` or another word of the client's; None where no reasoning is asked for."""
     return None if chat.reasoning_effort in {None, "none"} else chat.reasoning_effort
+
+
+def excludes_reasoning(request: Request) -> bool:
+    """Whether the client does not want to see what a model thinks."""
+    reasoning: _Reasoning | None = _value(request.fields, "reasoning", _Reasoning)
+    return reasoning is not None and bool(reasoning.exclude)
 
 
 def parts_of(message: Message) -> list[Part]:

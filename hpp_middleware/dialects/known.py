@@ -20,6 +20,7 @@ OURS: Mapping[str, tuple[str, str]] = {
     "openai": ("hpp_middleware.dialects.openai", "OpenAI"),
     "gemini": ("hpp_middleware.dialects.gemini", "Gemini"),
     "vertex": ("hpp_middleware.dialects.gemini", "Vertex"),
+    "anthropic": ("hpp_middleware.dialects.anthropic", "Anthropic"),
 }
 """Module and class."""
 

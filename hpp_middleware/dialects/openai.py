@@ -5,11 +5,14 @@ The body is the client's, rebuilt from its raw members: changed are ``model``, `
 output cap where the client gave none or gave it under a name that this provider does not know.
 """
 
+from typing import Any
+
 import msgspec
 from msgspec import Raw, Struct
 
 from hpp_middleware.core import parse, relay, relay_json, reply, sse
 from hpp_middleware.core.relay_cost import Charge
+from hpp_middleware.dialects import known
 from hpp_middleware.errors import GatewayError, RequestError
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import HTTPCall
@@ -89,6 +92,14 @@ class OpenAI:
 
     def __init__(self) -> None:
         self._fixed: dict[int, _Fixed] = {}
+        self._messages: Any = None
+
+    def native(self, api: str, provider: Provider) -> Any:
+        """See :class:`hpp_middleware.ports.Dialect`: what such servers take besides chat completions."""
+        if api not in provider.native_apis or api != "messages":
+            return None
+        self._messages = self._messages or known.find("anthropic").native(api, provider)
+        return self._messages
 
     def call(self, request: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
         """See :class:`hpp_middleware.ports.Dialect`."""

@@ -5,11 +5,11 @@ Sources: each provider's own API reference, as of 2026-11; where a reference is 
 the provider has known.
 
 What they do when a stream is closed before its end (``on_disconnect``) is in OpenRouter's documentation, "Stream
-Cancellation", https://openrouter.ai/docs/api-reference/streaming: of the providers here OpenAI, DeepSeek, xAI, Together
-and Fireworks stop, and bill no more; Groq, Mistral and Google go on, and bill the whole answer. OpenRouter itself does
-as whoever serves the model there, which is not known before; Moonshot is not listed. Both are read on, since what they
-then report is what they bill in either case. The local servers bill nothing, and stop, which frees the machine: vLLM
-(https://github.com/vllm-project/vllm/pull/32442, its maintainer's answer), Ollama
+Cancellation", https://openrouter.ai/docs/api-reference/streaming: of the providers here OpenAI, Anthropic, DeepSeek,
+xAI, Together and Fireworks stop, and bill no more; Groq, Mistral and Google go on, and bill the whole answer. OpenRouter itself
+does as whoever serves the model there, which is not known before; Moonshot is not listed. Both are read on, since what
+they then report is what they bill in either case. The local servers bill nothing, and stop, which frees the machine:
+vLLM (https://github.com/vllm-project/vllm/pull/32442, its maintainer's answer), Ollama
 (https://github.com/ollama/ollama/issues/2876), llama.cpp (https://github.com/ggml-org/llama.cpp/pull/18459).
 """
 
@@ -61,6 +61,17 @@ _ONLY_MAX_TOKENS = ("max_tokens",)
 
 _GEMINIS_THAT_THINK = ("gemini-2.5*", "gemini-[3-9]*", "gemini-*-latest")
 """They do so unasked, and show a summary of it at most, where the request asks for one."""
+_CLAUDES_THAT_THINK_UNASKED = (
+    "claude-mythos-*",
+    "claude-fable-*",
+    "claude-opus-5*",
+    "claude-sonnet-5*",
+    "claude-haiku-5*",
+)
+"""
+They think as they see fit, and what is shown of it is a summary at most
+(https://platform.claude.com/docs/en/build-with-claude/thinking); earlier ones do so where the request says so.
+"""
 
 PRESETS: dict[str, Preset] = {
     "openai": Preset(
@@ -69,6 +80,14 @@ PRESETS: dict[str, Preset] = {
         cap_fields=("max_completion_tokens", "max_tokens"),
         reasoning=("o1*", "o3*", "o4*", "gpt-5*"),
         prices="openai",
+    ),
+    "anthropic": Preset(
+        base_url="https://api.anthropic.com",
+        key_variable="ANTHROPIC_API_KEY",
+        cap_fields=_ONLY_MAX_TOKENS,
+        reasoning=_CLAUDES_THAT_THINK_UNASKED,
+        prices="anthropic",
+        dialect="anthropic",
     ),
     "moonshot": Preset(
         base_url="https://api.moonshot.ai/v1",

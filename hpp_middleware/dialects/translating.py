@@ -66,11 +66,13 @@ class Reported(Struct, frozen=True):
         usage: In disjoint buckets.
         raw: As it came, for the ledger.
         doubtful: Whether it contradicts itself.
+        early: Whether it says what went in, and not yet what came out; another report is to follow.
     """
 
     usage: Usage
     raw: Raw
     doubtful: bool = False
+    early: bool = False
 
 
 class Failed(Struct, frozen=True):
@@ -204,7 +206,7 @@ class Reader:
         if isinstance(piece, Reported):
             found = reading(piece.usage, doubtful=piece.doubtful)
             if found is not None:
-                self._relay.report(found, piece.raw)
+                self._relay.report(found, piece.raw, early=piece.early)
         elif isinstance(piece, Begun):
             self._id = piece.id
         elif isinstance(piece, Failed):

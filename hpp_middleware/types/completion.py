@@ -78,6 +78,7 @@ class Seen(Struct, frozen=True, kw_only=True, gc=False):
         usage_raw: The same as it came.
         usage_shown: The same as the client is told it, where that is not as it came: in OpenAI's shape.
         usage_doubtful: Whether it contradicts itself.
+        usage_early: Whether it says what went in, and not yet what came out, so that it is no bill.
         relayed_bytes: UTF-8 bytes of generated text so far.
         texts: The pieces that the text came in; each is at least one token.
         text_after_usage: Whether text has come since that report of usage.
@@ -89,6 +90,7 @@ class Seen(Struct, frozen=True, kw_only=True, gc=False):
     usage_raw: Raw | None = None
     usage_shown: Raw | None = None
     usage_doubtful: bool = False
+    usage_early: bool = False
     relayed_bytes: int = 0
     texts: int = 0
     text_after_usage: bool = False

@@ -24,6 +24,7 @@ COST = 250 * 2 + 90 * 10
 ABOVE = Usage(input=250, output=20_000)
 ABOVE_COST = 250 * 2 + 20_000 * 10
 EARLY = Seen(usage=Usage(input=250, output=1), text_after_usage=True, relayed_bytes=RELAYED, texts=150)
+BEGUN = Seen(usage=Usage(input=250, output=1), usage_early=True, relayed_bytes=RELAYED)
 EARLY_COST = 250 * 2 + 1 * 10
 OUTRUN = 250 * 2 + 150 * 10
 
@@ -150,6 +151,17 @@ def test_only_a_report_that_text_has_outrun_is_a_lower_bound(seen: Seen, usage: 
     left = settled(End.LEFT, seen)
     assert (left.usage, left.estimated) == (usage, usage != seen.usage)
     assert left.amount == pricing.cost(usage, PRICE)
+
+
+def test_a_report_at_the_beginning_counts_what_went_in_and_never_what_came_out() -> None:
+    used = Usage(input=250, output=101)
+    for end in (End.LEFT, End.DEADLINE, End.BROKEN, End.COMPLETED):
+        found = settled(end, BEGUN)
+        assert (found.usage, found.amount, found.estimated) == (used, pricing.cost(used, PRICE), True)
+    assert settled(End.LEFT, BEGUN, hidden_reasoning=True).amount == HOLD
+    assert settled(End.CUT, BEGUN).amount == HOLD
+    for found in (settled(End.REFUSED, BEGUN), settled(End.COMPLETED, BEGUN, missing_usage="free")):
+        assert (found.usage, found.amount, found.estimated) == (Usage(input=250, output=1), EARLY_COST, True)
 
 
 def test_a_lower_bound_above_the_hold_is_charged_as_it_is() -> None:

@@ -1,6 +1,7 @@
 """The well-known providers: every preset builds a provider that can be called."""
 
 import json
+from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -8,6 +9,7 @@ import pytest
 
 from hpp_middleware.core import parse
 from hpp_middleware.core.route import Catalog, resolve
+from hpp_middleware.dialects import known
 from hpp_middleware.dialects.openai import OpenAI
 from hpp_middleware.dialects.presets import PRESETS, provider
 from hpp_middleware.errors import ConfigurationError
@@ -16,9 +18,21 @@ from hpp_middleware.types.price import Price, Rates
 from hpp_middleware.types.provider import Limits, Model, Provider
 
 LOCAL = {"ollama", "vllm", "llamacpp", "lmstudio"}
-HOSTED = {"openai", "moonshot", "mistral", "groq", "deepseek", "xai", "openrouter", "together", "fireworks", "gemini"}
-SPEAKING_OPENAI = sorted(name for name, preset in PRESETS.items() if preset.dialect == "openai")
+HOSTED = {
+    "openai",
+    "gemini",
+    "anthropic",
+    "moonshot",
+    "mistral",
+    "groq",
+    "deepseek",
+    "xai",
+    "openrouter",
+    "together",
+    "fireworks",
+}
 every = pytest.mark.parametrize("name", sorted(PRESETS))
+OPENAIS = sorted(name for name, preset in PRESETS.items() if preset.dialect == "openai")
 
 
 def test_the_well_known_providers_are_there() -> None:
@@ -39,7 +53,7 @@ def test_a_preset_builds_a_provider_that_knows_where_it_is(name: str) -> None:
     assert found.prices == PRESETS[name].prices
 
 
-@pytest.mark.parametrize("name", SPEAKING_OPENAI)
+@pytest.mark.parametrize("name", OPENAIS)
 def test_a_preset_can_be_routed_to_and_called(name: str) -> None:
     price = Price(base=Rates(input=1, output=1))
     catalog = Catalog(
@@ -55,6 +69,18 @@ def test_a_preset_can_be_routed_to_and_called(name: str) -> None:
     assert sent[PRESETS[name].cap_fields[0]] == 50
     assert ("stream_options" in sent) is PRESETS[name].include_usage
     assert ("Authorization", "Bearer sk-made-up") in call.headers
+
+
+def test_a_preset_may_speak_another_dialect() -> None:
+    found = provider("anthropic", api_key="sk-made-up")
+    known.find(found.dialect).check(found)
+    assert (found.dialect, found.prices, found.on_disconnect) == ("anthropic", "anthropic", "cancel")
+    assert is_hidden(found, "claude-sonnet-5")
+    assert not is_hidden(found, "claude-opus-4-8")
+
+
+def is_hidden(found: Provider, model: str) -> bool:
+    return any(fnmatchcase(model, glob) for glob in found.reasoning)
 
 
 @pytest.mark.parametrize("name", sorted(HOSTED))

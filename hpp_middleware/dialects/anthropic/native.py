@@ -1,0 +1,263 @@
+"""
+Messages requests that are in the provider's words already.
+
+They are sent as they are but for ``model``, and for ``max_tokens`` where the client gave none. What would change the
+cost in a way that is not priced is refused, tools that run at the provider among it; so is whatever names content in
+the operator's account, which is everybody's here. A client's ``anthropic-beta`` is not passed on: the operator may set
+that header for all.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from hpp_middleware.core import body as bodies
+from hpp_middleware.core.relay_cost import Charge
+from hpp_middleware.dialects.anthropic import errors, head, passing, request
+from hpp_middleware.errors import RequestError
+from hpp_middleware.types.completion import Request, Seen, Target
+from hpp_middleware.types.http import HTTPCall
+
+__all__ = ["Messages"]
+
+_SAID = frozenset(
+    {
+        "cache_control",
+        "diagnostics",
+        "max_tokens",
+        "messages",
+        "metadata",
+        "model",
+        "output_config",
+        "output_format",
+        "stop_sequences",
+        "stream",
+        "system",
+        "temperature",
+        "thinking",
+        "tool_choice",
+        "tools",
+        "top_k",
+        "top_p",
+    }
+)
+"""Members of the API that cost nothing but the tokens they are and make."""
+
+_VALUES: dict[str, frozenset[bytes]] = {
+    "service_tier": frozenset({b'"auto"', b'"standard_only"', b'"standard"'}),
+    "speed": frozenset({b'"standard"'}),
+    "inference_geo": frozenset({b'"global"'}),
+}
+"""Members of which some values have another price."""
+
+_REASONS = {
+    "container": "what runs there is billed by the hour",
+    "mcp_servers": "tools that run at the provider are not priced",
+    "context_management": "its own passes over the prompt are billed besides",
+    "user_profile_id": "it is the operator's to choose who is billed",
+    "workspace_id": "it is the operator's to choose who is billed",
+    "max_tokens_to_sample": "use max_tokens",
+    "n": "it multiplies the output",
+    "n_predict": "use max_tokens",
+    "best_of": "it multiplies the output",
+}
+
+_CLIENT_TOOLS = ("bash_", "text_editor_", "memory_")
+"""Tools that Anthropic defines and the client runs; its instructions for them take 700 tokens at most."""
+
+_NULL = Raw(b"null")
+_encode = msgspec.json.Encoder().encode
+_items = msgspec.json.Decoder(list[Raw])
+
+
+class _Tool(Struct):
+    type: Any = None
+
+
+class _Format(Struct):
+    format: Raw = _NULL
+
+
+class _Message(Struct):
+    content: Raw = _NULL
+
+
+class _Source(Struct):
+    type: Any = None
+
+
+class _Block(Struct):
+    type: Any = None
+    source: Raw = _NULL
+    content: Raw = _NULL
+
+
+_tool = msgspec.json.Decoder(_Tool)
+_output = msgspec.json.Decoder(_Format)
+_messages = msgspec.json.Decoder(list[_Message])
+_source = msgspec.json.Decoder(_Source)
+_block = msgspec.json.Decoder(_Block)
+
+
+class Messages:
+    """
+    See :class:`hpp_middleware.ports.Dialect`.
+
+    It serves providers of the dialect ``anthropic``, and those of the dialect ``openai`` that take Messages requests
+    beside chat completions (``native_apis``), as llama.cpp, vLLM and Ollama do: at ``{base_url}/messages``, with a
+    Bearer key.
+    """
+
+    def __init__(self) -> None:
+        self._heads = head.Heads()
+
+    def call(self, request_: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
+        """See :class:`hpp_middleware.ports.Dialect`."""
+        fields = dict(request_.fields)
+        more = _more_tokens(fields, target)
+        fields["model"] = Raw(_encode(target.model_name))
+        if request_.cap is None and cap is not None:
+            fields["max_tokens"] = Raw(str(cap).encode())
+        url, shared = self._heads.of(target.provider, stream=request_.stream)
+        return HTTPCall(
+            url=url,
+            headers=[*shared, ("X-Request-Id", request_id)],
+            body=_encode(fields),
+            connect_s=target.provider.timeouts.connect,
+            shared=shared,
+            more_tokens=more,
+            long_cache=any(
+                b'"1h"' in bodies.unescaped(fields[name])
+                for name in ("messages", "tools", "system", "cache_control")
+                if name in fields
+            ),
+        )
+
+    def stream(
+        self,
+        request_: Request,
+        target: Target,
+        *,
+        event_bytes: int,
+        cap: int,
+        charge: Charge | None = None,
+        request_id: str = "",
+    ) -> passing.Stream:
+        """See :class:`hpp_middleware.ports.Dialect`."""
+        del request_  # one choice, and nothing of it that changes the reading
+        return passing.Stream(target, event_bytes=event_bytes, cap=cap, charge=charge, request_id=request_id)
+
+    def answer(
+        self,
+        body: bytes,
+        request_: Request,  # noqa: ARG002  # as above
+        target: Target,
+        *,
+        charge: Charge | None = None,
+        request_id: str = "",  # noqa: ARG002  # an answer has its own
+    ) -> tuple[bytes, Seen]:
+        """See :class:`hpp_middleware.ports.Dialect`."""
+        return passing.answer(body, target, charge=charge)
+
+    def refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> bytes:  # noqa: ARG002  # its type says it
+        """See :class:`hpp_middleware.ports.Dialect`."""
+        return errors.refusal(body)
+
+
+def _more_tokens(fields: dict[str, Raw], target: Target) -> int:
+    """
+    What the API adds to the prompt by itself, in tokens, at most.
+
+    Raises:
+        RequestError: 400: something of the request cannot be held for.
+    """
+    _refuse_unpriced(fields, strictly=target.provider.dialect == "anthropic")
+    more = 0
+    try:
+        if _has(fields, "tools"):
+            more += _tools(fields["tools"])
+        if _has(fields, "output_config") and _output.decode(fields["output_config"]).format != _NULL:
+            more += request.FORMAT_TOKENS
+        if _has(fields, "output_format"):
+            more += request.FORMAT_TOKENS
+        raw = fields.get("messages", _NULL)
+        if any(word in bodies.unescaped(raw) for word in (b'"document"', b'"file"', b'"container_upload"')):
+            kinds = [kind for message in _messages.decode(raw) for kind in _kinds(message.content, "messages")]
+            more += (target.model.context or request.CONTEXT) if "document" in kinds else 0
+    except msgspec.DecodeError as error:
+        raise RequestError(f"The request is not valid: {error}.") from None
+    return more
+
+
+def _refuse_unpriced(fields: dict[str, Raw], *, strictly: bool) -> None:
+    for name, raw in fields.items():
+        plain = name.casefold()  # some servers match keys without case
+        if name in _SAID or raw == _NULL:
+            continue
+        reason = _REASONS.get(plain)
+        values = _VALUES.get(plain)
+        if values is not None:
+            if name == plain and bytes(raw) in values:
+                continue
+            reason = "its price is another one"
+        if plain in _SAID:
+            reason = f"it must be written {plain}"
+        if reason is None and strictly:
+            reason = "it is not known here, and neither is its cost"
+        if reason is not None:
+            raise RequestError(f"{name} is not accepted: {reason}.", param=name)
+
+
+def _tools(raw: Raw) -> int:
+    more = request.TOOL_TOKENS
+    tools = _items.decode(raw)
+    for number, tool in enumerate(tools):
+        kind = _tool.decode(tool).type
+        if kind is None or kind == "custom":
+            continue
+        if not (isinstance(kind, str) and kind.startswith(_CLIENT_TOOLS)):
+            where = f"tools[{number}].type"
+            raise RequestError(
+                f"{where} is not accepted: only tools that run at the client are priced; others are billed by the "
+                "provider.",
+                param=where,
+            )
+        more += request.TOOL_TOKENS
+    return more if tools else 0
+
+
+def _kinds(content: Raw, where: str) -> Iterator[str]:
+    """
+    The kinds of a message's blocks, those inside results of tools too.
+
+    Raises:
+        RequestError: 400: one names a file in the operator's account.
+    """
+    if bytes(memoryview(content)[:1]) != b"[":
+        return
+    for raw in _items.decode(content):
+        block = _block.decode(raw)
+        if block.type == "container_upload" or (block.source != _NULL and _is_file(block.source)):
+            raise RequestError(
+                f"{where} must carry their data inline: files in the provider's keeping are everybody's here.",
+                param=where,
+            )
+        if isinstance(block.type, str):
+            yield block.type
+        if block.type in {"tool_result", "document"}:
+            yield from _kinds(block.content if block.type == "tool_result" else _inner(block.source), where)
+
+
+def _inner(source: Raw) -> Raw:
+    """The blocks that a document is made of, where it is."""
+    return _block.decode(source).content if bytes(memoryview(source)[:1]) == b"{" else _NULL
+
+
+def _is_file(source: Raw) -> bool:
+    return bytes(memoryview(source)[:1]) == b"{" and _source.decode(source).type == "file"
+
+
+def _has(fields: dict[str, Raw], name: str) -> bool:
+    return fields.get(name, _NULL) != _NULL
