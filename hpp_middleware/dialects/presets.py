@@ -6,10 +6,10 @@ the provider has known.
 
 What they do when a stream is closed before its end (``on_disconnect``) is in OpenRouter's documentation, "Stream
 Cancellation", https://openrouter.ai/docs/api-reference/streaming: of the providers here OpenAI, Anthropic, DeepSeek,
-xAI, Together and Fireworks stop, and bill no more; Groq, Mistral and Google go on, and bill the whole answer. OpenRouter itself
-does as whoever serves the model there, which is not known before; Moonshot is not listed. Both are read on, since what
-they then report is what they bill in either case. The local servers bill nothing, and stop, which frees the machine:
-vLLM (https://github.com/vllm-project/vllm/pull/32442, its maintainer's answer), Ollama
+xAI, Together and Fireworks stop, and bill no more; Groq, Mistral and Google go on, and bill the whole answer.
+OpenRouter itself does as whoever serves the model there, which is not known before; Moonshot is not listed. Both are
+read on, since what they then report is what they bill in either case. The local servers bill nothing, and stop, which
+frees the machine: vLLM (https://github.com/vllm-project/vllm/pull/32442, its maintainer's answer), Ollama
 (https://github.com/ollama/ollama/issues/2876), llama.cpp (https://github.com/ggml-org/llama.cpp/pull/18459).
 """
 
