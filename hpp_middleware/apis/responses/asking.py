@@ -148,8 +148,10 @@ def _say_tools(fields: dict[str, Raw], found: dict[str, Any]) -> None:
     if tools:
         found["tools"] = [_tool(tool, f"tools[{index}]") for index, tool in enumerate(tools)]
     choice: str | _Choice | None = value(fields, "tool_choice", str | _Choice)
-    if choice is not None and (tools or choice not in {"auto", "none"}):
-        found["tool_choice"] = choice if isinstance(choice, str) else _choice(choice, "tool_choice")
+    if isinstance(choice, _Choice):
+        found["tool_choice"] = _choice(choice, "tool_choice")
+    elif choice is not None and (tools or choice == "required"):
+        found["tool_choice"] = choice
 
 
 def _tool(tool: _Tool, where: str) -> dict[str, Any]:
