@@ -46,6 +46,7 @@ are published (Codex's for ``apply_patch``) have about 1,000 tokens.
 _NO_TOKENS_OF_OUTPUT = "response.reasoning_summary_text.delta"
 """A summary is written by another model, and is not billed: its text says nothing of the output."""
 
+_FAILED = Raw(b'"failed"')
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 Headers = tuple[tuple[str, str], ...]
@@ -131,7 +132,7 @@ class OpenAIResponses:
         try:
             response = relay.members.decode(body)
             shown.take(response)
-            if not is_null(response.get("error")) or response.get("status") == b'"failed"':
+            if not is_null(response.get("error")) or response.get("status") == _FAILED:
                 raise relay.StreamedError(bytes(response.get("error", relay.NULL)), shown.seen)
             for item in _items.decode(response["output"]):
                 shown.count(item_bytes(item))
@@ -228,13 +229,12 @@ class Stream:
         if data.startswith(b"[DONE]"):
             raise relay.ProtocolError("the stream ended without an event that ends a Response")
         try:
-            try:
-                return self._read(event, data)
-            except UnicodeDecodeError:  # a character cut in two
-                mended = bytes(relay.mended(Raw(data)))
-                return self._read(sse.Event(mended, event.other), mended)
+            return self._read(event, data)
         except relay.BROKEN:
-            raise relay.ProtocolError("an event is no JSON object") from None
+            mended = bytes(relay.mended(Raw(data)))
+            if mended == data:
+                raise relay.ProtocolError("an event is no JSON object") from None
+            return self._one(sse.Event(mended, event.other))  # a character was cut in two
 
     def _read(self, event: sse.Event, data: bytes) -> bytes:
         found = _event.decode(data)

@@ -148,7 +148,8 @@ PRESETS: dict[str, Preset] = {
     "vllm": Preset(base_url="http://127.0.0.1:8001/v1"),
     "llamacpp": Preset(
         base_url="http://127.0.0.1:8080/v1",
-        native_apis=frozenset({"embeddings", "messages", "responses"}),
+        # Its Responses leave text.format and tool_choice unread: by way of chat both are kept.
+        native_apis=frozenset({"embeddings", "messages"}),
     ),
     "lmstudio": Preset(base_url="http://127.0.0.1:1234/v1", cap_fields=_ONLY_MAX_TOKENS),
 }

@@ -123,10 +123,9 @@ def item_bytes(raw: Raw) -> int:
     """UTF-8 bytes of generated text in an output item, of whatever kind; 0 where it cannot be understood."""
     try:
         item = _item.decode(raw)
-    except UnicodeDecodeError:
-        return item_bytes(relay.mended(raw))
-    except (msgspec.DecodeError, RecursionError):
-        return 0
+    except relay.BROKEN:
+        mended = relay.mended(raw)
+        return item_bytes(mended) if mended != raw else 0  # a character was cut in two
     texts = [item.name, item.arguments, item.input, item.action, item.operation]
     for part in item.content or ():
         texts += [part.text, part.refusal]

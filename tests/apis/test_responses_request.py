@@ -19,12 +19,12 @@ PNG = "data:image/png;base64,iVBORw0KGgo="
 FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}
 
 
-def read(limits: Limits | None = None, **fields: Any) -> Request:
+def read(limits: Any = None, **fields: Any) -> Request:
     body = json.dumps({"model": "p/m", "input": "Hi", **fields}).encode()
     return RESPONSES.request(body, limits or Limits())
 
 
-def refused(param: str | None, limits: Limits | None = None, **fields: Any) -> str:
+def refused(param: str | None, limits: Any = None, **fields: Any) -> str:
     with pytest.raises(RequestError) as raised:
         read(limits, **fields)
     assert (raised.value.status, raised.value.param) == (400, param)

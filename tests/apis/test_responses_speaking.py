@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
@@ -301,7 +302,7 @@ def test_a_stream_that_breaks_off_has_failed_and_says_so_twice() -> None:
     out = made.feed(stream(*HELLO, usage=None, done=False))
     with pytest.raises(relay.ProtocolError):
         made.close()
-    usage = relay.Raw(json.dumps({**USAGE, "cost": 0.5}).encode())
+    usage = Raw(json.dumps({**USAGE, "cost": 0.5}).encode())
     found = events(out + made.failed(UpstreamError("It broke.", provider="p"), usage))
     failed, error = found[-2:]
     assert failed["response"]["error"] == {"code": "server_error", "message": "It broke."}
@@ -324,6 +325,12 @@ def test_what_came_before_an_error_is_told_before_it() -> None:
 
 def test_a_comment_keeps_the_connection_open() -> None:
     assert reader().feed(b": ping\n\n") == b": ping\n\n"
+
+
+def test_a_character_that_was_cut_in_two_is_mended() -> None:
+    made = reader()
+    found = events(made.feed(stream(*HELLO, usage=None, done=False).replace("ü".encode(), b"\xc3")))
+    assert "".join(event.get("delta", "") for event in found) == "Hello \ufffd!"
 
 
 def test_what_nobody_can_read_is_left_out() -> None:

@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from hpp_middleware.apis.responses.asking import LOGPROBS
 from hpp_middleware.apis.responses.items import value
-from hpp_middleware.apis.responses.telling import Choice, Chunk, Delta, Telling
+from hpp_middleware.apis.responses.telling import Chunk, Telling
 from hpp_middleware.core import names, relay, responses, sse
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.errors import GatewayError
@@ -177,7 +177,6 @@ def decoded(data: bytes) -> Chunk:
     """A chunk, or a whole completion; an empty one where nothing of it can be understood."""
     try:
         return _chunk.decode(data)
-    except UnicodeDecodeError:  # a character cut in two
-        return decoded(bytes(relay.mended(Raw(data))))
-    except (msgspec.DecodeError, RecursionError):
-        return Chunk(choices=[Choice(delta=Delta())])
+    except relay.BROKEN:
+        mended = bytes(relay.mended(Raw(data)))
+        return decoded(mended) if mended != data else Chunk()  # a character was cut in two
