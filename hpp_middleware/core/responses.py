@@ -162,7 +162,7 @@ def usage_of(raw: Raw | None, seen: Usage | None = None) -> Raw | None:
     if usage is None:
         return None
     told: dict[str, Any] = told_responses(usage)
-    if raw is not None:
+    if raw is not None and reading is not None:
         members = _members.decode(raw)
         told.update({name: members[name] for name in ("cost", "estimated") if name in members})
     return Raw(_encode(told))

@@ -97,8 +97,10 @@ class Shown:
         found = {**self._asked, **response, "model": self._asked["model"]}
         if end is not None and self._charge is not None:
             found["usage"] = in_our_words(priced(self.seen, self._charge(end, self.seen)))
-        elif self._reading is not None and not is_null(response.get("usage")):
-            found["usage"] = _whole_usage(response["usage"], self._reading, keep_cost=self._charge is None)
+        elif not is_null(response.get("usage")):
+            reading = read_responses(response["usage"])  # which may be another one than what is billed: see take
+            if reading is not None:
+                found["usage"] = _whole_usage(response["usage"], reading, keep_cost=self._charge is None)
         return found
 
 

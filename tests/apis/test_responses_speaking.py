@@ -339,6 +339,24 @@ def test_what_nobody_can_read_is_left_out() -> None:
     assert events(out)[-1]["response"]["output"][0]["content"][0]["text"] == "Hello ü!"
 
 
+ODD: list[Any] = [
+    {"content": 7},
+    {"content": [7, {"type": "text", "text": 7}, {"type": "thinking", "thinking": 7}]},
+    {"reasoning_content": 7, "reasoning_details": [7, {"text": 7}]},
+    {"refusal": 7},
+    {"tool_calls": [7, {"function": 7}, {"index": "x", "id": 7, "function": {"name": 7, "arguments": 7}}]},
+]
+
+
+@pytest.mark.parametrize("delta", ODD)
+def test_what_a_server_says_in_no_known_form_breaks_nothing(delta: dict[str, Any]) -> None:
+    chunks = [said(delta, logprobs=7), *WHOLE]
+    found = told(*chunks, include=["reasoning.encrypted_content"], top_logprobs=1)
+    assert found[-1]["response"]["output"][-1]["type"] in {"message", "function_call"}
+    answer, seen = whole(delta, include=["reasoning.encrypted_content"])
+    assert (answer["status"], seen.usage is not None) == ("completed", True)
+
+
 # --- whole answers --------------------------------------------------------------------------------
 
 

@@ -78,6 +78,7 @@ def test_usage_that_is_not_told_is_what_was_seen_or_nothing() -> None:
     assert seen is not None
     assert json.loads(bytes(seen))["output_tokens_details"] == {"reasoning_tokens": 2}
     assert responses.usage_of(None) is None
+    assert responses.usage_of(Raw(b"[7]"), Usage(input=3, reasoning=2)) == seen
     assert responses.usage_of(Raw(b'{"odd":1}')) is None
 
 

@@ -374,10 +374,13 @@ def test_a_broken_stream_says_its_cost_and_begins_where_it_has_not() -> None:
 
 def test_usage_that_cannot_be_read_leaves_the_one_before_in_doubt() -> None:
     early = ("response.in_progress", {"response": response(usage=USAGE)})
-    last = ("response.completed", {"response": response("completed", usage={"input_tokens": "many"})})
-    made = reader()
-    made.feed(stream(early, last))
-    assert (made.seen.usage, made.seen.usage_doubtful) == (SPENT, True)
+    for unreadable in ({"input_tokens": "many"}, [7], {**USAGE, "input_tokens_details": [1]}):
+        last = ("response.completed", {"response": response("completed", usage=unreadable)})
+        made = reader()
+        assert json.loads(made.feed(stream(early, last)).split(b"data: ")[-1])["response"]["usage"] == unreadable
+        assert (made.seen.usage, made.seen.usage_doubtful, made.done) == (SPENT, True, True)
+        told, seen = native().answer(json.dumps(last[1]["response"]).encode(), asked(), TARGET, request_id=ID)
+        assert (json.loads(told)["usage"], seen.usage) == (unreadable, None)
     made = reader()
     made.feed(stream(last))
     assert made.seen.usage is None

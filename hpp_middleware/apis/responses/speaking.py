@@ -78,8 +78,11 @@ class Speaking:
         found = decoded(told)
         for choice in found.choices:
             choice.delta = choice.message
-        telling.chunk(found)
-        return _encode(telling.whole(seen.usage)), seen
+        try:
+            telling.chunk(found)
+            return _encode(telling.whole(seen.usage)), seen
+        except relay.UNREADABLE as problem:
+            raise relay.ProtocolError("the completion is not what its API says") from problem
 
     def _telling(self, target: Target, request_id: str) -> Telling:
         fields = self._asked.fields
@@ -163,7 +166,10 @@ class Reader:
             fault = relay.ProtocolError("an event is too large")
             fault.before = b"".join(map(self._one, error.events))
             raise fault from error
-        return b"".join(map(self._one, events))
+        try:
+            return b"".join(map(self._one, events))
+        except relay.UNREADABLE as problem:  # what was paid for is known all the same
+            raise relay.ProtocolError("an event is not what its API says") from problem
 
     def _one(self, event: sse.Event) -> bytes:
         if event.data is None or not event.data.strip():
