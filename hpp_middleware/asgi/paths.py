@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 
 from hpp_middleware.apis.chat import CHAT
+from hpp_middleware.apis.responses import RESPONSES
 from hpp_middleware.ports import API
 
 __all__ = ["APIS", "MODELS"]
 
 APIS: Mapping[str, API] = {
-    f"{prefix}{path}": api for path, api in (("/chat/completions", CHAT),) for prefix in ("/llm/v1", "/v1")
+    f"{prefix}{path}": api
+    for path, api in (("/chat/completions", CHAT), ("/responses", RESPONSES))
+    for prefix in ("/llm/v1", "/v1")
 }
 """What a ``POST`` there is written in, and every answer and error."""
 

@@ -16,7 +16,7 @@ from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Images, Request
 from hpp_middleware.types.provider import Limits
 
-__all__ = ["completion", "is_model_id", "members", "unescaped"]
+__all__ = ["completion", "inline_bytes", "is_model_id", "members", "unescaped"]
 
 STEERING = frozenset(
     {
@@ -254,7 +254,7 @@ def _seen(messages: list[_UsualMessage]) -> tuple[Images, bool] | None:
             continue
         for part in message.content:
             if part.type == "image_url":
-                size = _inline_bytes(part.image_url.url) if part.image_url is not None else None
+                size = inline_bytes(part.image_url.url) if part.image_url is not None else None
                 if size is None:
                     return None
                 count += 1
@@ -305,13 +305,13 @@ def _part(raw: Raw, where: str) -> tuple[str, int] | None:
         url = _decode(part.image_url, _string, f"{where}.image_url", "a string")
     else:
         url = _decode(part.image_url, _image_url, f"{where}.image_url", "an object with a url").url
-    size = _inline_bytes(url)
+    size = inline_bytes(url)
     if size is None:
         raise _bad(f"{where}.image_url.url", "must be an https: or data: URL")
     return "image", size
 
 
-def _inline_bytes(url: str) -> int | None:
+def inline_bytes(url: str) -> int | None:
     """How many bytes of image data a URL has; None for one that is not accepted."""
     if url[:11].lower() == "data:image/":
         return len(url)

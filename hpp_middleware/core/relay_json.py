@@ -16,7 +16,7 @@ from hpp_middleware.core.relay import (
 )
 from hpp_middleware.core.relay_cost import Charge, priced
 from hpp_middleware.core.settlement import End
-from hpp_middleware.core.usage import read_openai
+from hpp_middleware.core.usage import read_openai, read_responses
 from hpp_middleware.types.completion import Request, Seen, Target
 
 __all__ = ["answer", "usage_in"]
@@ -86,7 +86,7 @@ def usage_in(body: bytes) -> Seen:
         usage: Raw = members.decode(body).get("usage", NULL)
     except BROKEN:
         return Seen()
-    reading = read_openai(usage) if usage != NULL else None
+    reading = (read_openai(usage) or read_responses(usage)) if usage != NULL else None
     if reading is None:
         return Seen()
     return Seen(usage=reading.usage, usage_raw=mended(usage), usage_doubtful=reading.doubtful)

@@ -12,7 +12,7 @@ from msgspec import Raw, Struct
 
 from hpp_middleware.types.price import Usage
 
-__all__ = ["MOST_TOKENS", "Reading", "read_openai", "reading", "told"]
+__all__ = ["MOST_TOKENS", "Reading", "read_openai", "read_responses", "reading", "told", "told_responses"]
 
 MOST_TOKENS = 10**9
 """More tokens than any request can use; a larger count is a fault of the upstream, not a bill."""
@@ -48,6 +48,14 @@ class _OpenAIUsage(Struct, frozen=True, gc=False):
         return self.prompt_cache_hit_tokens is None and self.cached_tokens is None and self.reasoning_tokens is None
 
 
+class _ResponsesUsage(Struct, frozen=True, gc=False):
+    input_tokens: int
+    output_tokens: int
+    total_tokens: _Count = None
+    input_tokens_details: _PromptDetails | None = None
+    output_tokens_details: _CompletionDetails | None = None
+
+
 _NO_PROMPT_DETAILS = _PromptDetails()
 _NO_COMPLETION_DETAILS = _CompletionDetails()
 
@@ -60,6 +68,7 @@ class Reading(Struct, frozen=True, gc=False):
 
 
 _decoder = msgspec.json.Decoder(_OpenAIUsage)
+_responses = msgspec.json.Decoder(_ResponsesUsage)
 
 
 def read_openai(raw: Raw | bytes) -> Reading | None:
@@ -79,10 +88,37 @@ def read_openai(raw: Raw | bytes) -> Reading | None:
     into = found.prompt_tokens_details or _NO_PROMPT_DETAILS
     out = found.completion_tokens_details or _NO_COMPLETION_DETAILS
     cached = _first(into.cached_tokens, found.prompt_cache_hit_tokens, found.cached_tokens)
-    written, heard = into.cache_write_tokens or 0, into.audio_tokens or 0
     reasoning = _first(out.reasoning_tokens, found.reasoning_tokens)
+    whole = (found.prompt_tokens, found.completion_tokens, found.total_tokens)
+    return _parted(whole, into, out, cached=cached, reasoning=reasoning)
+
+
+def read_responses(raw: Raw | bytes) -> Reading | None:
+    """
+    The ``usage`` of OpenAI's Responses API, whose details are parts of their wholes likewise.
+
+    Source: https://platform.openai.com/docs/api-reference/responses/object
+
+    Returns:
+        None where it is no usable report.
+    """
+    try:
+        found = _responses.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    into = found.input_tokens_details or _NO_PROMPT_DETAILS
+    out = found.output_tokens_details or _NO_COMPLETION_DETAILS
+    whole = (found.input_tokens, found.output_tokens, found.total_tokens)
+    return _parted(whole, into, out, cached=into.cached_tokens or 0, reasoning=out.reasoning_tokens or 0)
+
+
+def _parted(
+    whole: tuple[int, int, int | None], into: _PromptDetails, out: _CompletionDetails, *, cached: int, reasoning: int
+) -> Reading | None:
+    """A report with parts: ``whole`` is prompt, completion and total."""
+    prompt, completion, total = whole
+    written, heard = into.cache_write_tokens or 0, into.audio_tokens or 0
     spoken, drawn = out.audio_tokens or 0, out.image_tokens or 0
-    prompt, completion, total = found.prompt_tokens, found.completion_tokens, found.total_tokens
     counts = (prompt, completion, cached, written, heard, reasoning, spoken, drawn, total or 0)
     if min(counts) < 0 or max(counts) > MOST_TOKENS:
         return None
@@ -146,6 +182,20 @@ def told(usage: Usage) -> dict[str, Any]:
     if usage.web_searches:
         found["server_tool_use"] = {"web_search_requests": usage.web_searches}
     return found
+
+
+def told_responses(usage: Usage) -> dict[str, Any]:
+    """Buckets as the Responses API's ``usage`` object, which has its details always."""
+    return {
+        "input_tokens": usage.prompt,
+        "input_tokens_details": {
+            "cached_tokens": usage.cache_read,
+            "cache_write_tokens": usage.cache_write + usage.cache_write_1h,
+        },
+        "output_tokens": usage.completion,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
+        "total_tokens": usage.total,
+    }
 
 
 def _whole(prompt: int, completion: int, total: int | None) -> Reading | None:

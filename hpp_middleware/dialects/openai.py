@@ -10,34 +10,20 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from hpp_middleware.core import parse, relay, relay_json, reply, sse
+from hpp_middleware.core import relay, relay_json, reply, sse
 from hpp_middleware.core.relay_cost import Charge
-from hpp_middleware.dialects import known
+from hpp_middleware.dialects import known, unpriced
+from hpp_middleware.dialects.openai_responses import OpenAIResponses
+from hpp_middleware.dialects.unpriced import COST_FIELDS
 from hpp_middleware.errors import GatewayError, RequestError
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import HTTPCall
 from hpp_middleware.types.provider import Provider
 
-__all__ = ["OpenAI", "Stream"]
+__all__ = ["COST_FIELDS", "OpenAI", "Stream"]
 
 _NULL = Raw(b"null")
 _CAPS = ("max_tokens", "max_completion_tokens")
-
-COST_FIELDS = {
-    "prediction": "rejected predictions are billed beyond the output cap",
-    "web_search_options": "searches are billed by the call",
-    "search_parameters": "searches are billed by the source",
-    "conversation": "the prompt would be longer than what is sent",
-    "previous_response_id": "the prompt would be longer than what is sent",
-    "best_of": "it multiplies the output",
-    "n_cmpl": "use n",
-    "n_predict": "use max_tokens",
-    "num_predict": "use max_tokens",
-    "max_new_tokens": "use max_tokens",
-    "max_output_tokens": "use max_tokens",
-    "max_length": "use max_tokens",
-}
-"""Fields known to change the cost in a way that is not priced: refused, each with the reason."""
 
 _COST_NOTHING = frozenset(
     {
@@ -58,12 +44,11 @@ _COST_NOTHING = frozenset(
         "user",
     }
 )
-"""The usual fields: none of them is above, nor another spelling of one that is."""
+"""The usual fields: none of them is unpriced, nor another spelling of one that is."""
 
 MOST_PROVIDERS = 256
 """A host that makes its providers anew for each request is not to fill the memory."""
 
-_SERVICE_TIERS = frozenset({"auto", "default", "standard", "standard_only", "flex", "on_demand"})
 _ONLY_USAGE = Raw(b'{"include_usage":true}')
 _TOOL_TYPES = (Raw(b'"function"'), Raw(b'"custom"'))
 
@@ -79,7 +64,7 @@ _tool = msgspec.json.Decoder(_Tool)
 
 
 class _Fixed(Struct, frozen=True):
-    """What is the same in every call to a provider: for a JSON answer, and for a stream."""
+    """What is the same in every call to one of a provider's endpoints: for a JSON answer, and for a stream."""
 
     provider: Provider
     url: str
@@ -91,15 +76,21 @@ class OpenAI:
     """The dialect. It remembers what it has made of each provider, and nothing else."""
 
     def __init__(self) -> None:
-        self._fixed: dict[int, _Fixed] = {}
-        self._messages: Any = None
+        self._fixed: dict[tuple[int, str], _Fixed] = {}
+        self._native: dict[str, Any] = {}
 
     def native(self, api: str, provider: Provider) -> Any:
         """See :class:`hpp_middleware.ports.Dialect`: what such servers take besides chat completions."""
-        if api not in provider.native_apis or api != "messages":
+        if api not in provider.native_apis:
             return None
-        self._messages = self._messages or known.find("anthropic").native(api, provider)
-        return self._messages
+        if api not in self._native:
+            self._native[api] = self._made(api, provider)
+        return self._native[api]
+
+    def _made(self, api: str, provider: Provider) -> Any:
+        if api == "messages":
+            return known.find("anthropic").native(api, provider)
+        return OpenAIResponses(self.endpoint) if api == "responses" else None
 
     def call(self, request: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
         """See :class:`hpp_middleware.ports.Dialect`."""
@@ -115,27 +106,34 @@ class OpenAI:
             fields.pop("stream_options", None)  # it refuses the field, and reports usage all the same
         elif request.stream:
             fields["stream_options"] = _with_usage(fields.get("stream_options"))
-        fixed = self._fixed_of(provider)
-        shared = fixed.stream if request.stream else fixed.json
+        url, shared = self.endpoint(provider, "chat/completions", stream=request.stream)
         return HTTPCall(
-            url=fixed.url,
+            url=url,
             headers=[*shared, ("X-Request-Id", request_id)],
             body=_encode(fields),
             connect_s=provider.timeouts.connect,
             shared=shared,
         )
 
-    def _fixed_of(self, provider: Provider) -> _Fixed:
-        found = self._fixed.get(id(provider))
+    def endpoint(self, provider: Provider, path: str, *, stream: bool) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """
+        Where one of the provider's APIs is, and all that a call to it says in its head but what is its own.
+
+        Args:
+            provider: Whose.
+            path: What follows the base URL: ``chat/completions``, ``responses`` ...
+            stream: Whether a stream is asked for.
+        """
+        found = self._fixed.get((id(provider), path))
         if found is None:  # it keeps the provider, so that no other one can come to have its id
-            url = f"{provider.base_url.rstrip('/')}/chat/completions"
+            url = f"{provider.base_url.rstrip('/')}/{path}"
             found = _Fixed(
                 provider, url, _headers(provider, "application/json"), _headers(provider, "text/event-stream")
             )
             if len(self._fixed) >= MOST_PROVIDERS:
                 self._fixed.clear()
-            self._fixed[id(provider)] = found
-        return found
+            self._fixed[id(provider), path] = found
+        return found.url, found.stream if stream else found.json
 
     def stream(
         self,
@@ -280,33 +278,10 @@ def _refuse_unpriced(request: Request, target: Target) -> None:
         )
     theirs = target.provider.cost_fields
     if theirs or not request.fields.keys() <= _COST_NOTHING:
-        _refuse_fields(request, theirs)
+        unpriced.refuse(request.fields, COST_FIELDS, theirs)
     if "tools" in request.fields and request.fields["tools"] != _NULL:
         _refuse_server_tools(_raws.decode(request.fields["tools"]))
-    for field in ("messages", "tools", "cache_control"):
-        if field in request.fields:
-            _refuse_dear_caching(field, request.fields[field])
-
-
-def _refuse_fields(request: Request, theirs: frozenset[str]) -> None:
-    for field in request.fields:
-        plain = field.casefold()  # some servers match keys without case
-        reason = COST_FIELDS.get(plain)
-        if reason is None and theirs and (field in theirs or plain in theirs):
-            reason = "it changes what this provider charges"
-        if plain == "service_tier" and field != plain:
-            reason = "it must be written service_tier"
-        if reason is not None and request.fields[field] != _NULL:
-            raise RequestError(f"{field} is not accepted: {reason}.", param=field)
-    tier = request.fields.get("service_tier", _NULL)
-    if tier != _NULL and bytes(tier).strip(b'"').decode("ascii", "replace") not in _SERVICE_TIERS:
-        raise RequestError("service_tier is not accepted: this tier has another price.", param="service_tier")
-
-
-def _refuse_dear_caching(field: str, raw: Raw) -> None:
-    value = parse.unescaped(raw)
-    if (field == "cache_control" or b'"cache_control"' in value) and b'"1h"' in value:
-        raise RequestError("cache_control.ttl 1h is not accepted: it has another price.", param=field)
+    unpriced.refuse_dear_caching(request.fields, "messages", "tools", "cache_control")
 
 
 def _refuse_server_tools(tools: list[Raw]) -> None:

@@ -38,6 +38,7 @@ class Preset:
         on_disconnect: What becomes of a stream whose client has left: ``drain`` where it is billed to its end anyhow.
         dialect: The API it speaks.
         key_optional: Whether it also takes credentials of another kind, which are found elsewhere.
+        native_apis: Client APIs that it takes as they are.
     """
 
     base_url: str
@@ -50,6 +51,7 @@ class Preset:
     on_disconnect: OnDisconnect = "cancel"
     dialect: str = "openai"
     key_optional: bool = False
+    native_apis: frozenset[str] = frozenset({"embeddings", "images"})
 
     @property
     def local(self) -> bool:
@@ -80,6 +82,7 @@ PRESETS: dict[str, Preset] = {
         cap_fields=("max_completion_tokens", "max_tokens"),
         reasoning=("o1*", "o3*", "o4*", "gpt-5*"),
         prices="openai",
+        native_apis=frozenset({"embeddings", "images", "responses"}),
     ),
     "anthropic": Preset(
         base_url="https://api.anthropic.com",
@@ -162,7 +165,11 @@ PRESETS: dict[str, Preset] = {
     ),
     "ollama": Preset(base_url="http://127.0.0.1:11434/v1", cap_fields=_ONLY_MAX_TOKENS),
     "vllm": Preset(base_url="http://127.0.0.1:8001/v1"),
-    "llamacpp": Preset(base_url="http://127.0.0.1:8080/v1"),
+    "llamacpp": Preset(
+        base_url="http://127.0.0.1:8080/v1",
+        # Its Responses leave text.format and tool_choice unread: by way of chat both are kept.
+        native_apis=frozenset({"embeddings", "messages"}),
+    ),
     "lmstudio": Preset(base_url="http://127.0.0.1:1234/v1", cap_fields=_ONLY_MAX_TOKENS),
 }
 
@@ -193,5 +200,6 @@ def provider(name: str, *, api_key: str | None = None, **settings: Any) -> Provi
         "prices": preset.prices,
         "on_disconnect": preset.on_disconnect,
         "dialect": preset.dialect,
+        "native_apis": preset.native_apis,
     }
     return Provider(api_key=api_key, **{**known, **settings})

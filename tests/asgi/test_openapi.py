@@ -13,8 +13,9 @@ from schemathesis.config import SchemathesisConfig
 from starlette.routing import Route
 
 from hpp_middleware import Gateway, Provider
+from hpp_middleware.apis.responses import request as responses
 from hpp_middleware.core import parse
-from hpp_middleware.dialects import openai
+from hpp_middleware.dialects import openai, unpriced
 from hpp_middleware.testing import get
 from hpp_middleware.types.provider import Limits
 
@@ -140,9 +141,17 @@ def test_the_fields_that_are_refused_are_the_ones_that_the_router_refuses() -> N
     assert {name for name, schema in properties.items() if schema.get("not") == {}} == parse.STEERING
     assert {name for name, schema in properties.items() if schema.get("type") == "null"} == openai.COST_FIELDS.keys()
     assert set(DOCUMENT["components"]["schemas"]["Message"]["properties"]["role"]["enum"]) == parse._ROLES
-    assert set(properties["service_tier"]["enum"]) - {None} == openai._SERVICE_TIERS
+    assert set(properties["service_tier"]["enum"]) - {None} == unpriced.SERVICE_TIERS
     unchecked = {"audio", "reasoning", "reasoning_effort"}  # acted on, but never refused
     assert parse.ACTED_ON - unchecked <= properties.keys()
+
+
+def test_a_response_is_refused_what_the_document_says() -> None:
+    properties = DOCUMENT["components"]["schemas"]["ResponseRequest"]["properties"]
+    assert {name for name, schema in properties.items() if schema.get("not") == {}} == parse.STEERING
+    assert {name for name, schema in properties.items() if schema.get("type") == "null"} == responses.REFUSED.keys()
+    assert properties["max_output_tokens"]["maximum"] == Limits().max_tokens
+    assert properties["tools"]["maxItems"] == Limits().tools
 
 
 def test_the_limits_in_it_are_the_default_ones() -> None:

@@ -27,8 +27,9 @@ MOST_DOLLARS = 9_000_000 * 10**9
 MODEL = "openai/gpt-5-mini"
 RATES = {"input": "1", "output": "2", "input_audio": "3", "output_audio": "4"}
 COMPLETIONS = "/llm/v1/chat/completions"
+RESPONSES = "/llm/v1/responses"
 QUESTION = {"model": MODEL, "messages": [{"role": "user", "content": "Hello!"}]}
-BODY_BYTES = 100_000
+BODY_BYTES = 200_000
 EXAMPLES = 50
 
 DOCUMENT: dict[str, Any] = json.loads((files("hpp_middleware.asgi") / "openapi.json").read_text("utf-8"))
@@ -85,6 +86,8 @@ def load() -> Any:
     model = {**REQUEST["properties"]["model"], "enum": [MODEL, "fast"]}
     request = {**REQUEST, "properties": {**REQUEST["properties"], "model": model}}
     schemas = {**DOCUMENT["components"]["schemas"], "ChatCompletionRequest": request}
+    response = schemas["ResponseRequest"]
+    schemas["ResponseRequest"] = {**response, "properties": {**response["properties"], "model": model}}
     config = SchemathesisConfig()
     config.output.sanitization.update(enabled=False)
     config.projects.default.generation.update(max_examples=EXAMPLES, deterministic=True, with_security_parameters=False)
@@ -127,6 +130,19 @@ def test_a_stream_and_one_that_breaks(live: Live) -> None:
     last = json.loads(broken.text.rstrip().rpartition("data: ")[2])
     assert last["error"]["type"] == "upstream_error"
     assert "[DONE]" not in broken.text
+
+
+def test_a_response_its_stream_and_its_errors(live: Live) -> None:
+    asked = {"model": MODEL, "input": "Hello!"}
+    whole = live.send("POST", RESPONSES, json=asked)
+    assert (whole.status_code, whole.json()["model"]) == (200, MODEL)
+    streamed = live.send("POST", RESPONSES, json={**asked, "stream": True})
+    assert "event: response.completed" in streamed.text
+    for status, key in ((401, None), (403, NARROW_KEY), (429, POOR_KEY)):
+        assert live.send("POST", RESPONSES, key=key, json=asked).status_code == status
+    assert live.send("POST", RESPONSES, json={**asked, "store": True}).json()["error"]["param"] == "store"
+    live.upstream.next(Script(status=500))
+    assert live.send("POST", RESPONSES, json=asked).status_code == 502
 
 
 @pytest.mark.parametrize("path", ["/llm/v1/models", "/healthz", "/readyz", "/openapi.json"])
@@ -207,7 +223,11 @@ def test_the_flat_form_of_the_routers_own_errors() -> None:
 @SCHEMA.hook  # type: ignore[untyped-decorator]  # schemathesis types neither of these two
 def filter_body(_context: Any, body: Any) -> bool:
     """JSON Schema takes 2.0 for an integer; the router, as its document says in words, does not."""
-    values = [body.get(name) for name in ("n", "max_tokens", "max_completion_tokens")] if isinstance(body, dict) else []
+    values = (
+        [body.get(name) for name in ("n", "max_tokens", "max_completion_tokens", "max_output_tokens")]
+        if isinstance(body, dict)
+        else []
+    )
     return not any(isinstance(value, float) and value.is_integer() for value in values)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rounds import rounds
 
 from hpp_middleware.core import price as pricing
-from hpp_middleware.core.usage import MOST_TOKENS, Reading, read_openai, reading, told
+from hpp_middleware.core.usage import MOST_TOKENS, Reading, read_openai, read_responses, reading, told, told_responses
 from hpp_middleware.types.price import Price, Rates, Usage
 
 PRICE = Price(base=Rates(input=10**12, output=4 * 10**12, cache_read=10**11, reasoning=5 * 10**12))
@@ -227,3 +227,43 @@ def test_images_that_came_out_are_taken_out_of_the_completion() -> None:
 @pytest.mark.parametrize("usage", [Usage(input=-1), Usage(web_searches=-1), Usage(output=MOST_TOKENS + 1)])
 def test_buckets_that_no_request_could_fill_are_no_report(usage: Usage) -> None:
     assert reading(usage) is None
+
+
+# --- the Responses API ----------------------------------------------------------------------------
+
+
+RESPONSES: list[tuple[dict[str, Any], Usage]] = [
+    ({"input_tokens": 9, "output_tokens": 2}, Usage(input=9, output=2)),
+    (
+        {
+            "input_tokens": 100,
+            "input_tokens_details": {"cached_tokens": 60, "cache_write_tokens": 10},
+            "output_tokens": 50,
+            "output_tokens_details": {"reasoning_tokens": 20},
+            "total_tokens": 150,
+        },
+        Usage(input=30, cache_read=60, cache_write=10, output=30, reasoning=20),
+    ),
+    ({"input_tokens": 3, "output_tokens": 2, "input_tokens_details": {"cached_tokens": 0}}, Usage(input=3, output=2)),
+]
+
+
+@pytest.mark.parametrize(("report_", "usage"), RESPONSES)
+def test_a_response_s_usage_is_read_in_its_buckets_and_told_as_it_was(report_: dict[str, Any], usage: Usage) -> None:
+    found = read_responses(json.dumps(report_).encode())
+    assert found == Reading(usage, doubtful=False)
+    told = told_responses(usage)
+    assert read_responses(json.dumps(told).encode()) == found
+    assert told["total_tokens"] == report_.get("total_tokens", usage.total)
+
+
+@pytest.mark.parametrize(
+    "report_", [{}, {"input_tokens": -1, "output_tokens": 2}, {"input_tokens": 1, "output_tokens": MOST_TOKENS + 1}, 7]
+)
+def test_what_is_no_response_s_usage_is_no_report(report_: Any) -> None:
+    assert read_responses(json.dumps(report_).encode()) is None
+
+
+def test_a_response_s_usage_that_contradicts_itself_is_doubtful() -> None:
+    parts = {"input_tokens": 5, "input_tokens_details": {"cached_tokens": 9}, "output_tokens": 1}
+    assert read_responses(json.dumps(parts).encode()) == Reading(Usage(cache_read=5, output=1), doubtful=True)

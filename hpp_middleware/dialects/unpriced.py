@@ -1,0 +1,69 @@
+"""What changes the cost in a way that has no price, or no bound, here: refused by name, before anything is held."""
+
+from collections.abc import Mapping
+
+from msgspec import Raw
+
+from hpp_middleware.core.body import unescaped
+from hpp_middleware.errors import RequestError
+
+__all__ = ["COST_FIELDS", "SERVICE_TIERS", "refuse", "refuse_dear_caching"]
+
+COST_FIELDS = {
+    "prediction": "rejected predictions are billed beyond the output cap",
+    "web_search_options": "searches are billed by the call",
+    "search_parameters": "searches are billed by the source",
+    "conversation": "the prompt would be longer than what is sent",
+    "previous_response_id": "the prompt would be longer than what is sent",
+    "best_of": "it multiplies the output",
+    "n_cmpl": "use n",
+    "n_predict": "use max_tokens",
+    "num_predict": "use max_tokens",
+    "max_new_tokens": "use max_tokens",
+    "max_output_tokens": "use max_tokens",
+    "max_length": "use max_tokens",
+}
+"""Fields known to change the cost in a way that is not priced: refused, each with the reason."""
+
+SERVICE_TIERS = frozenset({"auto", "default", "standard", "standard_only", "flex", "on_demand"})
+"""Those that cost what the model costs, or less; any other one has another price."""
+
+_NULL = Raw(b"null")
+
+
+def refuse(fields: Mapping[str, Raw], known: Mapping[str, str], theirs: frozenset[str]) -> None:
+    """
+    Refuse fields that change the cost.
+
+    Args:
+        fields: The request's.
+        known: Those of its API, each with the reason.
+        theirs: Those of its provider (:attr:`~hpp_middleware.types.provider.Provider.cost_fields`).
+    Raises:
+        RequestError: 400; it names the field.
+    """
+    for field in fields:
+        plain = field.casefold()  # some servers match keys without case
+        reason = known.get(plain)
+        if reason is None and theirs and (field in theirs or plain in theirs):
+            reason = "it changes what this provider charges"
+        if plain == "service_tier" and field != plain:
+            reason = "it must be written service_tier"
+        if reason is not None and fields[field] != _NULL:
+            raise RequestError(f"{field} is not accepted: {reason}.", param=field)
+    tier = fields.get("service_tier", _NULL)
+    if tier != _NULL and bytes(tier).strip(b'"').decode("ascii", "replace") not in SERVICE_TIERS:
+        raise RequestError("service_tier is not accepted: this tier has another price.", param="service_tier")
+
+
+def refuse_dear_caching(fields: Mapping[str, Raw], *names: str) -> None:
+    """
+    Refuse a cache that lasts an hour in one of these fields.
+
+    Raises:
+        RequestError: 400; it names the field.
+    """
+    for name in names:
+        value = unescaped(fields[name]) if name in fields else b""
+        if (name == "cache_control" or b'"cache_control"' in value) and b'"1h"' in value:
+            raise RequestError("cache_control.ttl 1h is not accepted: it has another price.", param=name)
