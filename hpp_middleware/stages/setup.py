@@ -51,6 +51,7 @@ from hpp_middleware.stages.replay import Keeper, check_keeping
 from hpp_middleware.stages.slotfile import MOST_SLOTS
 from hpp_middleware.stages.worker import CLOSE_S, Worker, declared_credentials
 from hpp_middleware.stores.memory import MemoryStore
+from hpp_middleware.transports import signing
 from hpp_middleware.transports.choose import check, choose
 from hpp_middleware.types.consumer import Credential
 from hpp_middleware.types.events import Alarm
@@ -96,7 +97,8 @@ class Setup:
         limits: Bounds on one request.
         idempotency: What becomes of requests with an ``Idempotency-Key``.
         sealing: How the ledger is sealed where a lifespan opens the gateway; None for not at all.
-        transports: HTTP clients by provider, instead of a pool of our own; the host closes them.
+        transports: HTTP clients by provider, instead of a pool of our own; the host closes them, and signs what is to
+            be signed (:mod:`hpp_middleware.transports.signing`).
         client: A host's own ``httpx.AsyncClient`` for all providers.
         observers: Who is told what happened.
     """
@@ -138,6 +140,8 @@ class Setup:
         self.dialects = dialects_of(providers, dialects or {})
         for name, provider in providers.items():
             check(name, provider)
+            if name not in (transports or {}):
+                signing.check(name, provider)
         self.catalog = route.Catalog(
             providers=dict(providers),
             models={name: model_from(name, model) for name, model in (models or {}).items()},
@@ -316,14 +320,16 @@ class Setup:
             await worker.aclose()
 
     def _pools(self) -> dict[str, Transport]:
-        """Pools of our own, for the providers that the host has given no transport for."""
-        names = [name for name in self.catalog.providers if name not in self._transports]
+        """Pools of our own, for the providers that the host has given no transport for; what signs stands in front."""
+        providers = {name: each for name, each in self.catalog.providers.items() if name not in self._transports}
+        return {name: signing.signed(each, self._pool(name, each)) for name, each in providers.items()}
+
+    def _pool(self, name: str, provider: Provider) -> Transport:
         if self._client is not None:
             from hpp_middleware.transports.httpx import HttpxTransport
 
-            return {name: HttpxTransport(self._client) for name in names}
-        is_asyncio = isinstance(_running_loop(), asyncio.AbstractEventLoop)
-        return {name: choose(name, self.catalog.providers[name], is_asyncio=is_asyncio) for name in names}
+            return HttpxTransport(self._client)
+        return choose(name, provider, is_asyncio=isinstance(_running_loop(), asyncio.AbstractEventLoop))
 
 
 def _running_loop() -> Any:
