@@ -18,6 +18,9 @@ GROUP = "hpp_middleware.dialects"
 
 OURS: Mapping[str, tuple[str, str]] = {
     "openai": ("hpp_middleware.dialects.openai", "OpenAI"),
+    "bedrock": ("hpp_middleware.dialects.bedrock", "Bedrock"),
+    "azure": ("hpp_middleware.dialects.azure", "Azure"),
+    "ollama": ("hpp_middleware.dialects.ollama", "Ollama"),
 }
 """Module and class."""
 
