@@ -5,17 +5,18 @@ Sources: each provider's own API reference, as of 2026-11; where a reference is 
 the provider has known.
 
 What they do when a stream is closed before its end (``on_disconnect``) is in OpenRouter's documentation, "Stream
-Cancellation", https://openrouter.ai/docs/api-reference/streaming: of the providers here OpenAI, DeepSeek, xAI, Together
-and Fireworks stop, and bill no more; Groq and Mistral go on, and bill the whole answer. OpenRouter itself does as
-whoever serves the model there, which is not known before; Moonshot is not listed. Both are read on, since what they
-then report is what they bill in either case. The local servers bill nothing, and stop, which frees the machine: vLLM
-(https://github.com/vllm-project/vllm/pull/32442, its maintainer's answer), Ollama
+Cancellation", https://openrouter.ai/docs/api-reference/streaming: of the providers here OpenAI, Azure, DeepSeek, xAI,
+Together and Fireworks stop, and bill no more; Groq, Mistral and Bedrock go on, and bill the whole answer. OpenRouter
+itself does as whoever serves the model there, which is not known before; Moonshot is not listed. Both are read on,
+since what they then report is what they bill in either case. The local servers bill nothing, and stop, which frees the
+machine: vLLM (https://github.com/vllm-project/vllm/pull/32442, its maintainer's answer), Ollama
 (https://github.com/ollama/ollama/issues/2876), llama.cpp (https://github.com/ggml-org/llama.cpp/pull/18459).
 """
 
 from dataclasses import dataclass
 from typing import Any
 
+from hpp_middleware.dialects.urls import filled
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.provider import OnDisconnect, Provider
 
@@ -28,7 +29,9 @@ class Preset:
     What a provider's name alone tells.
 
     Attributes:
-        base_url: Where it is.
+        base_url: Where it is; a name in braces is one of ``options``, which then must be set.
+        dialect: The API it speaks.
+        key_optional: Whether it also takes credentials of another kind, which its dialect finds.
         key_variable: The environment variable its key is usually kept in; None for local servers, which need none.
         cap_fields: The output caps it knows, ours first.
         include_usage: Whether it knows ``stream_options``.
@@ -39,7 +42,9 @@ class Preset:
     """
 
     base_url: str
+    dialect: str = "openai"
     key_variable: str | None = None
+    key_optional: bool = False
     cap_fields: tuple[str, ...] = ("max_tokens", "max_completion_tokens")
     include_usage: bool = True
     cost_fields: frozenset[str] = frozenset()
@@ -51,6 +56,11 @@ class Preset:
     def local(self) -> bool:
         """Whether it runs on the operator's own machine."""
         return self.key_variable is None
+
+    @property
+    def placed(self) -> bool:
+        """Whether it is known where it is: no option has to say."""
+        return "{" not in self.base_url
 
 
 _ONLY_MAX_TOKENS = ("max_tokens",)
@@ -116,6 +126,22 @@ PRESETS: dict[str, Preset] = {
         key_variable="FIREWORKS_API_KEY",
         prices="fireworks",
     ),
+    "azure": Preset(
+        base_url="https://{resource}.openai.azure.com",
+        dialect="azure",
+        key_variable="AZURE_OPENAI_API_KEY",
+        cap_fields=("max_completion_tokens", "max_tokens"),
+        reasoning=("o1*", "o3*", "o4*", "gpt-5*"),
+        prices="azure",
+    ),
+    "bedrock": Preset(
+        base_url="https://bedrock-runtime.{region}.amazonaws.com",
+        dialect="bedrock",
+        key_variable="AWS_BEARER_TOKEN_BEDROCK",
+        key_optional=True,  # else calls are signed with an account's keys
+        prices="aws",
+        on_disconnect="drain",
+    ),
     "ollama": Preset(base_url="http://127.0.0.1:11434/v1", cap_fields=_ONLY_MAX_TOKENS),
     "vllm": Preset(base_url="http://127.0.0.1:8001/v1"),
     "llamacpp": Preset(base_url="http://127.0.0.1:8080/v1"),
@@ -137,10 +163,12 @@ def provider(name: str, *, api_key: str | None = None, **settings: Any) -> Provi
     preset = PRESETS.get(name)
     if preset is None:
         raise ConfigurationError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}", param="preset")
-    if api_key is None and not preset.local and "base_url" not in settings:
+    needs_key = not preset.local and not preset.key_optional
+    if api_key is None and needs_key and "base_url" not in settings:
         raise ConfigurationError(f"providers.{name}.api_key is missing", param=f"providers.{name}.api_key")
     known = {
         "base_url": preset.base_url,
+        "dialect": preset.dialect,
         "cap_fields": preset.cap_fields,
         "include_usage": preset.include_usage,
         "cost_fields": preset.cost_fields,
@@ -148,4 +176,6 @@ def provider(name: str, *, api_key: str | None = None, **settings: Any) -> Provi
         "prices": preset.prices,
         "on_disconnect": preset.on_disconnect,
     }
-    return Provider(api_key=api_key, **{**known, **settings})
+    found: dict[str, Any] = {**known, **settings}
+    found["base_url"] = filled(found["base_url"], found.get("options", {}))
+    return Provider(api_key=api_key, **found)

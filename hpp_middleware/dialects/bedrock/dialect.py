@@ -15,6 +15,7 @@ from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.dialects import chat, translating
 from hpp_middleware.dialects.bedrock import answer, errors
 from hpp_middleware.dialects.bedrock.request import say
+from hpp_middleware.dialects.urls import segment
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import HTTPCall
@@ -40,7 +41,6 @@ model's context, or this.
 
 _HOST = re.compile(r"https?://bedrock-runtime(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com|api\.aws)", re.IGNORECASE)
 _REGION = re.compile(r"[a-z0-9-]+")
-_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~")
 
 _encode = msgspec.json.Encoder().encode
 _body = msgspec.json.Decoder(dict[str, Any])
@@ -89,7 +89,7 @@ class Bedrock:
         if said.has_packed:
             more += target.model.context or CONTEXT_TOKENS
         return HTTPCall(
-            url=f"{provider.base_url.rstrip('/')}/model/{_quoted(target.model_name)}/{verb}",
+            url=f"{provider.base_url.rstrip('/')}/model/{segment(target.model_name)}/{verb}",
             headers=[*headers, ("X-Request-Id", request_id)],
             body=_encode(said.body),
             connect_s=provider.timeouts.connect,
@@ -148,8 +148,3 @@ def region_of(provider: Provider) -> str:
 
 def _shows_reasoning(request: Request) -> bool:
     return "reasoning" not in request.fields or not chat.read(request).exclude_reasoning
-
-
-def _quoted(model: str) -> str:
-    """A model id as one segment of a path: ARNs have slashes in them."""
-    return "".join(chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in model.encode())
