@@ -6,6 +6,7 @@ Sources: https://learn.microsoft.com/azure/foundry/openai/api-version-lifecycle 
 https://learn.microsoft.com/azure/foundry/openai/concepts/content-filter (what filters add to answers).
 """
 
+from msgspec import Raw
 from msgspec.structs import replace
 
 from hpp_middleware.dialects.openai import MOST_PROVIDERS, OpenAI
@@ -25,6 +26,7 @@ OPTIONS = frozenset({"api_version", "auth", "resource"})
 
 UNPRICED = {"data_sources": "searches are billed apart, and make the prompt longer than what is sent"}
 
+_NULL = Raw(b"null")
 _WITHOUT_DEPLOYMENT = frozenset({"responses"})
 _SAME_API = ("/openai/v1", "/openai")
 
@@ -53,8 +55,9 @@ class Azure(OpenAI):
 
     def call(self, request: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
         """See :class:`hpp_middleware.ports.Dialect`."""
-        for field, reason in UNPRICED.items():
-            if field in request.fields and request.fields[field] != b"null":
+        for field, value in request.fields.items():
+            reason = UNPRICED.get(field.casefold())
+            if reason is not None and value != _NULL:
                 raise RequestError(f"{field} is not accepted: {reason}.", param=field)
         call = super().call(request, target, cap=cap, request_id=request_id)
         shared = self._head(target.provider, call.shared)

@@ -31,6 +31,8 @@ _FINISHES = {
     "guardrail_intervened": "content_filter",
     "content_filtered": "content_filter",
 }
+_NULL = Raw(b"null")
+
 _json = msgspec.json.Encoder().encode
 
 
@@ -93,7 +95,7 @@ class _Output(Struct):
 class _Answer(Struct, rename="camel"):
     output: _Output
     stop_reason: str
-    usage: Raw = Raw(b"null")
+    usage: Raw = _NULL
 
 
 class _Event(Struct, rename="camel"):
@@ -101,7 +103,7 @@ class _Event(Struct, rename="camel"):
     delta: _Block | None = None
     start: _Block | None = None
     stop_reason: str = ""
-    usage: Raw = Raw(b"null")
+    usage: Raw = _NULL
     message: str = ""
 
 
@@ -170,7 +172,7 @@ def converse(body: bytes, *, show_reasoning: bool = True) -> Iterator[Piece]:
             yield Delta({"tool_calls": [_call(calls, call, arguments)]})
             calls += 1
     yield Finish(_FINISHES.get(answer.stop_reason, "stop"), native=answer.stop_reason)
-    if answer.usage != b"null":
+    if answer.usage != _NULL:
         yield reported(answer.usage)
 
 
@@ -245,7 +247,8 @@ class ConverseStream:
             elif name == "messageStop":
                 yield Finish(_FINISHES.get(event.stop_reason, "stop"), native=event.stop_reason)
             elif name == "metadata":
-                yield reported(event.usage, holds_cached=self._holds_cached)
+                if event.usage != _NULL:
+                    yield reported(event.usage, holds_cached=self._holds_cached)
                 yield End()
         elif kind == "exception":
             message = _decode_event(payload).message if payload else ""
