@@ -111,7 +111,7 @@ def test_what_calls_share_is_the_same_object_each_time() -> None:
 def test_what_is_not_priced_is_refused() -> None:
     for field in ("data_sources", "Data_Sources", "web_search_options"):
         with pytest.raises(RequestError) as caught:
-            call(**{field: [{"type": "azure_search"}]})
+            Azure().call(request(**{field: [{"type": "azure_search"}]}), target(), cap=1, request_id="r")
         assert caught.value.param == field
     assert call(data_sources=None).url
 

@@ -304,6 +304,9 @@ def test_other_makers_have_words_of_their_own_for_effort() -> None:
 def test_one_call_at_a_time_is_asked_of_claude_only() -> None:
     more = said(tools=[TOOL], parallel_tool_calls=False, top_k=3)["additionalModelRequestFields"]
     assert more == {"top_k": 3, "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}}
+    sent = said(tools=[TOOL], parallel_tool_calls=False, tool_choice="auto")
+    assert "toolChoice" not in sent["toolConfig"]  # which would be said twice
+    assert refused(tools=[TOOL], parallel_tool_calls=False, tool_choice="required") == "parallel_tool_calls"
     assert refused("amazon.nova-pro-v1:0", tools=[TOOL], parallel_tool_calls=False) == "parallel_tool_calls"
 
 

@@ -373,6 +373,31 @@ def test_an_answer_without_usage_is_whole() -> None:
     assert streamed(HELLO, *last)[1].usage is None
 
 
+def test_events_of_tomorrow_are_passed_over() -> None:
+    headers = {":message-type": "event", ":event-type": "initial-response"}
+    others = [
+        eventstreams.frame(headers, b""),
+        eventstreams.event("contentBlockStart", contentBlockIndex=0, start={}),
+        eventstreams.event("contentBlockDelta", contentBlockIndex=0, delta={"citation": {"title": "x"}}),
+        eventstreams.event("ofTomorrow", delta=5),
+    ]
+    last = eventstreams.event("messageStop", stopReason="end_turn")
+    assert message(streamed(*others, HELLO, *others, last)[0])["content"] == "Hello"
+
+
+def test_tools_of_the_provider_s_own_are_no_calls_of_the_client_s() -> None:
+    used = {"toolUse": {"toolUseId": "srv", "name": "web", "input": {}, "type": "server_tool_use"}}
+    assert "tool_calls" not in answer(used, {"text": "Found."})[0]["choices"][0]["message"]
+    events = eventstreams.stream(
+        ("contentBlockStart", {"contentBlockIndex": 0, "start": used}),
+        ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"toolUse": {"input": "{}"}}}),
+        ("contentBlockStop", {"contentBlockIndex": 0}),
+        ("contentBlockDelta", {"contentBlockIndex": 1, "delta": {"text": "Found."}}),
+        ("messageStop", {"stopReason": "end_turn"}),
+    )
+    assert message(streamed(events)[0])["calls"] == {}
+
+
 def test_an_event_may_not_be_larger_than_the_bound() -> None:
     large = eventstreams.event("contentBlockDelta", contentBlockIndex=0, delta={"text": "x" * 2000})
     for pieces in ([large], [large[:1500]], [large[:600], large[600:]]):

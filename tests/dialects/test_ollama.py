@@ -373,15 +373,14 @@ def test_errors_are_told_in_openai_s_words(status: int, words: str, ours: int, c
 @settings(max_examples=100, deadline=None)
 def test_what_is_answered_goes_back_as_it_was(text: str, drawn: list[tuple[str, dict[str, Any]]]) -> None:
     calls = [{"function": {"name": name, "arguments": arguments}} for name, arguments in drawn]
-    answer = {
-        **LINES[-1],
-        "message": {"role": "assistant", "content": text or ("" if calls else "x"), "tool_calls": calls},
-    }
-    body, _ = Ollama().answer(json.dumps(answer).encode(), request(), target(), request_id=REQUEST_ID)
+    message = {"role": "assistant", "content": text or ("" if calls else "x"), "tool_calls": calls}
+    body, _ = Ollama().answer(
+        json.dumps({**LINES[-1], "message": message}).encode(), request(), target(), request_id=REQUEST_ID
+    )
     spoken = json.loads(body)["choices"][0]["message"]
     results = [{"role": "tool", "tool_call_id": call["id"], "content": "x"} for call in spoken.get("tool_calls", [])]
     _, again, *after = said(messages=[*HI, spoken, *results, *HI])["messages"]
-    assert again["content"] == answer["message"]["content"]
+    assert again["content"] == message["content"]
     assert [call["function"] for call in again.get("tool_calls", [])] == [call["function"] for call in calls]
     assert [result["tool_name"] for result in after[:-1]] == [name for name, _ in drawn]
     assert [result["tool_call_id"] for result in after[:-1]] == [call["id"] for call in again.get("tool_calls", [])]

@@ -28,7 +28,7 @@ def test_the_well_known_providers_are_there() -> None:
 
 def made(name: str, **settings: Any) -> Provider:
     """A preset, with the options that its address lacks."""
-    return provider(name, **({} if PRESETS[name].placed else {"options": PLACES}), **settings)
+    return provider(name, **settings) if PRESETS[name].placed else provider(name, options=PLACES, **settings)
 
 
 @every

@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 from aimock import AIMock
-from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
+from openai.types.chat import ChatCompletionMessage, ChatCompletionMessageParam, ChatCompletionToolParam
 from rig import KEY
 from rig import gateway as make_gateway
 from servers import serve
@@ -43,7 +43,8 @@ def asking(mock: AIMock, vendor: str) -> Iterator[openai.OpenAI]:
 def used(client: openai.OpenAI) -> int:
     url = str(client.base_url).removesuffix("/llm/v1/")
     with openai.DefaultHttpxClient(trust_env=False) as http:
-        return round(http.get(f"{url}/api/usage", headers={"apikey": KEY}).json()["used"] * 10**9)
+        usage: dict[str, float] = http.get(f"{url}/api/usage", headers={"apikey": KEY}).json()
+    return round(usage["used"] * 10**9)
 
 
 @every
@@ -70,6 +71,7 @@ def test_a_completion_and_a_stream(aimock: AIMock, vendor: str) -> None:
 def test_a_tool_is_called(aimock: AIMock, vendor: str, stream: bool) -> None:  # noqa: FBT001
     aimock.answer("hello", toolCalls=[{"name": "weather", "arguments": '{"city":"Bonn"}'}], usage=USAGE)
     with asking(aimock, vendor) as client:
+        message: ChatCompletionMessage
         if stream:
             with client.chat.completions.stream(model=MODEL, messages=HELLO, tools=[TOOL]) as events:
                 message = events.get_final_completion().choices[0].message

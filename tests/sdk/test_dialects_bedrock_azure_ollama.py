@@ -10,7 +10,7 @@ import eventstreams
 import openai
 import pytest
 from background import BackgroundUpstream
-from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
+from openai.types.chat import ChatCompletionMessage, ChatCompletionMessageParam, ChatCompletionToolParam
 from pydantic import BaseModel
 from rig import KEY
 from rig import gateway as make_gateway
@@ -213,7 +213,8 @@ def asking(upstream: BackgroundUpstream, vendor: Vendor) -> Iterator[tuple[opena
 def _used(router: Router) -> int:
     url = router.url.removesuffix("/llm/v1")
     with openai.DefaultHttpxClient(trust_env=False) as client:
-        return round(client.get(f"{url}/api/usage", headers={"apikey": KEY}).json()["used"] * 10**9)
+        usage: dict[str, float] = client.get(f"{url}/api/usage", headers={"apikey": KEY}).json()
+    return round(usage["used"] * 10**9)
 
 
 @every
@@ -252,6 +253,7 @@ def test_a_tool_is_called_and_answered(background_upstream: BackgroundUpstream, 
     said = Said(arguments='{"city":"Bonn"}')
     background_upstream.next(vendor.stream(said) if stream else vendor.whole(said), vendor.whole(Said("It is sunny.")))
     with asking(background_upstream, vendor) as (client, used):
+        message: ChatCompletionMessage
         if stream:
             with client.chat.completions.stream(model=MODEL, messages=HI, tools=[TOOL]) as events:
                 message = events.get_final_completion().choices[0].message

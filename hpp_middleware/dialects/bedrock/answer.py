@@ -31,6 +31,7 @@ _FINISHES = {
     "guardrail_intervened": "content_filter",
     "content_filtered": "content_filter",
 }
+_EVENTS = frozenset({"contentBlockDelta", "contentBlockStart", "contentBlockStop", "messageStop", "metadata"})
 _NULL = Raw(b"null")
 
 _json = msgspec.json.Encoder().encode
@@ -237,24 +238,29 @@ class ConverseStream:
         kind = headers.get(":message-type")
         if kind == "event":
             name = headers.get(":event-type")
-            event = _decode_event(payload)
-            if name == "contentBlockDelta" and event.delta is not None:
-                yield from self._delta(event.content_block_index, event.delta)
-            elif name == "contentBlockStart" and event.start is not None and event.start.tool_use is not None:
-                yield from self._begun(event.content_block_index, event.start.tool_use)
-            elif name == "contentBlockStop":
-                yield from self._stopped(event.content_block_index)
-            elif name == "messageStop":
-                yield Finish(_FINISHES.get(event.stop_reason, "stop"), native=event.stop_reason)
-            elif name == "metadata":
-                if event.usage != _NULL:
-                    yield reported(event.usage, holds_cached=self._holds_cached)
-                yield End()
+            if name in _EVENTS:  # others say nothing that a client of chat completions knows
+                yield from self._event(name, _decode_event(payload))
         elif kind == "exception":
             message = _decode_event(payload).message if payload else ""
             yield Failed(error(str(headers.get(":exception-type", "")), message))
         else:  # an error that is none of the API's own
             yield Failed(error(str(headers.get(":error-code", "")), str(headers.get(":error-message", ""))))
+
+    def _event(self, name: str, event: _Event) -> Iterator[Piece]:
+        if name == "contentBlockDelta":
+            if event.delta is not None:
+                yield from self._delta(event.content_block_index, event.delta)
+        elif name == "contentBlockStart":
+            if event.start is not None and event.start.tool_use is not None:
+                yield from self._begun(event.content_block_index, event.start.tool_use)
+        elif name == "contentBlockStop":
+            yield from self._stopped(event.content_block_index)
+        elif name == "messageStop":
+            yield Finish(_FINISHES.get(event.stop_reason, "stop"), native=event.stop_reason)
+        else:
+            if event.usage != _NULL:
+                yield reported(event.usage, holds_cached=self._holds_cached)
+            yield End()
 
     def _delta(self, block: int, delta: _Block) -> Iterator[Piece]:
         if delta.text is not None:

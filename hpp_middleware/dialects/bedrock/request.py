@@ -93,6 +93,8 @@ def say(chat: Chat, model: str, cap: int | None) -> Said:
     if output:
         body["outputConfig"] = output
     body.update(special)
+    if tools is not None and "tool_choice" in special.get("additionalModelRequestFields", {}):
+        tools.pop("toolChoice", None)  # the maker's own word has more in it
     known = {"tools", "tool_choice", "response_format", "stop", "temperature", "top_p", "cache_control"}
     return Said(body=body, fields=known | fields, has_packed=speaker.has_packed, caches_long=speaker.caches_long)
 
