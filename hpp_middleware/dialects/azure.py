@@ -6,10 +6,13 @@ Sources: https://learn.microsoft.com/azure/foundry/openai/api-version-lifecycle 
 https://learn.microsoft.com/azure/foundry/openai/concepts/content-filter (what filters add to answers).
 """
 
+import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from hpp_middleware.dialects.openai import MOST_PROVIDERS, OpenAI
+from hpp_middleware.core import relay, sse
+from hpp_middleware.core.relay_cost import Charge
+from hpp_middleware.dialects.openai import MOST_PROVIDERS, OpenAI, Stream
 from hpp_middleware.dialects.urls import segment
 from hpp_middleware.errors import ConfigurationError, RequestError
 from hpp_middleware.types.completion import Request, Target
@@ -29,6 +32,9 @@ UNPRICED = {"data_sources": "searches are billed apart, and make the prompt long
 _NULL = Raw(b"null")
 _WITHOUT_DEPLOYMENT = frozenset({"responses"})
 _SAME_API = ("/openai/v1", "/openai")
+
+_FILTERS = "prompt_filter_results"
+_encode = msgspec.json.Encoder().encode
 
 Shared = tuple[tuple[str, str], ...]
 
@@ -68,6 +74,21 @@ class Azure(OpenAI):
             shared=shared,
         )
 
+    def stream(
+        self,
+        request: Request,
+        target: Target,
+        *,
+        event_bytes: int,
+        cap: int,
+        charge: Charge | None = None,
+        request_id: str = "",  # noqa: ARG002  # an answer has its own
+    ) -> Stream:
+        """See :class:`hpp_middleware.ports.Dialect`."""
+        found = Stream(request, target, event_bytes=event_bytes, cap=cap, charge=charge)
+        found.relay = _Relay(request, target, cap=cap, charge=charge)
+        return found
+
     def _head(self, provider: Provider, shared: Shared) -> Shared:
         """OpenAI's headers with the key where Azure looks for it."""
         if provider.api_key is None or provider.options.get("auth") == "bearer":
@@ -80,6 +101,33 @@ class Azure(OpenAI):
                 self._heads.clear()
             self._heads[id(shared)] = found
         return found[1]
+
+
+class _Relay(relay.Relay):
+    """
+    OpenAI's, but for Azure's first event, of what filters found in the prompt: it has no choices, no id, and no object,
+    which clients stumble over. What it says is told with the first event that has choices.
+    """
+
+    _filters: Raw | None = None
+    _begun = False
+
+    def feed(self, event: sse.Event) -> bytes:
+        """See :class:`hpp_middleware.core.relay.Relay`."""
+        if self._begun or event.data is None:
+            return super().feed(event)
+        try:
+            fields = relay.members.decode(event.data)
+        except relay.BROKEN:
+            return super().feed(event)  # which says what is wrong, or knows an end mark
+        alone = _FILTERS in fields and bytes(fields.get("choices", _NULL)) in {b"[]", b"null"}
+        if alone and fields.get("usage", _NULL) == _NULL:
+            self._filters = fields[_FILTERS]
+            return b""
+        self._begun = True
+        if self._filters is not None:
+            event = event._replace(data=_encode({**fields, _FILTERS: self._filters}))
+        return super().feed(event)
 
 
 def url(provider: Provider, operation: str, deployment: str) -> str:

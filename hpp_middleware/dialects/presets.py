@@ -1,5 +1,5 @@
 """
-The well-known OpenAI-compatible providers: where they are, and what they know. Data.
+The well-known providers: where they are, and what they know. Data.
 
 Sources: each provider's own API reference, as of 2026-11; where a reference is silent, the field that every version of
 the provider has known.
@@ -30,8 +30,6 @@ class Preset:
 
     Attributes:
         base_url: Where it is; a name in braces is one of ``options``, which then must be set.
-        dialect: The API it speaks.
-        key_optional: Whether it also takes credentials of another kind, which its dialect finds.
         key_variable: The environment variable its key is usually kept in; None for local servers, which need none.
         cap_fields: The output caps it knows, ours first.
         include_usage: Whether it knows ``stream_options``.
@@ -39,23 +37,25 @@ class Preset:
         reasoning: Globs of models whose reasoning the stream does not show.
         prices: Its id in genai-prices.
         on_disconnect: What becomes of a stream whose client has left: ``drain`` where it is billed to its end anyhow.
+        dialect: The API it speaks.
+        key_optional: Whether it also takes credentials of another kind, which are found elsewhere.
     """
 
     base_url: str
-    dialect: str = "openai"
     key_variable: str | None = None
-    key_optional: bool = False
     cap_fields: tuple[str, ...] = ("max_tokens", "max_completion_tokens")
     include_usage: bool = True
     cost_fields: frozenset[str] = frozenset()
     reasoning: tuple[str, ...] = ()
     prices: str | None = None
     on_disconnect: OnDisconnect = "cancel"
+    dialect: str = "openai"
+    key_optional: bool = False
 
     @property
     def local(self) -> bool:
         """Whether it runs on the operator's own machine."""
-        return self.key_variable is None
+        return self.key_variable is None and not self.key_optional
 
     @property
     def placed(self) -> bool:
@@ -64,6 +64,19 @@ class Preset:
 
 
 _ONLY_MAX_TOKENS = ("max_tokens",)
+
+_BEDROCKS_THAT_THINK_UNASKED = (
+    "*claude-mythos-*",
+    "*claude-fable-*",
+    "*claude-opus-5*",
+    "*claude-sonnet-5*",
+    "*claude-haiku-5*",
+    "*openai.gpt-5*",
+)
+"""
+They think as they see fit, and what is shown of it is a summary at most
+(https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-adaptive-thinking.html).
+"""
 
 PRESETS: dict[str, Preset] = {
     "openai": Preset(
@@ -139,6 +152,7 @@ PRESETS: dict[str, Preset] = {
         dialect="bedrock",
         key_variable="AWS_BEARER_TOKEN_BEDROCK",
         key_optional=True,  # else calls are signed with an account's keys
+        reasoning=_BEDROCKS_THAT_THINK_UNASKED,
         prices="aws",
         on_disconnect="drain",
     ),

@@ -8,7 +8,7 @@ import pytest
 from openai.types.chat import ChatCompletionChunk, CompletionCreateParams
 from pydantic import TypeAdapter
 
-from hpp_middleware.core import parse, reply
+from hpp_middleware.core import parse, relay, reply
 from hpp_middleware.core import price as pricing
 from hpp_middleware.core.settlement import End, settle
 from hpp_middleware.dialects.azure import Azure, url
@@ -210,9 +210,13 @@ def passed_on(*pieces: bytes, include_usage: bool) -> tuple[list[Any], Any]:
 
 def test_a_stream_with_filter_results_is_read_and_billed_as_any_other() -> None:
     chunks, seen = passed_on(BYTES, include_usage=True)
-    for chunk in chunks[1:]:
+    for chunk in chunks:
         ChatCompletionChunk.model_validate(chunk)
-    assert chunks[0]["prompt_filter_results"] == STREAM[0]["prompt_filter_results"]
+    assert [chunk.get("prompt_filter_results") for chunk in chunks] == [
+        STREAM[0]["prompt_filter_results"],  # with the first event that has choices: no client indexes into none
+        *[None] * (len(STREAM) - 2),
+    ]
+    assert all(chunk["choices"] for chunk in chunks[:-1])
     assert {chunk["model"] for chunk in chunks} == {"azure/our-4o"}
     assert chunks[-1]["usage"] == USAGE
     assert seen.upstream_id == "chatcmpl-az"  # and not the empty one of the filters' event
@@ -226,6 +230,17 @@ def test_it_may_be_cut_at_every_byte() -> None:
     expected = passed_on(BYTES, include_usage=True)
     for cut in range(1, len(BYTES)):
         assert passed_on(BYTES[:cut], BYTES[cut:], include_usage=True) == expected
+
+
+@pytest.mark.parametrize("first", [b"data: {\n\n", b"data: 5\n\n"])
+def test_a_first_event_that_is_none_is_a_fault(first: bytes) -> None:
+    with pytest.raises(relay.ProtocolError):
+        passed_on(first, include_usage=False)
+
+
+def test_an_error_in_the_place_of_the_first_event_is_told() -> None:
+    with pytest.raises(relay.StreamedError):
+        passed_on(b"data: " + json.dumps(FILTERED).encode() + b"\n\n", include_usage=False)
 
 
 FILTERED = {
