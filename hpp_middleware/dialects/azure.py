@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from hpp_middleware.core import relay, sse
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.dialects.openai import MOST_PROVIDERS, OpenAI, Stream
+from hpp_middleware.dialects.openai import _headers as headers_of
 from hpp_middleware.dialects.urls import segment
 from hpp_middleware.errors import ConfigurationError, RequestError
 from hpp_middleware.types.completion import Request, Target
@@ -30,7 +31,6 @@ OPTIONS = frozenset({"api_version", "auth", "resource"})
 UNPRICED = {"data_sources": "searches are billed apart, and make the prompt longer than what is sent"}
 
 _NULL = Raw(b"null")
-_WITHOUT_DEPLOYMENT = frozenset({"responses"})
 _SAME_API = ("/openai/v1", "/openai")
 
 _FILTERS = "prompt_filter_results"
@@ -44,7 +44,7 @@ class Azure(OpenAI):
 
     def __init__(self) -> None:
         super().__init__()
-        self._heads: dict[int, tuple[Shared, Shared]] = {}  # OpenAI's, which keeps its id its own, and ours
+        self._heads: dict[tuple[int, bool], tuple[Provider, Shared]] = {}
 
     def check(self, provider: Provider) -> None:
         """See :class:`hpp_middleware.ports.Dialect`."""
@@ -66,13 +66,30 @@ class Azure(OpenAI):
             if reason is not None and value != _NULL:
                 raise RequestError(f"{field} is not accepted: {reason}.", param=field)
         call = super().call(request, target, cap=cap, request_id=request_id)
-        shared = self._head(target.provider, call.shared)
-        return replace(
-            call,
-            url=url(target.provider, "chat/completions", target.model_name),
-            headers=[*shared, *call.headers[len(call.shared) :]],
-            shared=shared,
+        place, shared = self.endpoint(
+            target.provider, "chat/completions", stream=request.stream, deployment=target.model_name
         )
+        return replace(call, url=place, headers=[*shared, *call.headers[len(call.shared) :]], shared=shared)
+
+    def endpoint(
+        self, provider: Provider, path: str, *, stream: bool, deployment: str | None = None
+    ) -> tuple[str, Shared]:
+        """
+        Where one of the provider's APIs is, and all that a call to it says in its head but what is its own.
+
+        Args:
+            provider: Whose.
+            path: As :func:`url` takes it.
+            stream: Whether a stream is asked for.
+            deployment: Of which deployment; None where the body says that.
+        """
+        found = self._heads.get((id(provider), stream))
+        if found is None:  # it keeps the provider, so that no other one can come to have its id
+            found = provider, _head(provider, "text/event-stream" if stream else "application/json")
+            if len(self._heads) >= 2 * MOST_PROVIDERS:
+                self._heads.clear()
+            self._heads[id(provider), stream] = found
+        return url(provider, path, deployment), found[1]
 
     def stream(
         self,
@@ -88,19 +105,6 @@ class Azure(OpenAI):
         found = Stream(request, target, event_bytes=event_bytes, cap=cap, charge=charge)
         found.relay = _Relay(request, target, cap=cap, charge=charge)
         return found
-
-    def _head(self, provider: Provider, shared: Shared) -> Shared:
-        """OpenAI's headers with the key where Azure looks for it."""
-        if provider.api_key is None or provider.options.get("auth") == "bearer":
-            return shared
-        found = self._heads.get(id(shared))
-        if found is None:
-            bearer = ("Authorization", f"Bearer {provider.api_key}")
-            found = shared, tuple(("api-key", provider.api_key) if pair == bearer else pair for pair in shared)
-            if len(self._heads) >= 2 * MOST_PROVIDERS:
-                self._heads.clear()
-            self._heads[id(shared)] = found
-        return found[1]
 
 
 class _Relay(relay.Relay):
@@ -130,14 +134,23 @@ class _Relay(relay.Relay):
         return super().feed(event)
 
 
-def url(provider: Provider, operation: str, deployment: str) -> str:
+def _head(provider: Provider, accept: str) -> Shared:
+    """OpenAI's headers, with the key where Azure looks for it."""
+    shared = headers_of(provider, accept)
+    if provider.api_key is None or provider.options.get("auth") == "bearer":
+        return shared
+    bearer = ("Authorization", f"Bearer {provider.api_key}")
+    return tuple(("api-key", provider.api_key) if pair == bearer else pair for pair in shared)
+
+
+def url(provider: Provider, operation: str, deployment: str | None) -> str:
     """
     Where an operation of a deployment is.
 
     Args:
         provider: Its ``base_url`` ends before ``/openai``, or with it, or with ``/openai/v1``.
         operation: ``chat/completions``, ``embeddings``, ``images/generations`` or ``responses``.
-        deployment: Its name; the v1 API has it in the body, as ``model``.
+        deployment: Its name; None where the operation has it in the body, as all of the v1 API do, as ``model``.
     """
     base = provider.base_url.rstrip("/")
     for ending in _SAME_API:
@@ -147,5 +160,5 @@ def url(provider: Provider, operation: str, deployment: str) -> str:
         return f"{base}/openai/v1/{operation}"
     if version == "preview":
         return f"{base}/openai/v1/{operation}?api-version=preview"
-    place = operation if operation in _WITHOUT_DEPLOYMENT else f"deployments/{segment(deployment)}/{operation}"
+    place = operation if deployment is None else f"deployments/{segment(deployment)}/{operation}"
     return f"{base}/openai/{place}?api-version={segment(version)}"

@@ -87,7 +87,10 @@ def test_a_dated_version_is_where_openai_s_own_client_for_azure_sends_it(deploym
 @pytest.mark.parametrize("ending", ["", "/", "/openai", "/openai/v1", "/openai/v1/"])
 def test_where_operations_are(options: Any, operation: str, expected: str, ending: str) -> None:
     found = target(base_url=BASE + ending, options=options).provider
-    assert url(found, operation, "d") == BASE + expected
+    deployment = None if operation == "responses" else "d"
+    assert url(found, operation, deployment) == BASE + expected
+    place, shared = Azure().endpoint(found, operation, stream=False, deployment=deployment)
+    assert (place, dict(shared)["api-key"]) == (BASE + expected, "azure-key")
 
 
 def test_a_token_of_entra_s_is_a_bearer_s() -> None:
