@@ -108,10 +108,10 @@ class Upstreams:
         self.lines.append("demo        demo/echo, in this process")
 
     def add_accounts(self) -> None:
-        """Every well-known provider whose key is in the environment."""
+        """Every well-known provider whose key is in the environment, and nothing else needed."""
         for name, preset in presets.PRESETS.items():
             key = os.environ.get(preset.key_variable or "")
-            if not key:
+            if not key or not preset.placed:
                 continue
             try:
                 self.providers[name] = presets.provider(name, api_key=key)

@@ -212,7 +212,7 @@ def _usual_key(where: str, preset: presets.Preset, base_url: str, context: Conte
     if preset.key_variable is None or base_url != preset.base_url or not context.secrets:
         return None
     found = context.environment.get(preset.key_variable)
-    if not found:
+    if not found and not preset.key_optional:
         problems.append(f'{where}.api_key: is missing; write it as "env:NAME", or set {preset.key_variable}')
     return found or None
 

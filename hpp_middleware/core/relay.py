@@ -162,7 +162,7 @@ class Relay:
         usage = fields.get("usage")
         reported = usage is not None and usage != NULL and self._take_usage(usage)
         if self._id is None and "id" in fields:
-            self._id = text(fields["id"])
+            self._id = text(fields["id"]) or None  # Azure's first event, of its filters alone, has an empty one
         error = fields.get("error")
         if error is not None and error != NULL:
             raise StreamedError(bytes(error))

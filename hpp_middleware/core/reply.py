@@ -64,6 +64,9 @@ VOCABULARY = frozenset(
 )
 """Error codes of an upstream that are passed on; any other is replaced by its status's."""
 
+_SAME = {"content_filter": "content_policy_violation"}
+"""Words of other providers (Azure) for one of these."""
+
 _KEPT = {
     400: "invalid_request",
     404: "not_found",
@@ -216,7 +219,7 @@ def upstream_error(
     else:
         ours, code = 502, "provider_unavailable"
     if status in _KEPT or status >= 500:
-        code = next((word for word in (fields.get("code"), fields.get("type")) if word in VOCABULARY), code)
+        code = _word(fields) or code
     if code == "provider_unavailable" and ours < 500:
         ours = 502  # a refusal of the router's own credential, under a status that says otherwise
     message = _MESSAGES.get(code, "The provider could not answer.")
@@ -244,10 +247,7 @@ def streamed_error(provider: str, raw: bytes) -> UpstreamError:
     status = next(
         (word for word in (fields.get("code"), fields.get("status")) if type(word) is int and 400 <= word < 600), None
     )
-    code = next(
-        (word for word in (fields.get("code"), fields.get("type")) if word in VOCABULARY),
-        _KEPT.get(status or 0) or _SERVER_CODES.get(status or 0) or "provider_unavailable",
-    )
+    code = _word(fields) or _KEPT.get(status or 0) or _SERVER_CODES.get(status or 0) or "provider_unavailable"
     return UpstreamError(
         _MESSAGES.get(code, "The provider reported an error in its answer."),
         provider=provider,
@@ -255,6 +255,12 @@ def streamed_error(provider: str, raw: bytes) -> UpstreamError:
         code=code,
         retryable=code in _PASSING if status is None else status in _RETRYABLE or status >= 500,
     )
+
+
+def _word(fields: Mapping[str, Any]) -> str | None:
+    """The error's code, where it is one that is passed on."""
+    words = [_SAME.get(fields[name], fields[name]) for name in ("code", "type") if name in fields]
+    return next((word for word in words if word in VOCABULARY), None)
 
 
 def scrubbed(message: str, secrets: Iterable[str] = ()) -> str:

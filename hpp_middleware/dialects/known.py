@@ -21,6 +21,9 @@ OURS: Mapping[str, tuple[str, str]] = {
     "gemini": ("hpp_middleware.dialects.gemini", "Gemini"),
     "vertex": ("hpp_middleware.dialects.gemini", "Vertex"),
     "anthropic": ("hpp_middleware.dialects.anthropic", "Anthropic"),
+    "bedrock": ("hpp_middleware.dialects.bedrock", "Bedrock"),
+    "azure": ("hpp_middleware.dialects.azure", "Azure"),
+    "ollama": ("hpp_middleware.dialects.ollama", "Ollama"),
 }
 """Module and class."""
 

@@ -5,17 +5,19 @@ Sources: each provider's own API reference, as of 2026-11; where a reference is 
 the provider has known.
 
 What they do when a stream is closed before its end (``on_disconnect``) is in OpenRouter's documentation, "Stream
-Cancellation", https://openrouter.ai/docs/api-reference/streaming: of the providers here OpenAI, Anthropic, DeepSeek,
-xAI, Together and Fireworks stop, and bill no more; Groq, Mistral and Google go on, and bill the whole answer.
-OpenRouter itself does as whoever serves the model there, which is not known before; Moonshot is not listed. Both are
-read on, since what they then report is what they bill in either case. The local servers bill nothing, and stop, which
-frees the machine: vLLM (https://github.com/vllm-project/vllm/pull/32442, its maintainer's answer), Ollama
+Cancellation", https://openrouter.ai/docs/api-reference/streaming: of the providers here OpenAI, Azure, Anthropic,
+DeepSeek, xAI, Together and Fireworks stop, and bill no more; Groq, Mistral, Google and Bedrock go on, and bill the
+whole answer. OpenRouter itself does as whoever serves the model there, which is not known before; Moonshot is not
+listed. Both are read on, since what they then report is what they bill in either case. The local servers bill nothing,
+and stop, which frees the machine: vLLM (https://github.com/vllm-project/vllm/pull/32442, its maintainer's answer),
+Ollama
 (https://github.com/ollama/ollama/issues/2876), llama.cpp (https://github.com/ggml-org/llama.cpp/pull/18459).
 """
 
 from dataclasses import dataclass
 from typing import Any
 
+from hpp_middleware.dialects.urls import filled
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.provider import OnDisconnect, Provider
 
@@ -28,7 +30,7 @@ class Preset:
     What a provider's name alone tells.
 
     Attributes:
-        base_url: Where it is.
+        base_url: Where it is; a name in braces is one of ``options``, which then must be set.
         key_variable: The environment variable its key is usually kept in; None for local servers, which need none.
         cap_fields: The output caps it knows, ours first.
         include_usage: Whether it knows ``stream_options``.
@@ -58,6 +60,11 @@ class Preset:
         """Whether it runs on the operator's own machine."""
         return self.key_variable is None and not self.key_optional
 
+    @property
+    def placed(self) -> bool:
+        """Whether it is known where it is: no option has to say."""
+        return "{" not in self.base_url
+
 
 _ONLY_MAX_TOKENS = ("max_tokens",)
 
@@ -73,6 +80,18 @@ _CLAUDES_THAT_THINK_UNASKED = (
 """
 They think as they see fit, and what is shown of it is a summary at most
 (https://platform.claude.com/docs/en/build-with-claude/thinking); earlier ones do so where the request says so.
+"""
+_BEDROCKS_THAT_THINK_UNASKED = (
+    "*claude-mythos-*",
+    "*claude-fable-*",
+    "*claude-opus-5*",
+    "*claude-sonnet-5*",
+    "*claude-haiku-5*",
+    "*openai.gpt-5*",
+)
+"""
+They think as they see fit, and what is shown of it is a summary at most
+(https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-adaptive-thinking.html).
 """
 
 PRESETS: dict[str, Preset] = {
@@ -163,6 +182,23 @@ PRESETS: dict[str, Preset] = {
         on_disconnect="drain",
         dialect="vertex",
     ),
+    "azure": Preset(
+        base_url="https://{resource}.openai.azure.com",
+        dialect="azure",
+        key_variable="AZURE_OPENAI_API_KEY",
+        cap_fields=("max_completion_tokens", "max_tokens"),
+        reasoning=("o1*", "o3*", "o4*", "gpt-5*"),
+        prices="azure",
+    ),
+    "bedrock": Preset(
+        base_url="https://bedrock-runtime.{region}.amazonaws.com",
+        dialect="bedrock",
+        key_variable="AWS_BEARER_TOKEN_BEDROCK",
+        key_optional=True,  # else calls are signed with an account's keys
+        reasoning=_BEDROCKS_THAT_THINK_UNASKED,
+        prices="aws",
+        on_disconnect="drain",
+    ),
     "ollama": Preset(base_url="http://127.0.0.1:11434/v1", cap_fields=_ONLY_MAX_TOKENS),
     "vllm": Preset(base_url="http://127.0.0.1:8001/v1"),
     "llamacpp": Preset(
@@ -202,4 +238,6 @@ def provider(name: str, *, api_key: str | None = None, **settings: Any) -> Provi
         "dialect": preset.dialect,
         "native_apis": preset.native_apis,
     }
-    return Provider(api_key=api_key, **{**known, **settings})
+    found: dict[str, Any] = {**known, **settings}
+    found["base_url"] = filled(found["base_url"], found.get("options", {}))
+    return Provider(api_key=api_key, **found)

@@ -30,7 +30,8 @@ __all__ = [
 class Dialect(Protocol):
     """
     What a provider speaks, as pure values in, values out: a chat completion into its request, and its answer into
-    OpenAI's. See ``docs/dialects.md``, and :mod:`hpp_middleware.dialects.translating`, which does the most of it.
+    OpenAI's; a call whose stream is none of server-sent events says of what media type it is. See ``docs/dialects.md``,
+    and :mod:`hpp_middleware.dialects.translating`, which does the most of it.
 
     One may have, besides:
 

@@ -232,7 +232,7 @@ class Exchange:
                 self._fail(error, End.REFUSED)
             elif not self.job.request.stream:
                 await self._json()
-            elif upstream.is_stream:
+            elif upstream.is_stream(self.job.call.stream_type):
                 await self._stream()
             else:
                 self._seen = relay_json.usage_in(await upstream.read_all(self.job.limits.response_bytes, or_cut=True))

@@ -90,10 +90,9 @@ class Upstream:
         encoding = self.header("content-encoding")
         return not encoding or encoding.strip().lower() in {"", "identity"}
 
-    @property
-    def is_stream(self) -> bool:
-        """Whether the response is an event stream."""
-        return self.header("content-type").lower().startswith("text/event-stream")
+    def is_stream(self, media_type: str) -> bool:
+        """Whether the response is a stream of this type."""
+        return self.header("content-type").lower().startswith(media_type)
 
     async def read(self) -> bytes:
         """

@@ -15,6 +15,7 @@ from hpp_middleware.types.provider import Provider
 __all__ = ["SIGNERS", "check", "signed"]
 
 SIGNERS: Mapping[str, tuple[str, str, str]] = {
+    "bedrock": ("hpp_middleware.transports.aws", "botocore", "bedrock"),
     "vertex": ("hpp_middleware.transports.google", "google.auth", "vertex"),
 }
 """By dialect: a module with a ``signed(provider, transport)``, what it needs installed, and the extra that has it."""

@@ -29,6 +29,7 @@ class HTTPCall(Struct, frozen=True, kw_only=True):
         long_cache: Whether the prompt, or a part, may be written to a cache that lasts an hour, at that rate.
         dropped: Fields of the client's that this provider has no word for, and that change nothing of the answer's
             worth; the client is told in ``X-HPP-Router-Dropped-Fields``.
+        stream_type: The media type that a streamed answer has; what has another is none.
     """
 
     url: str
@@ -41,6 +42,7 @@ class HTTPCall(Struct, frozen=True, kw_only=True):
     least_cap: int = 0
     long_cache: bool = False
     dropped: tuple[str, ...] = ()
+    stream_type: str = "text/event-stream"
 
 
 class Reply(Struct, frozen=True, kw_only=True):

@@ -97,7 +97,9 @@ def test_a_port_that_is_taken_is_one_line_and_leaves_nothing(tmp_path: Path) -> 
 
 
 def test_a_provider_whose_key_is_in_the_environment_joins(tmp_path: Path) -> None:
-    with router(tmp_path, "demo", last="Stop with", GROQ_API_KEY="gsk-of-a-test") as served:
+    # Azure's key alone does not say where it is used, and is left alone.
+    keys = {"GROQ_API_KEY": "gsk-of-a-test", "AZURE_OPENAI_API_KEY": "of-a-test"}
+    with router(tmp_path, "demo", last="Stop with", **keys) as served:
         text = "\n".join(served.head)
         assert "GROQ_API_KEY is set" in text
         assert "gsk-of-a-test" not in text

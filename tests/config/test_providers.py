@@ -10,13 +10,14 @@ from hpp_middleware.types.provider import Timeouts
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_name_that_is_a_preset_needs_nothing_more_than_its_variable(tmp_path: Path, name: str) -> None:
+def test_a_name_that_is_a_preset_needs_nothing_more_than_its_variable_and_its_place(tmp_path: Path, name: str) -> None:
     preset = PRESETS[name]
     environment = {preset.key_variable: "sk-x"} if preset.key_variable else {}
-    provider = read(tmp_path, f"[providers.{name}]", **environment).providers[name]
-    assert provider.base_url == preset.base_url
-    assert provider.api_key == ("sk-x" if preset.key_variable else None)
+    place = "" if preset.placed else '\noptions = { region = "us-east-1", resource = "acme" }'
+    provider = read(tmp_path, f"[providers.{name}]{place}", **environment).providers[name]
+    assert provider.base_url == preset.base_url.format(region="us-east-1", resource="acme")
     assert provider.dialect == preset.dialect
+    assert provider.api_key == ("sk-x" if preset.key_variable else None)
     assert (provider.cap_fields, provider.include_usage) == (preset.cap_fields, preset.include_usage)
     assert (provider.cost_fields, provider.reasoning, provider.prices) == (
         preset.cost_fields,
@@ -34,6 +35,18 @@ def test_a_presets_key_that_is_nowhere_is_named_with_its_variable(tmp_path: Path
     assert refusal(tmp_path, "[providers.groq]") == [
         'providers.groq.api_key: is missing; write it as "env:NAME", or set GROQ_API_KEY'
     ]
+
+
+def test_a_preset_whose_place_is_not_told_names_the_option(tmp_path: Path) -> None:
+    assert refusal(tmp_path, "[providers.azure]", AZURE_OPENAI_API_KEY="sk-x") == [
+        "providers.azure.options.resource: is missing, or no part of a host's name"
+    ]
+
+
+def test_bedrock_takes_an_account_s_keys_where_there_is_no_api_key(tmp_path: Path) -> None:
+    text = '[providers.bedrock]\noptions = { region = "env:AWS_REGION" }'
+    provider = read(tmp_path, text, AWS_REGION="eu-west-1").providers["bedrock"]
+    assert (provider.base_url, provider.api_key) == ("https://bedrock-runtime.eu-west-1.amazonaws.com", None)
 
 
 def test_a_presets_usual_key_goes_to_no_other_address(tmp_path: Path) -> None:

@@ -53,6 +53,14 @@ def sent(data: bytes) -> dict[str, Any]:
     return found
 
 
+def test_an_empty_id_is_none_and_the_next_one_counts() -> None:
+    reader = started()
+    reader.feed(event({**chunk(choices=[]), "id": ""}))
+    assert reader.seen.upstream_id is None
+    reader.feed(event(text()))
+    assert reader.seen.upstream_id == "c-1"
+
+
 def test_only_the_model_of_a_chunk_is_changed() -> None:
     raw = (
         b'{"id":"c-1", "big" : 123456789012345678901234567890,"f":1.10,"model":"x","s":"\\u00e9\\/","choices":[ { } ]}'

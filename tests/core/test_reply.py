@@ -172,6 +172,7 @@ def test_the_routers_own_credential_is_never_the_clients_fault(status: int) -> N
         ({"error": {"code": "context_length_exceeded"}}, "context_length_exceeded"),
         ({"error": {"type": "context_length_exceeded", "code": None}}, "context_length_exceeded"),
         ({"error": {"code": "content_policy_violation", "type": "refusal"}}, "content_policy_violation"),
+        ({"error": {"code": "content_filter", "type": None}}, "content_policy_violation"),
         ({"error": {"code": 400, "type": "invalid_prompt"}}, "invalid_prompt"),
         ({"code": "string_too_long"}, "string_too_long"),
         ([{"error": {"code": "unmapped"}}], "unmapped"),

@@ -49,7 +49,7 @@ TARGET = target()
 
 
 def native(**provider: Any) -> OpenAIResponses:
-    found = OpenAI().native("responses", target(**provider).provider)
+    found: OpenAIResponses | None = OpenAI().native("responses", target(**provider).provider)
     assert found is not None
     return found
 

@@ -31,6 +31,7 @@ HOSTED = {
     "together",
     "fireworks",
 }
+PLACES = {"region": "us-east-1", "resource": "acme"}
 every = pytest.mark.parametrize("name", sorted(PRESETS))
 OPENAIS = sorted(name for name, preset in PRESETS.items() if preset.dialect == "openai")
 
@@ -40,9 +41,14 @@ def test_the_well_known_providers_are_there() -> None:
     assert {name for name, preset in PRESETS.items() if preset.local} == LOCAL
 
 
+def made(name: str, **settings: Any) -> Provider:
+    """A preset, with the options that its address lacks."""
+    return provider(name, **settings) if PRESETS[name].placed else provider(name, options=PLACES, **settings)
+
+
 @every
 def test_a_preset_builds_a_provider_that_knows_where_it_is(name: str) -> None:
-    found = provider(name, api_key=None if name in LOCAL else "sk-made-up")
+    found = made(name, api_key=None if name in LOCAL else "sk-made-up")
     place = urlsplit(found.base_url)
     assert not found.base_url.endswith("/")
     if name in LOCAL:
@@ -94,6 +100,7 @@ def test_a_hosted_provider_needs_a_key_unless_it_is_put_elsewhere(name: str) -> 
 def test_a_stream_is_drained_where_it_is_billed_to_its_end_anyhow_or_that_is_not_known() -> None:
     assert {name for name, preset in PRESETS.items() if preset.on_disconnect == "drain"} == {
         "gemini",
+        "bedrock",
         "groq",
         "mistral",
         "moonshot",
@@ -101,7 +108,7 @@ def test_a_stream_is_drained_where_it_is_billed_to_its_end_anyhow_or_that_is_not
         "vertex",
     }
     for name, preset in PRESETS.items():
-        assert provider(name, api_key="sk-made-up").on_disconnect == preset.on_disconnect
+        assert made(name, api_key="sk-made-up").on_disconnect == preset.on_disconnect
     assert provider("groq", api_key="sk-x", on_disconnect="cancel").on_disconnect == "cancel"
     assert Provider(base_url="https://llm.acme.example/v1").on_disconnect == "cancel"
 
@@ -113,6 +120,20 @@ def test_a_drain_without_a_bound_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError) as caught:
         provider("openai", api_key="sk-x", **wrong)
     assert caught.value.param == next(iter(wrong))
+
+
+@pytest.mark.parametrize("name", sorted(name for name in PRESETS if not PRESETS[name].placed))
+def test_a_preset_of_many_places_needs_to_be_told_which(name: str) -> None:
+    wrong: list[dict[str, str]] = [{}, dict.fromkeys(PLACES, "a.example/x"), dict.fromkeys(PLACES, "-a")]
+    for options in wrong:
+        with pytest.raises(ConfigurationError) as caught:
+            provider(name, api_key="sk-x", options=options)
+        assert (caught.value.param or "").startswith("options.")
+    assert provider(name, api_key="sk-x", base_url="http://127.0.0.1:9").base_url == "http://127.0.0.1:9"
+
+
+def test_bedrock_needs_no_key_of_its_own() -> None:
+    assert provider("bedrock", options=PLACES).api_key is None
 
 
 def test_settings_win_over_the_preset() -> None:

@@ -51,7 +51,7 @@ def client(llama: Llama, store: MemoryStore) -> Iterator[openai.OpenAI]:
 
 def ask(client: openai.OpenAI, model: str, **fields: Any) -> Response:
     given = {"input": "Hello there, whoever you are.", "max_output_tokens": 12, "temperature": 0, **fields}
-    found = client.responses.create(model=model, extra_body={"seed": 1, **LETTERS}, **given)
+    found: Response = client.responses.create(model=model, extra_body={"seed": 1, **LETTERS}, **given)
     Response.model_validate(found.to_dict())
     return found
 

@@ -17,7 +17,7 @@ import nodejs
 import pytest
 from aimock import AIMock, running
 from anthropic.types import Message, RawMessageStreamEvent
-from botocore.eventstream import EventStreamBuffer  # type: ignore[import-untyped]  # ships no types
+from botocore.eventstream import EventStreamBuffer
 from google.genai.types import GenerateContentResponse
 from openai.types import CreateEmbeddingResponse, ImagesResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk

@@ -1,0 +1,362 @@
+"""
+Ollama's own chat API, which tells more than its OpenAI port: how long a model took to load, why it did not, thoughts.
+
+Source: https://github.com/ollama/ollama/blob/main/docs/api.md and ``api/types.go`` beside it. Counts that are zero are
+left out there. ``prompt_eval_count`` is the whole prompt, ``prompt_eval_cached_count`` the part of it that was in the
+cache; versions before mid-2024 left the first out for a prompt that was cached wholly
+(https://github.com/ollama/ollama/issues/2068): that is no report, and settled as any other answer without usage.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from hpp_middleware.core.relay_cost import Charge
+from hpp_middleware.dialects import chat, translating
+from hpp_middleware.dialects.chat import Chat, Message, Part, bad, parts_of
+from hpp_middleware.dialects.translating import Delta, End, Failed, Finish, Piece, Reported
+from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.types.completion import Request, Seen, Target
+from hpp_middleware.types.http import HTTPCall
+from hpp_middleware.types.price import Usage
+from hpp_middleware.types.provider import Provider
+
+__all__ = ["OPTIONS", "Chunks", "Ollama"]
+
+NDJSON = "application/x-ndjson"
+
+OPTIONS = frozenset({"keep_alive", "num_ctx"})
+"""``keep_alive``: how long the model stays loaded: ``10m``, or seconds, ``-1`` for ever. ``num_ctx``: its context."""
+
+MORE_TOKENS = 64
+TOOL_TOKENS = 512
+"""What a model's template adds to a prompt, and to one with tools, at most."""
+
+_WHOLE = re.compile(r"-?\d{1,9}")
+_TOO_LONG = re.compile(r"context length|context window|too long", re.IGNORECASE)
+_LEVELS = ("low", "medium", "high")
+_SAID = frozenset(
+    {
+        "tools",
+        "tool_choice",
+        "response_format",
+        "stop",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "seed",
+        "frequency_penalty",
+        "presence_penalty",
+        "reasoning_effort",
+        "reasoning",
+    }
+)
+
+_encode = msgspec.json.Encoder().encode
+_arguments = msgspec.json.Decoder(dict[str, Any])
+_mapping = msgspec.json.Decoder(dict[str, Any])
+
+
+class _Function(Struct):
+    name: str
+    arguments: Any = None
+
+
+class _Call(Struct):
+    function: _Function
+    id: str | None = None
+
+
+class _Said(Struct):
+    content: str = ""
+    thinking: str | None = None
+    tool_calls: list[_Call] | None = None
+
+
+class _Chunk(Struct):
+    message: _Said | None = None
+    done: bool = False
+    done_reason: str | None = None
+    prompt_eval_count: int | None = None
+    prompt_eval_cached_count: int | None = None
+    eval_count: int | None = None
+    load_duration: int | None = None
+    total_duration: int | None = None
+    error: str | None = None
+
+
+_decode = msgspec.json.Decoder(_Chunk).decode
+
+
+class Ollama:
+    """The dialect."""
+
+    def check(self, provider: Provider) -> None:
+        """See :class:`hpp_middleware.ports.Dialect`."""
+        for name in sorted(provider.options.keys() - OPTIONS):
+            raise ConfigurationError(
+                f"options.{name} is unknown; there are {', '.join(sorted(OPTIONS))}", param=f"options.{name}"
+            )
+        if not re.fullmatch(r"[1-9]\d{0,8}", provider.options.get("num_ctx", "1")):
+            raise ConfigurationError("options.num_ctx must be a number of tokens", param="options.num_ctx")
+
+    def call(self, request: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
+        """See :class:`hpp_middleware.ports.Dialect`."""
+        asked, provider = chat.read(request), target.provider
+        dropped = chat.unsaid(request, _SAID)
+        key = provider.api_key
+        return HTTPCall(
+            url=f"{provider.base_url.rstrip('/').removesuffix('/v1')}/api/chat",  # /v1 is its OpenAI port
+            headers=[
+                ("Content-Type", "application/json"),
+                ("Accept", NDJSON if request.stream else "application/json"),
+                ("Accept-Encoding", "identity"),
+                ("User-Agent", "hpp-router"),
+                *provider.headers.items(),
+                *(() if key is None else (("Authorization", f"Bearer {key}"),)),
+                ("X-Request-Id", request_id),
+            ],
+            body=_encode(_body(asked, target, chat.cap_of(request, cap), stream=request.stream)),
+            connect_s=provider.timeouts.connect,
+            more_tokens=MORE_TOKENS + TOOL_TOKENS * bool(asked.tools),
+            dropped=dropped,
+            stream_type=NDJSON,
+        )
+
+    def stream(
+        self,
+        request: Request,
+        target: Target,
+        *,
+        event_bytes: int,
+        cap: int,
+        charge: Charge | None = None,
+        request_id: str = "",
+    ) -> translating.Reader:
+        """See :class:`hpp_middleware.ports.Dialect`."""
+        chunks = Chunks(event_bytes, request_id, show_reasoning=_shows_reasoning(request))
+        return translating.Reader(chunks, request, target, cap=cap, charge=charge, request_id=request_id)
+
+    def answer(
+        self, body: bytes, request: Request, target: Target, *, charge: Charge | None = None, request_id: str = ""
+    ) -> tuple[bytes, Seen]:
+        """See :class:`hpp_middleware.ports.Dialect`."""
+        chunks = Chunks(len(body) + 1, request_id, show_reasoning=_shows_reasoning(request))
+        return translating.answer(chunks.whole(body), target, charge=charge, request_id=request_id)
+
+    def refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> bytes:  # noqa: ARG002
+        """See :class:`hpp_middleware.ports.Dialect`."""
+        message = _mapping.decode(body).get("error")
+        if not isinstance(message, str):
+            return body
+        code = "context_length_exceeded" if status == 400 and _TOO_LONG.search(message) else None
+        return _encode({"error": {"message": message, "code": code}})
+
+
+class Chunks:
+    """
+    A :class:`~hpp_middleware.dialects.translating.Translation`: lines of JSON.
+
+    Args:
+        event_bytes: The longest line.
+        request_id: Ours; names calls that have no ids of their own, as most versions give none.
+        show_reasoning: Whether the client is to see what is thought.
+    """
+
+    def __init__(self, event_bytes: int, request_id: str, *, show_reasoning: bool = True) -> None:
+        self._most = event_bytes
+        self._pieces: list[bytes] = []  # of the line that has not ended
+        self._size = 0
+        self._calls = 0
+        self._named_by = request_id.removeprefix("req_")
+        self._shows = show_reasoning
+
+    def feed(self, chunk: bytes) -> Iterator[Piece]:
+        """
+        See :class:`~hpp_middleware.dialects.translating.Translation`.
+
+        Raises:
+            ValueError: A line is too long, or no JSON.
+        """
+        *lines, rest = chunk.split(b"\n")
+        for line in lines:
+            whole = b"".join((*self._pieces, line))
+            self._pieces, self._size = [], 0
+            if len(whole) > self._most:
+                raise ValueError("a line is too long")
+            yield from self.whole(whole)
+        if rest:
+            self._pieces.append(rest)
+            self._size += len(rest)
+            if self._size > self._most:
+                raise ValueError("a line is too long")
+
+    def close(self) -> Iterator[Piece]:
+        """See :class:`~hpp_middleware.dialects.translating.Translation`."""
+        yield from self.feed(b"\n") if self._pieces else ()
+
+    def whole(self, line: bytes) -> Iterator[Piece]:
+        """The pieces of one object, which in an answer that is no stream is all of it."""
+        if not line.strip():
+            return
+        chunk = _decode(line)
+        if chunk.error is not None:
+            yield Failed(_error(chunk.error))
+            return
+        said = chunk.message
+        if said is not None:
+            if said.thinking and self._shows:
+                yield Delta({"reasoning_content": said.thinking})
+            if said.content:
+                yield Delta({"content": said.content})
+            for call in said.tool_calls or ():
+                yield Delta({"tool_calls": [self._call(call)]})
+        if chunk.done:
+            reason = "length" if chunk.done_reason == "length" else "tool_calls" if self._calls else "stop"
+            yield Finish(reason, native=chunk.done_reason)
+            found = _reported(chunk)
+            if found is not None:
+                yield found
+            yield End()
+
+    def _call(self, call: _Call) -> dict[str, Any]:
+        number, self._calls = self._calls, self._calls + 1
+        arguments = call.function.arguments
+        told = arguments if isinstance(arguments, str) else _encode({} if arguments is None else arguments).decode()
+        return {
+            "index": number,
+            "id": call.id or f"call_{self._named_by}_{number}",
+            "type": "function",
+            "function": {"name": call.function.name, "arguments": told},
+        }
+
+
+def _reported(chunk: _Chunk) -> Reported | None:
+    counted = {name: getattr(chunk, name) for name in ("prompt_eval_count", "prompt_eval_cached_count", "eval_count")}
+    durations = {name: getattr(chunk, name) for name in ("load_duration", "total_duration")}
+    if chunk.prompt_eval_count is None and chunk.done_reason not in {"load", "unload"}:
+        return None
+    raw = {name: value for name, value in {**counted, **durations}.items() if value is not None}
+    prompt, cached = chunk.prompt_eval_count or 0, chunk.prompt_eval_cached_count or 0
+    usage = Usage(input=prompt - min(cached, prompt), cache_read=min(cached, prompt), output=chunk.eval_count or 0)
+    return Reported(usage, Raw(_encode(raw)), doubtful=cached > prompt)
+
+
+def _error(message: str) -> dict[str, Any]:
+    code = "context_length_exceeded" if _TOO_LONG.search(message) else "server"
+    return {"message": message, "code": code, "status": 400 if code == "context_length_exceeded" else 500}
+
+
+def _body(asked: Chat, target: Target, cap: int | None, *, stream: bool) -> dict[str, Any]:
+    body: dict[str, Any] = {"model": target.model_name, "messages": _messages(asked.messages), "stream": stream}
+    if isinstance(asked.tool_choice, str | None):
+        if asked.tool_choice == "required":
+            raise bad("tool_choice", "cannot be required with this model's provider")
+    else:
+        raise bad("tool_choice", "cannot name a function with this model's provider")
+    if asked.tools and asked.tool_choice != "none":
+        body["tools"] = [{"type": "function", "function": _function(tool.function)} for tool in asked.tools]
+    form = asked.response_format
+    if form is not None:
+        body["format"] = "json" if form.schema is None else form.schema
+    effort = chat.effort_of(asked)
+    if asked.reasoning_tokens is not None:
+        raise bad("reasoning.max_tokens", "is not known to this model's provider: use reasoning_effort")
+    if asked.reasoning_effort == "none":
+        body["think"] = False
+    elif effort is not None:
+        # Of the models here only gpt-oss has levels; the others think, or do not.
+        body["think"] = (effort if effort in _LEVELS else "low") if "gpt-oss" in target.model_name else True
+    options = {
+        "num_predict": cap,
+        "temperature": asked.temperature,
+        "top_p": asked.top_p,
+        "top_k": asked.top_k,
+        "min_p": asked.min_p,
+        "seed": asked.seed,
+        "stop": asked.stop or None,
+        "frequency_penalty": asked.frequency_penalty,
+        "presence_penalty": asked.presence_penalty,
+    }
+    set_here = target.provider.options
+    if "num_ctx" in set_here:
+        options["num_ctx"] = int(set_here["num_ctx"])
+    if set_here.get("keep_alive"):
+        kept = set_here["keep_alive"]
+        body["keep_alive"] = int(kept) if _WHOLE.fullmatch(kept) else kept
+    body["options"] = {name: value for name, value in options.items() if value is not None}
+    return body
+
+
+def _function(function: chat.Function) -> dict[str, Any]:
+    described = {} if function.description is None else {"description": function.description}
+    return {
+        "name": function.name,
+        **described,
+        "parameters": function.parameters or {"type": "object", "properties": {}},
+    }
+
+
+def _messages(messages: list[Message]) -> list[dict[str, Any]]:
+    named: dict[str, str] = {}  # calls' ids, and what was called
+    found = []
+    for number, message in enumerate(messages):
+        where = f"messages[{number}]"
+        said = _content(message, where)
+        if message.reasoning_content:
+            said["thinking"] = message.reasoning_content
+        if message.tool_calls:
+            calls = enumerate(message.tool_calls)
+            said["tool_calls"] = [_called(call, f"{where}.tool_calls[{place}]") for place, call in calls]
+            named.update({call.id: call.function.name for call in message.tool_calls})
+        if message.role == "tool":
+            if not message.tool_call_id:
+                raise bad(f"{where}.tool_call_id", "is required")
+            said["tool_call_id"] = message.tool_call_id
+            if message.tool_call_id in named:
+                said["tool_name"] = named[message.tool_call_id]
+        found.append(said)
+    return found
+
+
+def _content(message: Message, where: str) -> dict[str, Any]:
+    texts: list[str] = []
+    images: list[str] = []
+    for place, part in enumerate(parts_of(message)):
+        text = part.refusal if part.type == "refusal" else part.text if part.type == "text" else None
+        if text is not None:
+            texts.append(text)
+        elif part.type == "image_url" and message.role == "user":
+            images.append(_image(part, f"{where}.content[{place}]"))
+        elif part.type not in {"thinking", "redacted_thinking"} or message.role != "assistant":
+            raise bad(f"{where}.content[{place}].type", "must be text, or a user's image_url, with this provider")
+    role = "system" if message.role == "developer" else message.role
+    said: dict[str, Any] = {"role": role, "content": "".join(texts) or message.refusal or ""}
+    if images:
+        said["images"] = images
+    return said
+
+
+def _called(call: chat.Call, where: str) -> dict[str, Any]:
+    try:
+        arguments = _arguments.decode(call.function.arguments.strip() or "{}")
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        raise bad(f"{where}.function.arguments", "must be a JSON object") from None
+    return {"id": call.id, "function": {"name": call.function.name, "arguments": arguments}}
+
+
+def _image(part: Part, where: str) -> str:
+    given = part.image_url
+    url = given if isinstance(given, str) else (given or {}).get("url")
+    found = chat.data_url(url) if isinstance(url, str) else None
+    if found is None or not found[1]:
+        raise bad(f"{where}.image_url.url", "must be a data URL of base64 with this model's provider")
+    return found[1].replace("-", "+").replace("_", "/")
+
+
+def _shows_reasoning(request: Request) -> bool:
+    return "reasoning" not in request.fields or not chat.read(request).exclude_reasoning
