@@ -13,7 +13,8 @@ then report is what they bill in either case. The local servers bill nothing, an
 (https://github.com/ollama/ollama/issues/2876), llama.cpp (https://github.com/ggml-org/llama.cpp/pull/18459).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from hpp_middleware.errors import ConfigurationError
@@ -38,6 +39,7 @@ class Preset:
         on_disconnect: What becomes of a stream whose client has left: ``drain`` where it is billed to its end anyhow.
         dialect: The API it speaks.
         key_optional: Whether it also takes credentials of another kind, which are found elsewhere.
+        options: What its dialect, and translations for it, need besides; an operator's own go before.
     """
 
     base_url: str
@@ -50,6 +52,7 @@ class Preset:
     on_disconnect: OnDisconnect = "cancel"
     dialect: str = "openai"
     key_optional: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def local(self) -> bool:
@@ -76,6 +79,7 @@ PRESETS: dict[str, Preset] = {
         cap_fields=_ONLY_MAX_TOKENS,
         prices="moonshotai",
         on_disconnect="drain",
+        options={"takes": "reasoning_content"},  # and wants it of turns that call tools
     ),
     "mistral": Preset(
         base_url="https://api.mistral.ai/v1",
@@ -97,6 +101,7 @@ PRESETS: dict[str, Preset] = {
         key_variable="DEEPSEEK_API_KEY",
         cap_fields=_ONLY_MAX_TOKENS,
         prices="deepseek",
+        options={"takes": "reasoning_content"},  # likewise
     ),
     "xai": Preset(
         base_url="https://api.x.ai/v1",
@@ -111,6 +116,7 @@ PRESETS: dict[str, Preset] = {
         cost_fields=frozenset({"models", "plugins", "provider", "route", "preset", "transforms"}),
         prices="openrouter",
         on_disconnect="drain",
+        options={"takes": "cache_control reasoning reasoning_details"},
     ),
     "together": Preset(
         base_url="https://api.together.xyz/v1",
@@ -142,8 +148,8 @@ PRESETS: dict[str, Preset] = {
         dialect="vertex",
     ),
     "ollama": Preset(base_url="http://127.0.0.1:11434/v1", cap_fields=_ONLY_MAX_TOKENS),
-    "vllm": Preset(base_url="http://127.0.0.1:8001/v1"),
-    "llamacpp": Preset(base_url="http://127.0.0.1:8080/v1"),
+    "vllm": Preset(base_url="http://127.0.0.1:8001/v1", options={"takes": "reasoning_content"}),
+    "llamacpp": Preset(base_url="http://127.0.0.1:8080/v1", options={"takes": "reasoning_content"}),
     "lmstudio": Preset(base_url="http://127.0.0.1:1234/v1", cap_fields=_ONLY_MAX_TOKENS),
 }
 
@@ -175,4 +181,5 @@ def provider(name: str, *, api_key: str | None = None, **settings: Any) -> Provi
         "on_disconnect": preset.on_disconnect,
         "dialect": preset.dialect,
     }
+    settings["options"] = {**preset.options, **settings.get("options", {})}
     return Provider(api_key=api_key, **{**known, **settings})
