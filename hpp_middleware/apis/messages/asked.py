@@ -17,9 +17,12 @@ from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Images, Request
 from hpp_middleware.types.provider import Limits
 
-__all__ = ["NULL", "Block", "Source", "Turn", "asked", "bad", "blocks_of", "decoded", "value"]
+__all__ = ["NULL", "UNTHREADED", "Block", "Source", "Turn", "asked", "bad", "blocks_of", "decoded", "value"]
 
 NULL = Raw(b"null")
+
+UNTHREADED = "thread_unsupported_request"
+"""The code of the refusal of a conversation that the server is to hold (``ThreadUnsupportedRequestError`` there)."""
 
 _ACTED_ON = frozenset(
     {
@@ -38,6 +41,7 @@ _ACTED_ON = frozenset(
         "container",
         "mcp_servers",
         "fallbacks",
+        "thread",
     }
 )
 """Keys that somebody acts on: no other letter case of them passes, since some servers match keys without case."""
@@ -120,6 +124,11 @@ def asked(body: bytes, limits: Limits, *, counting: bool = False) -> Request:
             raise RequestError(f"{key!r} is not accepted.", param=key)
         if folded in _ACTED_ON and key != folded:
             raise RequestError(f"{key!r} must be written {folded!r}.", param=key)
+    if fields.get("thread", NULL) != NULL:
+        # The SDK then sends the whole conversation without it, as it does where Anthropic itself cannot thread one.
+        raise RequestError(
+            "thread is not accepted: the prompt would be longer than what is sent.", code=UNTHREADED, param="thread"
+        )
     model = value(fields, "model", str)
     if model is None:
         raise bad("model", "is required")

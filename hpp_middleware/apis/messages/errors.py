@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from hpp_middleware.apis.messages.asked import UNTHREADED
 from hpp_middleware.core import reply
 from hpp_middleware.errors import GatewayError
 
@@ -44,7 +45,10 @@ def envelope(error: GatewayError, request_id: str, usage: dict[str, Any] | None 
         usage: What it cost all the same, where the client is told so.
     """
     kind = "overloaded_error" if error.code in _OVERLOADED else _TYPES.get(error.status, "api_error")
-    body: dict[str, Any] = {"type": "error", "error": {**reply.error_object(error), "type": kind}}
+    told: dict[str, Any] = {**reply.error_object(error), "type": kind}
+    if error.code == UNTHREADED:
+        told["details"] = {"error_code": UNTHREADED}
+    body: dict[str, Any] = {"type": "error", "error": told}
     if usage is not None:
         body["usage"] = usage
     return msgspec.json.encode({**body, "request_id": request_id})

@@ -145,7 +145,7 @@ class Reader:
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": told.usage(self.seen, None),
+            "usage": {**told.usage(self.seen, None), "output_tokens": 0},  # the prompt's, where it is told this early
         }
         return event("message_start", {"message": message}), blocks
 
