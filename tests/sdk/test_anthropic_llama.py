@@ -95,22 +95,23 @@ def test_a_schema_is_kept_by_the_server(client: anthropic.Anthropic) -> None:
     assert '"rain"' in block.text
 
 
-def test_a_tool_that_must_be_called_is(client: anthropic.Anthropic, store: MemoryStore) -> None:
+def test_a_history_of_calls_and_results_is_taken(client: anthropic.Anthropic, store: MemoryStore) -> None:
     schema = {"type": "object", "properties": {"rain": {"type": "boolean"}}, "required": ["rain"]}
     tools: Any = [{"name": "tell", "description": "Tell.", "input_schema": schema}]
-    asks: dict[str, Any] = {"model": MODEL, "max_tokens": 400, "messages": HELLO, "tools": tools}
-    with client.messages.stream(**asks, tool_choice={"type": "any"}, extra_body=GREEDY) as stream:
-        message = stream.get_final_message()
-    calls = [block for block in message.content if block.type == "tool_use"]
-    assert [call.name for call in calls] == ["tell"]
-    assert isinstance(calls[0].input, dict)
-    assert isinstance(calls[0].input["rain"], bool)
-    assert message.stop_reason == "tool_use"
-    result: Any = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": calls[0].id, "content": "ok"}]}
-    history: list[MessageParam] = [*HELLO, {"role": "assistant", "content": list(message.content)}, result]
-    last = client.messages.create(model=MODEL, max_tokens=8, messages=history, tools=tools)
-    assert last.usage.output_tokens <= 8
-    assert len(lines(store)) == 2
+    called: list[Any] = [
+        {"type": "thinking", "thinking": "hello", "signature": ""},
+        {"type": "text", "text": "the world"},
+        {"type": "tool_use", "id": "t1", "name": "tell", "input": {"rain": True}},
+    ]
+    result: Any = {"type": "tool_result", "tool_use_id": "t1", "is_error": True, "content": "a world"}
+    history: list[MessageParam] = [
+        *HELLO,
+        {"role": "assistant", "content": called},
+        {"role": "user", "content": [result, {"type": "text", "text": "and"}]},
+    ]
+    message = client.messages.create(model=MODEL, max_tokens=8, messages=history, tools=tools, extra_body=GREEDY)
+    assert message.usage.output_tokens <= 8
+    assert [line.amount for line in lines(store)] == [nano(message.usage)]
 
 
 def test_what_the_server_refuses_is_told_and_costs_nothing(client: anthropic.Anthropic, store: MemoryStore) -> None:
