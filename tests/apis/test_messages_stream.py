@@ -340,7 +340,7 @@ def test_any_answer_comes_out_as_it_went_in(data: st.DataObject) -> None:
         cut = data.draw(st.integers(0, len(arguments)))
         head = call(number, id_=f"c{number}", name="f", arguments=arguments[:cut])
         queues.append([head, call(number, arguments=arguments[cut:])])
-    heads = []
+    heads: list[Any] = []
     while any(queues):  # heads in order, the rest in any
         ready = [queue for queue in queues if queue and (len(queue) == 1 or len(heads) == queues.index(queue))]
         queue = data.draw(st.sampled_from(ready))

@@ -27,6 +27,7 @@ MOST_DOLLARS = 9_000_000 * 10**9
 MODEL = "openai/gpt-5-mini"
 RATES = {"input": "1", "output": "2", "input_audio": "3", "output_audio": "4"}
 COMPLETIONS = "/llm/v1/chat/completions"
+MESSAGES = "/llm/v1/messages"
 QUESTION = {"model": MODEL, "messages": [{"role": "user", "content": "Hello!"}]}
 BODY_BYTES = 100_000
 EXAMPLES = 50
@@ -83,8 +84,9 @@ def living(**settings: Any) -> Iterator[Live]:
 def load() -> Any:
     """The document, with the models that this gateway has: any other is a 400, as it says."""
     model = {**REQUEST["properties"]["model"], "enum": [MODEL, "fast"]}
-    request = {**REQUEST, "properties": {**REQUEST["properties"], "model": model}}
-    schemas = {**DOCUMENT["components"]["schemas"], "ChatCompletionRequest": request}
+    schemas = dict(DOCUMENT["components"]["schemas"])
+    for name in ("ChatCompletionRequest", "MessageRequest", "CountTokensRequest"):
+        schemas[name] = {**schemas[name], "properties": {**schemas[name]["properties"], "model": model}}
     config = SchemathesisConfig()
     config.output.sanitization.update(enabled=False)
     config.projects.default.generation.update(max_examples=EXAMPLES, deterministic=True, with_security_parameters=False)
@@ -127,6 +129,27 @@ def test_a_stream_and_one_that_breaks(live: Live) -> None:
     last = json.loads(broken.text.rstrip().rpartition("data: ")[2])
     assert last["error"]["type"] == "upstream_error"
     assert "[DONE]" not in broken.text
+
+
+def test_a_message_its_stream_and_its_errors(live: Live) -> None:
+    asked = {**QUESTION, "max_tokens": 100}
+    whole = live.send("POST", MESSAGES, json=asked)
+    assert (whole.status_code, whole.json()["model"]) == (200, MODEL)
+    streamed = live.send("POST", MESSAGES, json={**asked, "stream": True})
+    assert streamed.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert "event: message_stop" in streamed.text
+    counted = live.send("POST", f"{MESSAGES}/count_tokens", json=QUESTION)
+    assert counted.json()["estimated"] is True
+    for status, key, body in (
+        (400, KEY, QUESTION),
+        (401, None, asked),
+        (403, NARROW_KEY, asked),
+        (429, POOR_KEY, asked),
+    ):
+        refused = live.send("POST", MESSAGES, key=key, json=body)
+        assert (refused.status_code, refused.json()["type"]) == (status, "error")
+    live.upstream.next(Script(status=500))
+    assert live.send("POST", MESSAGES, json=asked).status_code == 502
 
 
 @pytest.mark.parametrize("path", ["/llm/v1/models", "/healthz", "/readyz", "/openapi.json"])
@@ -208,6 +231,8 @@ def test_the_flat_form_of_the_routers_own_errors() -> None:
 def filter_body(_context: Any, body: Any) -> bool:
     """JSON Schema takes 2.0 for an integer; the router, as its document says in words, does not."""
     values = [body.get(name) for name in ("n", "max_tokens", "max_completion_tokens")] if isinstance(body, dict) else []
+    thinking = body.get("thinking") if isinstance(body, dict) else None
+    values += [thinking.get("budget_tokens")] if isinstance(thinking, dict) else []
     return not any(isinstance(value, float) and value.is_integer() for value in values)
 
 

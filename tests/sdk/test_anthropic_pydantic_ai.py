@@ -57,7 +57,7 @@ def whole(message: dict[str, Any], reason: str) -> Script:
 
 
 def streamed(delta: dict[str, Any], reason: str) -> Script:
-    chunks = [
+    chunks: list[dict[str, Any]] = [
         {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
         {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]},
         {"choices": [], "usage": USAGE},

@@ -19,15 +19,13 @@ HARMLESS = frozenset(
         "betas",
         "context_management",
         "diagnostics",
-        "service_tier",
-        "speed",
         "user_profile_id",
         "workspace_id",
     }
 )
 """
 Fields that only Anthropic's own API has a use for, and that ask for nothing which an answer without them gets wrong:
-labels, what is to be edited out of a context that grows too long, and the usual tier and speed by their names.
+labels, and what is to be edited out of a context that grows too long.
 """
 
 SAID = frozenset(
@@ -55,7 +53,8 @@ MOST_USER = 64
 """Characters: OpenAI refuses a longer ``user``, and so a longer ``metadata.user_id`` is left out."""
 
 _EMPTY = (NULL, Raw(b"[]"), Raw(b"{}"))
-_USUAL = {"service_tier": (Raw(b'"auto"'), Raw(b'"standard_only"')), "speed": (Raw(b'"standard"'),)}
+_USUAL = {"service_tier": (NULL, Raw(b'"auto"'), Raw(b'"standard_only"')), "speed": (NULL, Raw(b'"standard"'))}
+"""Tiers and speeds that say nothing; the others have another price."""
 _PASSED_ON = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "cache_control": "cache_control"}
 _EFFORTS = {"max": "xhigh"}
 
@@ -137,6 +136,9 @@ def said(request: Request, limits: Limits) -> Request:
         body["stream"], body["stream_options"] = True, {"include_usage": True}
     body |= {theirs: fields[ours] for ours, theirs in _PASSED_ON.items() if fields.get(ours, NULL) != NULL}
     body |= _tools(fields)
+    for name in ("temperature", "top_p", "top_k"):
+        value(fields, name, float)
+    value(fields, "cache_control", dict[str, Any])
     stops = value(fields, "stop_sequences", list[str])
     if stops:
         body["stop"] = stops
@@ -161,10 +163,10 @@ def _is_left_out(name: str, raw: Raw) -> bool:
     Raises:
         RequestError: 400: it cannot be said, and does harm by being left out.
     """
-    if name in SAID or raw in _EMPTY:
+    if name in SAID or raw in _USUAL.get(name, _EMPTY):
         return False
-    if name in HARMLESS and raw in _USUAL.get(name, (raw,)):
-        return name not in _USUAL
+    if name in HARMLESS:
+        return True
     raise RequestError(f"{name} cannot be expressed to this model's provider.", param=name)
 
 
@@ -173,9 +175,8 @@ def _tools(fields: dict[str, Raw]) -> dict[str, Any]:
     choice: _ToolChoice | None = value(fields, "tool_choice", _ToolChoice)
     found: dict[str, Any] = {"tools": [_tool(tool, f"tools[{number}]") for number, tool in enumerate(tools)]}
     if not tools:
-        if choice is not None and choice.type in {"any", "tool"}:
-            raise bad("tool_choice.type", f"cannot be {choice.type} without tools")
-        return {}
+        found = {}
+        choice = choice if choice is not None and choice.type in {"any", "tool"} else None
     if choice is None:
         return found
     if choice.disable_parallel_tool_use:

@@ -19,6 +19,7 @@ __all__ = ["messages", "system"]
 _BILLING = "x-anthropic-billing-header:"
 """What a block of Claude Code's begins with that speaks to Anthropic's API and not to the model, anew each time."""
 
+_THOUGHTS = {"thinking": "thinking", "redacted_thinking": "data"}
 _NAME = re.compile(r"[\w .()-]{1,100}", re.ASCII)
 
 Message = dict[str, Any]
@@ -27,7 +28,7 @@ Message = dict[str, Any]
 def system(content: str | list[Block] | None) -> list[Message]:
     """The system prompt as a message; none where there is no text."""
     if isinstance(content, list):
-        parts = [_text(block) for block in content if not (block.text or "").startswith(_BILLING)]
+        parts = [_text(block, "system") for block in content if not (block.text or "").startswith(_BILLING)]
         return [{"role": "system", "content": parts}] if parts else []
     return [{"role": "system", "content": content}] if content else []
 
@@ -46,7 +47,7 @@ def messages(turns: list[Turn]) -> Iterator[Message]:
         elif turn.role == "assistant":
             yield _assistant(turn.content, where)
         elif turn.role == "system":
-            yield {"role": "system", "content": list(_parts(turn.content, where))}
+            yield {"role": "system", "content": list(_texts(turn.content, where))}
         else:
             yield from _user(turn.content, where)
 
@@ -59,14 +60,16 @@ def _assistant(blocks: list[Block], where: str) -> Message:
     for number, block in enumerate(blocks):
         at = f"{where}[{number}]"
         if block.type == "text":
-            texts.append(_text(block))
+            texts.append(_text(block, at))
         elif block.type == "tool_use":
             calls.append(_call(block, at))
-        elif block.type == "thinking":
+        elif block.type == "thinking" and block.thinking is not None:
             thoughts += [block.thinking] if block.thinking else []
-            details.append(proofs.of_thinking(block.thinking or "", block.signature or ""))
-        elif block.type == "redacted_thinking":
-            details.append(proofs.of_redacted(block.data or ""))
+            details.append(proofs.of_thinking(block.thinking, block.signature or ""))
+        elif block.type == "redacted_thinking" and block.data is not None:
+            details.append(proofs.of_redacted(block.data))
+        elif block.type in _THOUGHTS:
+            raise bad(f"{at}.{_THOUGHTS[block.type]}", "is required")
         else:
             raise _unsayable(block, at)
     said: Message = {"role": "assistant", "content": texts or (None if calls else "")}
@@ -82,7 +85,7 @@ def _assistant(blocks: list[Block], where: str) -> Message:
 def _call(block: Block, where: str) -> Message:
     if not block.id or not block.name:
         raise bad(f"{where}.{'name' if block.id else 'id'}", "is required")
-    arguments = bytes(block.input).decode() or "{}"
+    arguments = bytes(block.input).decode()
     if not arguments.startswith("{"):
         raise bad(f"{where}.input", "must be an object")
     return {"id": block.id, "type": "function", "function": {"name": block.name, "arguments": arguments}}
@@ -133,7 +136,7 @@ def _parts(blocks: list[Block], where: str) -> Iterator[Message]:
 def _part(block: Block, where: str) -> Iterator[Message]:
     """What a user, or a tool, shows."""
     if block.type == "text":
-        yield _text(block)
+        yield _text(block, where)
     elif block.type == "image" and isinstance(block.source, Source):
         source = block.source
         url = source.url if source.type == "url" else f"data:{source.media_type};base64,{source.data}"
@@ -169,8 +172,17 @@ def _document(block: Block, source: Source, where: str) -> Iterator[Message]:
     yield from parts
 
 
-def _text(block: Block) -> Message:
-    return _marked({"type": "text", "text": block.text or ""}, block)
+def _texts(blocks: list[Block], where: str) -> Iterator[Message]:
+    for number, block in enumerate(blocks):
+        if block.type != "text":
+            raise _unsayable(block, f"{where}[{number}]")
+        yield _text(block, f"{where}[{number}]")
+
+
+def _text(block: Block, where: str) -> Message:
+    if block.text is None:
+        raise bad(f"{where}.text", "is required")
+    return _marked({"type": "text", "text": block.text}, block)
 
 
 def _marked(part: Message, block: Block) -> Message:
