@@ -25,7 +25,7 @@ from hpp_middleware import gateway
 from hpp_middleware.apis.chat import CHAT
 from hpp_middleware.asgi.boundary import Boundary, Completions
 from hpp_middleware.asgi.endpoints import Endpoints, respond
-from hpp_middleware.asgi.paths import APIS, MODELS
+from hpp_middleware.asgi.paths import APIS, COUNTS, MODELS
 from hpp_middleware.core import auth, reply
 from hpp_middleware.errors import ConfigurationError, GatewayError, StoreError, UpstreamError
 from hpp_middleware.types.consumer import Consumer
@@ -36,6 +36,19 @@ __all__ = ["Authenticate", "Gateway"]
 Authenticate = Callable[[HTTPConnection], Awaitable[Consumer | None] | Consumer | None]
 
 _logger = logging.getLogger("hpp_middleware")
+
+_ALLOWED = (
+    "anthropic-beta",
+    "anthropic-dangerous-direct-browser-access",
+    "anthropic-version",
+    "apikey",
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "x-api-key",
+    "x-request-id",
+)
+"""Request headers that a browser may send, where a host switches CORS on."""
 
 
 class Gateway(gateway.Gateway):
@@ -75,7 +88,7 @@ class Gateway(gateway.Gateway):
             CORSMiddleware,
             allow_origins=self._cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["apikey", "authorization", "content-type", "idempotency-key", "x-request-id"],
+            allow_headers=_ALLOWED,
             expose_headers=reply.EXPOSED,
         )
         return _SubApp(
@@ -83,6 +96,7 @@ class Gateway(gateway.Gateway):
             endpoints.complete,
             routes=[
                 *(_route(path, endpoints.completions, "POST") for path in APIS),
+                *(_route(path, endpoints.count_tokens, "POST") for path in COUNTS),
                 *(_route(path, endpoints.models) for path in MODELS),
                 *(_route(f"{path}/{{id:path}}", endpoints.model) for path in MODELS),
                 _route("/api/usage", endpoints.usage),

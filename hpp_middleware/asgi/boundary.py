@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpp_middleware.asgi.client import ASGIClient
-from hpp_middleware.asgi.paths import APIS
+from hpp_middleware.asgi.paths import APIS, ID_HEADERS, spoken_at
 from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError
 from hpp_middleware.stages.worker import new_id
 
@@ -50,22 +50,26 @@ class Boundary:
         if path.endswith("/"):
             path = path.rstrip("/") or "/"
             scope = {**scope, "path": path}
-        api = scope["hpp.api"] = APIS.get(path.removeprefix(scope.get("root_path", "")))
+        below = path.removeprefix(scope.get("root_path", ""))
+        api = APIS.get(below)
+        spoken = scope["hpp.api"] = spoken_at(below) if api is None else api
+        id_header = None if spoken is None else ID_HEADERS.get(spoken.name)
         worker = self._owner.setup.at_hand()
         request_id = scope["hpp.request_id"] = new_id() if worker is None else worker.new_id()
         outgoing: ASGIClient | Outgoing
         try:
             if api is not None and scope.get("method") == "POST":
-                outgoing = ASGIClient(receive, send, request_id)
+                outgoing = ASGIClient(receive, send, request_id, id_header)
                 await self._completions(scope, outgoing, worker, api=api)
             else:
-                outgoing = Outgoing(send, request_id)
+                outgoing = Outgoing(send, request_id, id_header)
                 await self._app(scope, receive, outgoing)
         except Exception as error:  # noqa: BLE001  # the boundary: nothing of it goes further but its type
             if outgoing.started:
                 self._owner.fault(error, scope)
             else:
-                await self._owner.refuse(told(error, scope, self._owner), scope, Outgoing(send, request_id))
+                outgoing = Outgoing(send, request_id, id_header)
+                await self._owner.refuse(told(error, scope, self._owner), scope, outgoing)
 
 
 def told(error: Exception, scope: Scope, owner: "Gateway") -> GatewayError:
@@ -89,11 +93,19 @@ def told(error: Exception, scope: Scope, owner: "Gateway") -> GatewayError:
 
 
 class Outgoing:
-    """``send`` with the request's id on the head of the response; what follows the head is the server's own affair."""
+    """
+    ``send`` with the request's id on the head of the response; what follows the head is the server's own affair.
 
-    __slots__ = ("_request_id", "_send", "started")
+    Args:
+        send: ASGI's.
+        request_id: Ours, for ``x-request-id``.
+        id_header: Where the API's own clients look for it, if elsewhere.
+    """
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    __slots__ = ("_id_header", "_request_id", "_send", "started")
+
+    def __init__(self, send: Send, request_id: str, id_header: bytes | None = None) -> None:
+        self._id_header = id_header
         self.started = False
         self._send = send
         self._request_id = request_id
@@ -105,6 +117,8 @@ class Outgoing:
             headers = list(message.get("headers", []))
             if not any(name == b"x-request-id" for name, _ in headers):  # an answer given again has its first one's
                 headers.append((b"x-request-id", self._request_id.encode()))
+            if self._id_header is not None:
+                headers.append((self._id_header, dict(headers)[b"x-request-id"]))
             head: MutableMapping[str, Any] = {**message, "headers": headers}
             message = head
         return self._send(message)

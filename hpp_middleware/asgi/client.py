@@ -24,6 +24,12 @@ class ASGIClient:
     """
     See :class:`hpp_middleware.ports.Client`.
 
+    Args:
+        receive: ASGI's.
+        send: ASGI's.
+        request_id: Ours, for ``x-request-id``.
+        id_header: Where the API's own clients look for it, if elsewhere.
+
     A server's ``send`` says nothing after a disconnect, or raises ``OSError``: either way the departure is heard by
     ``receive``.
     """
@@ -31,7 +37,8 @@ class ASGIClient:
     patient = True
     started = False
 
-    def __init__(self, receive: Receive, send: Send, request_id: str) -> None:
+    def __init__(self, receive: Receive, send: Send, request_id: str, id_header: bytes | None = None) -> None:
+        self._id_header = id_header
         self.receive = receive
         self._send = send
         self._request_id = request_id
@@ -42,6 +49,8 @@ class ASGIClient:
         head = raw(headers)
         if b"x-request-id" not in dict(head):
             head.append((b"x-request-id", self._request_id.encode()))
+        if self._id_header is not None:
+            head.append((self._id_header, dict(head)[b"x-request-id"]))
         try:
             await self._send({"type": "http.response.start", "status": status, "headers": head})
         except OSError:

@@ -16,10 +16,12 @@ from starlette.types import Receive, Scope, Send
 
 from hpp_middleware.apis.chat import CHAT
 from hpp_middleware.asgi.client import ASGIClient, raw, read_body
+from hpp_middleware.asgi.paths import ID_HEADERS
 from hpp_middleware.core import auth, price, replay
 from hpp_middleware.core.route import AUTO
 from hpp_middleware.errors import GatewayError, RequestError
 from hpp_middleware.ports import API, Transport
+from hpp_middleware.stages import count
 from hpp_middleware.stages.journal import JournalError
 from hpp_middleware.stages.worker import Worker
 from hpp_middleware.types.completion import Target
@@ -50,7 +52,7 @@ class Endpoints:
 
     async def completions(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A ``POST`` of one of :data:`hpp_middleware.asgi.paths.APIS`, where the router has found it."""
-        await self.complete(scope, ASGIClient(receive, send, scope["hpp.request_id"]), api=scope["hpp.api"])
+        await self.complete(scope, _client(scope, receive, send), api=scope["hpp.api"])
 
     async def complete(
         self,
@@ -90,6 +92,15 @@ class Endpoints:
             within=within,
             transport=through(consumer) if through is not None else None,
         )
+
+    async def count_tokens(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """``POST /v1/messages/count_tokens``: how large a prompt is; nothing is held, and nothing charged."""
+        gateway = self._gateway
+        consumer = await gateway.identify(scope)
+        body = await read_body(receive, dict(scope["headers"]), gateway.limits)
+        worker = await gateway.worker()
+        found = await count.count_tokens(gateway.setup, worker, consumer, body, request_id=scope["hpp.request_id"])
+        await respond(send, found)
 
     async def models(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """``GET /llm/v1/models``: what this key may use, or all that there is."""
@@ -173,6 +184,10 @@ async def respond(send: Send, body: bytes, *, status: int = 200, headers: list[t
     whole = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *(headers or [])]
     await send({"type": "http.response.start", "status": status, "headers": raw(whole)})
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _client(scope: Scope, receive: Receive, send: Send) -> ASGIClient:
+    return ASGIClient(receive, send, scope["hpp.request_id"], ID_HEADERS.get(scope["hpp.api"].name))
 
 
 def _visible(consumer: Consumer | None, target: Target) -> bool:

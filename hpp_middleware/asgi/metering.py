@@ -17,7 +17,7 @@ from hpp_middleware.asgi.app import Gateway
 from hpp_middleware.asgi.boundary import Outgoing, told
 from hpp_middleware.asgi.client import ASGIClient
 from hpp_middleware.asgi.endpoints import Endpoints
-from hpp_middleware.asgi.paths import APIS
+from hpp_middleware.asgi.paths import APIS, ID_HEADERS
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.ports import API, Transport
 from hpp_middleware.stages.worker import new_id
@@ -67,7 +67,8 @@ class MeteringMiddleware:
             return
         request_id = new_id()
         ours: dict[str, Any] = {**scope, "hpp.request_id": request_id, "hpp.api": api}
-        client = ASGIClient(receive, send, request_id)
+        id_header = ID_HEADERS.get(api.name)
+        client = ASGIClient(receive, send, request_id, id_header)
         raised: Exception | None = None
         async with anyio.create_task_group() as tasks:
             try:
@@ -77,7 +78,8 @@ class MeteringMiddleware:
         if raised is not None and client.started:
             self._gateway.fault(raised, ours)
         elif raised is not None:
-            await self._gateway.refuse(told(raised, ours, self._gateway), ours, Outgoing(send, request_id))
+            outgoing = Outgoing(send, request_id, id_header)
+            await self._gateway.refuse(told(raised, ours, self._gateway), ours, outgoing)
 
     def _api(self, scope: Scope) -> API | None:
         return self._paths.get(scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/"))

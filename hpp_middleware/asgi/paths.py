@@ -3,16 +3,31 @@
 from collections.abc import Mapping
 
 from hpp_middleware.apis.chat import CHAT
+from hpp_middleware.apis.messages import MESSAGES
 from hpp_middleware.apis.responses import RESPONSES
 from hpp_middleware.ports import API
 
-__all__ = ["APIS", "MODELS"]
+__all__ = ["APIS", "COUNTS", "ID_HEADERS", "MODELS", "spoken_at"]
+
+_PREFIXES = ("/llm/v1", "/v1")
 
 APIS: Mapping[str, API] = {
     f"{prefix}{path}": api
-    for path, api in (("/chat/completions", CHAT), ("/responses", RESPONSES))
-    for prefix in ("/llm/v1", "/v1")
+    for path, api in (("/chat/completions", CHAT), ("/messages", MESSAGES), ("/responses", RESPONSES))
+    for prefix in _PREFIXES
 }
 """What a ``POST`` there is written in, and every answer and error."""
 
+COUNTS = tuple(f"{prefix}/messages/count_tokens" for prefix in _PREFIXES)
+"""Where tokens are counted, and nothing is charged."""
+
 MODELS = ("/llm/v1/models", "/v1/models")
+
+ID_HEADERS: Mapping[str, bytes] = {"messages": b"request-id"}
+"""The header in which an API's clients look for a request's id, besides ``x-request-id``."""
+
+
+def spoken_at(path: str) -> API | None:
+    """What errors are written in at a path where nothing is asked of a model."""
+    below = any(path.startswith(f"{prefix}/messages/") for prefix in _PREFIXES)
+    return MESSAGES if below else None

@@ -73,7 +73,14 @@ class _Fixed(Struct, frozen=True):
 
 
 class OpenAI:
-    """The dialect. It remembers what it has made of each provider, and nothing else."""
+    """
+    The dialect. It remembers what it has made of each provider, and nothing else.
+
+    Attributes:
+        verbatim: A chat completion is sent as it is: what a provider does not know in it, it may refuse.
+    """
+
+    verbatim = True
 
     def __init__(self) -> None:
         self._fixed: dict[tuple[int, str], _Fixed] = {}

@@ -14,7 +14,8 @@ Ollama
 (https://github.com/ollama/ollama/issues/2876), llama.cpp (https://github.com/ggml-org/llama.cpp/pull/18459).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from hpp_middleware.dialects.urls import filled
@@ -41,6 +42,7 @@ class Preset:
         dialect: The API it speaks.
         key_optional: Whether it also takes credentials of another kind, which are found elsewhere.
         native_apis: Client APIs that it takes as they are.
+        options: What its dialect, and translations for it, need besides; an operator's own go before.
     """
 
     base_url: str
@@ -54,6 +56,7 @@ class Preset:
     dialect: str = "openai"
     key_optional: bool = False
     native_apis: frozenset[str] = frozenset({"embeddings", "images"})
+    options: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def local(self) -> bool:
@@ -117,6 +120,7 @@ PRESETS: dict[str, Preset] = {
         cap_fields=_ONLY_MAX_TOKENS,
         prices="moonshotai",
         on_disconnect="drain",
+        options={"takes": "reasoning_content"},  # and wants it of turns that call tools
     ),
     "mistral": Preset(
         base_url="https://api.mistral.ai/v1",
@@ -138,6 +142,7 @@ PRESETS: dict[str, Preset] = {
         key_variable="DEEPSEEK_API_KEY",
         cap_fields=_ONLY_MAX_TOKENS,
         prices="deepseek",
+        options={"takes": "reasoning_content"},  # likewise
     ),
     "xai": Preset(
         base_url="https://api.x.ai/v1",
@@ -152,6 +157,7 @@ PRESETS: dict[str, Preset] = {
         cost_fields=frozenset({"models", "plugins", "provider", "route", "preset", "transforms"}),
         prices="openrouter",
         on_disconnect="drain",
+        options={"takes": "cache_control reasoning reasoning_details"},
     ),
     "together": Preset(
         base_url="https://api.together.xyz/v1",
@@ -200,9 +206,10 @@ PRESETS: dict[str, Preset] = {
         on_disconnect="drain",
     ),
     "ollama": Preset(base_url="http://127.0.0.1:11434/v1", cap_fields=_ONLY_MAX_TOKENS),
-    "vllm": Preset(base_url="http://127.0.0.1:8001/v1"),
+    "vllm": Preset(base_url="http://127.0.0.1:8001/v1", options={"takes": "reasoning_content"}),
     "llamacpp": Preset(
         base_url="http://127.0.0.1:8080/v1",
+        options={"takes": "reasoning_content"},
         # Its Responses leave text.format and tool_choice unread: by way of chat both are kept.
         native_apis=frozenset({"embeddings", "messages"}),
     ),
@@ -238,6 +245,6 @@ def provider(name: str, *, api_key: str | None = None, **settings: Any) -> Provi
         "dialect": preset.dialect,
         "native_apis": preset.native_apis,
     }
-    found: dict[str, Any] = {**known, **settings}
-    found["base_url"] = filled(found["base_url"], found.get("options", {}))
+    found: dict[str, Any] = {**known, **settings, "options": {**preset.options, **settings.get("options", {})}}
+    found["base_url"] = filled(found["base_url"], found["options"])
     return Provider(api_key=api_key, **found)

@@ -69,6 +69,11 @@ class Plan:
             counted=tokenizer.count(text, target.model_name) if tokenizer is not None and text is not None else None,
         )
 
+    @property
+    def prompt_estimate(self) -> int:
+        """Tokens of the prompt, estimated."""
+        return self._bound.prompt_estimate
+
     def reserve(
         self, consumer: Consumer, owner: str, *, client_request_id: str | None, claim: Claim | None = None
     ) -> Reserve:

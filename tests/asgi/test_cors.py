@@ -44,6 +44,17 @@ async def test_an_origin_that_is_named_may_ask_and_read_our_headers(stream: bool
             assert "access-control-allow-credentials" not in call.headers
 
 
+async def test_a_browser_may_send_what_anthropic_s_sdk_sends(fake_upstream: FakeUpstream) -> None:
+    asked = "x-api-key, anthropic-version, anthropic-beta, anthropic-dangerous-direct-browser-access, content-type"
+    headers = {"origin": ORIGIN, **PREFLIGHT, "access-control-request-headers": asked}
+    async with (
+        gateway(fake_upstream, cors_origins=[ORIGIN]) as found,
+        Call(found.app, "OPTIONS", "/v1/messages", headers=headers) as call,
+    ):
+        assert await call.started() == 200
+        assert allowed(call) == ORIGIN
+
+
 async def test_errors_can_be_read_by_a_browser_too(fake_upstream: FakeUpstream) -> None:
     async with gateway(fake_upstream, cors_origins=[ORIGIN]) as found:
         for path, status in (("/api/usage", 401), ("/nothing", 404), (CHAT, 405)):

@@ -28,6 +28,7 @@ MODEL = "openai/gpt-5-mini"
 RATES = {"input": "1", "output": "2", "input_audio": "3", "output_audio": "4"}
 COMPLETIONS = "/llm/v1/chat/completions"
 RESPONSES = "/llm/v1/responses"
+MESSAGES = "/llm/v1/messages"
 QUESTION = {"model": MODEL, "messages": [{"role": "user", "content": "Hello!"}]}
 BODY_BYTES = 200_000
 EXAMPLES = 50
@@ -84,10 +85,9 @@ def living(**settings: Any) -> Iterator[Live]:
 def load() -> Any:
     """The document, with the models that this gateway has: any other is a 400, as it says."""
     model = {**REQUEST["properties"]["model"], "enum": [MODEL, "fast"]}
-    request = {**REQUEST, "properties": {**REQUEST["properties"], "model": model}}
-    schemas = {**DOCUMENT["components"]["schemas"], "ChatCompletionRequest": request}
-    response = schemas["ResponseRequest"]
-    schemas["ResponseRequest"] = {**response, "properties": {**response["properties"], "model": model}}
+    schemas = dict(DOCUMENT["components"]["schemas"])
+    for name in ("ChatCompletionRequest", "ResponseRequest", "MessageRequest", "CountTokensRequest"):
+        schemas[name] = {**schemas[name], "properties": {**schemas[name]["properties"], "model": model}}
     config = SchemathesisConfig()
     config.output.sanitization.update(enabled=False)
     config.projects.default.generation.update(max_examples=EXAMPLES, deterministic=True, with_security_parameters=False)
@@ -143,6 +143,27 @@ def test_a_response_its_stream_and_its_errors(live: Live) -> None:
     assert live.send("POST", RESPONSES, json={**asked, "store": True}).json()["error"]["param"] == "store"
     live.upstream.next(Script(status=500))
     assert live.send("POST", RESPONSES, json=asked).status_code == 502
+
+
+def test_a_message_its_stream_and_its_errors(live: Live) -> None:
+    asked = {**QUESTION, "max_tokens": 100}
+    whole = live.send("POST", MESSAGES, json=asked)
+    assert (whole.status_code, whole.json()["model"]) == (200, MODEL)
+    streamed = live.send("POST", MESSAGES, json={**asked, "stream": True})
+    assert streamed.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert "event: message_stop" in streamed.text
+    counted = live.send("POST", f"{MESSAGES}/count_tokens", json=QUESTION)
+    assert counted.json()["estimated"] is True
+    for status, key, body in (
+        (400, KEY, QUESTION),
+        (401, None, asked),
+        (403, NARROW_KEY, asked),
+        (429, POOR_KEY, asked),
+    ):
+        refused = live.send("POST", MESSAGES, key=key, json=body)
+        assert (refused.status_code, refused.json()["type"]) == (status, "error")
+    live.upstream.next(Script(status=500))
+    assert live.send("POST", MESSAGES, json=asked).status_code == 502
 
 
 @pytest.mark.parametrize("path", ["/llm/v1/models", "/healthz", "/readyz", "/openapi.json"])
@@ -228,6 +249,8 @@ def filter_body(_context: Any, body: Any) -> bool:
         if isinstance(body, dict)
         else []
     )
+    thinking = body.get("thinking") if isinstance(body, dict) else None
+    values += [thinking.get("budget_tokens")] if isinstance(thinking, dict) else []
     return not any(isinstance(value, float) and value.is_integer() for value in values)
 
 

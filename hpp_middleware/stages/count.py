@@ -1,0 +1,102 @@
+"""
+Count: how many tokens a prompt has, before anybody pays for it. Nothing is held, charged, or written to the ledger.
+
+A provider that counts is asked, within its own deadlines; where none does, or it does not answer, the prompt is
+estimated as it is for a settlement without usage.
+"""
+
+import anyio
+import msgspec
+
+from hpp_middleware.apis.messages import MESSAGES
+from hpp_middleware.apis.messages.asked import asked
+from hpp_middleware.apis.messages.counting import ANSWER_BYTES, answer, counted, counter
+from hpp_middleware.core import relay, route
+from hpp_middleware.errors import UpstreamError
+from hpp_middleware.stages import plan, speak
+from hpp_middleware.stages.guard import guard
+from hpp_middleware.stages.setup import Setup
+from hpp_middleware.stages.upstream import Refusal, Upstream
+from hpp_middleware.stages.worker import Worker
+from hpp_middleware.types.completion import Request, Target
+from hpp_middleware.types.consumer import Consumer
+from hpp_middleware.types.http import HTTPCall
+
+__all__ = ["count_tokens"]
+
+_REFUSED = frozenset({400, 413, 422})
+"""What a provider's counter says of the request, and not of itself."""
+
+
+async def count_tokens(setup: Setup, worker: Worker, consumer: Consumer, body: bytes, *, request_id: str) -> bytes:
+    """
+    Anthropic's ``count_tokens``.
+
+    Args:
+        setup: The gateway's.
+        worker: This event loop's.
+        consumer: Who asks.
+        body: The request, as for a message; ``max_tokens`` may be missing.
+        request_id: Ours.
+    Returns:
+        ``{"input_tokens": ...}``, with ``"estimated": true`` where nobody has counted.
+    Raises:
+        RequestError: The caller can fix it.
+        UpstreamError: The provider refuses the request.
+    """
+    request = asked(body, setup.limits, counting=True)
+    request = msgspec.structs.replace(request, stream=False)
+    target = route.resolve(request, consumer, setup.catalog)
+    dialect = setup.dialects[target.provider.dialect]
+    native = getattr(dialect, "native", None)
+    counting = native(MESSAGES.name, target.provider) if native is not None else None
+    if counting is not None:
+        call = counter(counting.call(request, target, cap=1, request_id=request_id))
+        found = await _ask(worker, target, call, getattr(counting, "refusal", None)) if call is not None else None
+        if found is not None:
+            return answer(found, estimated=False)
+    return answer(_estimate(setup, request, target, request_id), estimated=True)
+
+
+async def _ask(worker: Worker, target: Target, call: HTTPCall, read: Refusal | None) -> int | None:
+    """What the provider counts; None where it does not."""
+    upstream = Upstream(target, worker.transports[target.provider_name])
+    around = upstream.around = guard(worker.loop)
+    timeouts = target.provider.timeouts
+    around.limit(timeouts.total)
+    around.wait(timeouts.connect + timeouts.first_byte)
+    try:
+        return await around.run(_answered(upstream, call, read))
+    except (UpstreamError, relay.ProtocolError) as error:
+        if isinstance(error, UpstreamError) and error.upstream_status in _REFUSED:
+            raise
+        return None
+    finally:
+        around.close()
+        with anyio.CancelScope(shield=True):
+            await upstream.aclose()
+
+
+async def _answered(upstream: Upstream, call: HTTPCall, read: Refusal | None) -> int | None:
+    await upstream.send(call)
+    if not upstream.is_readable:
+        return None
+    if upstream.status in _REFUSED:
+        error, _ = await upstream.refusal(read)
+        raise error
+    found = await upstream.read_all(ANSWER_BYTES)
+    return counted(found) if upstream.status == 200 else None
+
+
+def _estimate(setup: Setup, request: Request, target: Target, request_id: str) -> int:
+    said, dialect = speak.said(MESSAGES, request, target, setup.dialects, setup.limits)
+    planned = plan.Plan(
+        said,
+        target,
+        dialect,
+        request_id=request_id,
+        limits=setup.limits,
+        orphan="free",
+        tokenizer=setup.tokenizer,
+    )
+    return planned.prompt_estimate
