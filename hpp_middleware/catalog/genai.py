@@ -55,11 +55,8 @@ _WRITTEN_AUDIO = "cache_audio_write_mtok"
 
 _AUDIO_IN = frozenset({_WRITTEN_AUDIO, "input_audio_mtok", "cache_audio_read_mtok"})
 
-_DRAWING = {"input_image_mtok": "input_image", "output_image_mtok": "output_image"}
-"""Units besides of models that draw."""
-
 _DRAW_BY_OUTPUT = ("gpt-image-*", "chatgpt-image-*")
-"""Models whose output is images: without a rate of their own these cost what ``output_mtok`` says."""
+"""Models that draw, and do nothing else: without a rate of their own their images cost what ``output_mtok`` says."""
 
 _EMBED = ("*embed*", "*bge-[!r]*", "*gte-*", "voyage-*")
 """Models that give vectors; others without ``output_mtok`` may give text, which then has no price."""
@@ -209,22 +206,21 @@ def _price(prices: "ModelPrice", model: str, source: str) -> Price | None:
     units = {unit: usd for unit, usd in vars(prices).items() if usd is not None and unit not in _ON_REQUEST}
     if _WRITTEN_AUDIO in units:
         units = {unit: usd for unit, usd in units.items() if unit not in _AUDIO_IN}
-    buckets, only = _BUCKETS, _only(units, model)
+    only = _only(units, model)
     if only == "embeddings":
         units = {unit: usd for unit, usd in units.items() if unit in _READ_BY_EMBEDDING}
         units["output_mtok"] = Decimal(0)  # there is none, and nothing else may be asked
     elif only == "images":
-        buckets = {**_BUCKETS, **_DRAWING}
         units.pop("cache_image_read_mtok", None)  # no image goes in where images are generated
-        if _is_one(model, _DRAW_BY_OUTPUT) and "output_mtok" in units:
+        if "output_mtok" in units:
             units.setdefault("output_image_mtok", units["output_mtok"])
-    if not units.keys() <= buckets.keys() or not {"input_mtok", "output_mtok"} <= units.keys():
+    if not units.keys() <= _BUCKETS.keys() or not {"input_mtok", "output_mtok"} <= units.keys():
         return None
     starts = sorted({tier.start for usd in units.values() for tier in getattr(usd, "tiers", ())})
     try:
         return Price(
-            base=_rates(units, buckets, None),
-            tiers=tuple((start, _rates(units, buckets, start)) for start in starts),
+            base=_rates(units, None),
+            tiers=tuple((start, _rates(units, start)) for start in starts),
             source=source,
             only=only,
         )
@@ -236,21 +232,20 @@ def _only(units: "dict[str, Decimal | TieredPrices]", model: str) -> str | None:
     """The one API that a model is for; None for chat completions, and what can be said by them."""
     if "output_mtok" not in units:
         return "embeddings" if _is_one(model, _EMBED) else None
-    # What these draw in a chat completion would be held for as text.
-    return "images" if "output_image_mtok" in units or _is_one(model, _DRAW_BY_OUTPUT) else None
+    return "images" if _is_one(model, _DRAW_BY_OUTPUT) else None
 
 
 def _is_one(model: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(model.lower(), pattern) for pattern in patterns)
 
 
-def _rates(units: "dict[str, Decimal | TieredPrices]", buckets: dict[str, str], start: int | None) -> Rates:
+def _rates(units: "dict[str, Decimal | TieredPrices]", start: int | None) -> Rates:
     """
     The rates of a prompt longer than ``start`` tokens, or of the shortest one.
 
     A figure finer than an atto-dollar a token (the data has some, such as 0.08333333333333334) is rounded up to one.
     """
-    usd = {bucket: _at(units[unit], start) for unit, bucket in buckets.items() if unit in units}
+    usd = {bucket: _at(units[unit], start) for unit, bucket in _BUCKETS.items() if unit in units}
     return rates_from_usd({name: each.quantize(_FINEST, ROUND_CEILING) for name, each in usd.items()}, "prices")
 
 
