@@ -121,7 +121,13 @@ def test_a_field_that_is_wrong_is_named(field: str, value: Any) -> None:
 
 
 def test_what_is_right_or_unknown_passes_as_it_came() -> None:
-    fields = {"dimensions": 256, "encoding_format": "base64", "user": "me", "stream": False, "task": ["x", {"y": 1}]}
+    fields: dict[str, Any] = {
+        "dimensions": 256,
+        "encoding_format": "base64",
+        "user": "me",
+        "stream": False,
+        "task": ["x", {"y": 1}],
+    }
     found = asked(**fields)
     assert {name: json.loads(bytes(found.fields[name])) for name in fields} == fields
 

@@ -19,7 +19,8 @@ def asked(**fields: Any) -> Request:
 def test_a_prompt_is_enough() -> None:
     found = asked()
     assert (found.model, found.api, found.n, found.cap, found.stream) == ("gpt-image-1", "images", 1, None, False)
-    assert (found.drawing, found.output_modalities) == (Drawing(), {"image"})
+    assert found.drawing == Drawing()
+    assert found.output_modalities == {"image"}
 
 
 @pytest.mark.parametrize("size", ["1024x1024", "1024x1536", "1536x1024"])

@@ -113,8 +113,8 @@ def test_the_sdk_raises_what_the_router_refuses(media: openai.OpenAI, media_rout
 async def test_the_async_client_draws_too_at_either_address(media_router: Router) -> None:
     usage = {"input_tokens": 1, "output_tokens": 6240}
     media_router.upstream.next(scripted({"created": 1, "data": [{"b64_json": ""}], "usage": usage}))
-    settings = {"base_url": media_router.url.replace("/llm", ""), "api_key": KEY}
-    async with openai.AsyncOpenAI(**settings, http_client=openai.DefaultAsyncHttpxClient(trust_env=False)) as client:
+    url, http_client = media_router.url.replace("/llm", ""), openai.DefaultAsyncHttpxClient(trust_env=False)
+    async with openai.AsyncOpenAI(base_url=url, api_key=KEY, http_client=http_client) as client:
         raw = await client.images.with_raw_response.generate(
             model="fake/gpt-image-1", prompt="A cat", size="1024x1536", quality="high"
         )
