@@ -181,7 +181,7 @@ def whole(body: bytes, read: Callable[[Raw], Reading | None]) -> tuple[dict[str,
 
 
 def told(
-    fields: Mapping[str, Raw], seen: Seen, charge: Charge | None, tokens: Callable[[Usage], dict[str, Any]]
+    fields: Mapping[str, Any], seen: Seen, charge: Charge | None, tokens: Callable[[Usage], dict[str, Any]]
 ) -> bytes:
     """
     The answer as JSON, with what it cost in its ``usage``, where the client is told so.
