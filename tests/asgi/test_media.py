@@ -251,7 +251,7 @@ async def test_a_provider_without_them_says_so(upstream: FakeUpstream, path: str
 async def test_images_without_a_price_for_images_are_refused(upstream: FakeUpstream) -> None:
     async with gateway(upstream) as found:
         status, _, body = await asked(found, PATHS[1])
-    assert (status, body["error"]["message"]) == (400, "fake/fake-1 has no price for images.")
+    assert (status, body["error"]["message"]) == (400, "fake/fake-1 has no price for image output.")
     assert upstream.log == []
 
 
@@ -303,3 +303,45 @@ async def test_an_answer_of_images_may_be_larger_than_a_completion(upstream: Fak
         upstream.next(answer(drawn), answer({**DRAWN, "data": [{"b64_json": "A" * 40_000}]}))
         assert (await asked(found, PATHS[1]))[2] == drawn
         assert (await asked(found, PATHS[1]))[0] == 502
+
+
+GOOGLES = {
+    PATHS[0]: (
+        "batchEmbedContents",
+        {"embeddings": [{"values": [0.5]}, {"values": [1.0]}], "usageMetadata": {"promptTokenCount": 7}},
+        EMBEDDED_NANO,
+    ),
+    PATHS[1]: (
+        "generateContent",
+        {
+            "candidates": [{"content": {"parts": [{"inlineData": {"mimeType": "image/png", "data": "aWY="}}]}}],
+            "usageMetadata": {
+                "promptTokenCount": 6,
+                "candidatesTokenCount": 1290,
+                "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1290}],
+                "thoughtsTokenCount": 10,
+                "totalTokenCount": 1306,
+            },
+        },
+        6 * 1_000 + 10 * 2_000 + 1290 * 30_000,
+    ),
+}
+
+
+@BOTH
+async def test_gemini_embeds_and_draws_and_is_charged_to_the_nano_dollar(upstream: FakeUpstream, path: str) -> None:
+    method, body, nano = GOOGLES[path]
+    model = {**RATES, "image_output_tokens": 1400}
+    async with gateway(upstream, model=model, provider={"dialect": "gemini"}) as found:
+        upstream.next(answer(body), answer({"error": {"code": 400, "message": "Not so.", "status": "X"}}, status=400))
+        status, headers, told = await asked(found, path, **({"n": 1} if "images" in path else {}))
+        refused = await asked(found, path, **({"n": 1} if "images" in path else {}))
+        lines = await check_books(found)
+    assert (status, len(told["data"])) == (200, 2 if "embed" in path else 1)
+    assert upstream.log[0].path == f"/v1/models/fake-1:{method}"
+    assert [line.amount for line in lines] == [nano, 0]
+    assert round(float(headers["x-hpp-router-cost"]) * 10**9) == nano
+    assert (refused[0], refused[2]["error"]["message"]) == (400, "Not so.")
+    if "images" in path:
+        assert headers["x-hpp-router-dropped-fields"] == "quality"
+        assert told["usage"]["output_tokens"] == 1300

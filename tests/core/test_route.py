@@ -330,7 +330,7 @@ def test_a_bare_name_is_the_default_image_providers_for_images_only() -> None:
     elsewhere = catalog({**MEDIA, "grok/gpt-draw": Model(price=PAINTER)}, image_provider="grok")
     assert resolve(DRAW, Consumer(id="alice"), elsewhere).id == "grok/gpt-draw"
     aliased = catalog(MEDIA, {"gpt-draw": "openai/gpt-5"})
-    assert denied(DRAW, aliased) == ("unsupported_model", "openai/gpt-5 has no price for images.")
+    assert denied(DRAW, aliased) == ("unsupported_model", "openai/gpt-5 has no price for image output.")
     assert denied(Request(fields={}, model="gpt-draw"), found)[0] == "unsupported_model"
 
 
@@ -338,11 +338,4 @@ def test_images_need_a_price_for_images_at_every_tier() -> None:
     tiers = ((10, Rates(input=1, output=2)),)
     tiered = Price(base=Rates(input=1, output=2, output_image=3), tiers=tiers)
     found = catalog({"openai/gpt-draw": Model(price=tiered)})
-    assert denied(DRAW, found) == ("unsupported_model", "openai/gpt-draw has no price for images.")
-
-
-def test_images_in_a_chat_completion_stay_refused() -> None:
-    priced = Price(base=Rates(input=1, output=2, output_image=3))
-    found = catalog({"openai/gpt-draw": Model(price=priced)})
-    chat = Request(fields={}, model="openai/gpt-draw", output_modalities=frozenset({"image"}))
-    assert denied(chat, found) == ("unsupported_model", "openai/gpt-draw has no price for image output.")
+    assert denied(DRAW, found) == ("unsupported_model", "openai/gpt-draw has no price for image output.")

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from google.genai import types as genai
-from msgspec import Raw
 from openai.types import CreateEmbeddingResponse, ImagesResponse
 
 from hpp_middleware.apis.embeddings import EMBEDDINGS
@@ -15,8 +14,8 @@ from hpp_middleware.apis.images import IMAGES
 from hpp_middleware.core import price as pricing
 from hpp_middleware.core.bound import bound
 from hpp_middleware.core.relay import ProtocolError, StreamedError
-from hpp_middleware.core.usage import Reading
-from hpp_middleware.dialects.gemini_media import GeminiEmbeddings, GeminiImages
+from hpp_middleware.dialects.gemini import Gemini, Vertex
+from hpp_middleware.dialects.gemini.media import GeminiEmbeddings, GeminiImages
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.price import Price, Rates, Usage
@@ -33,16 +32,8 @@ def target(name: str = "gemini-2.5-flash-image") -> Target:
     return Target(id=f"g/{name}", provider_name="g", model_name=name, provider=provider, model=Model(), price=PRICE)
 
 
-def place(where: Target, method: str) -> tuple[str, tuple[tuple[str, str], ...]]:
-    return f"https://g.test/v1beta/models/{where.model_name}:{method}", (("x-goog-api-key", "AIza"),)
-
-
-def read(raw: Raw) -> Reading:
-    found = json.loads(bytes(raw))
-    return Reading(Usage(input=found["promptTokenCount"], output_image=found["candidatesTokenCount"]), doubtful=False)
-
-
-EMBED, DRAW = GeminiEmbeddings(place), GeminiImages(place, read)
+GEMINI = Gemini()
+EMBED, DRAW = GEMINI._embeddings, GEMINI._images
 
 
 def texts(**fields: Any) -> Request:
@@ -64,7 +55,7 @@ def refused(dialect: GeminiEmbeddings | GeminiImages, request: Request) -> str |
 def test_texts_are_asked_for_as_google_has_it() -> None:
     made = EMBED.call(texts(dimensions=256, user="me"), target("gemini-embedding-001"), cap=None, request_id="req_1")
     assert made.url.endswith("/models/gemini-embedding-001:batchEmbedContents")
-    assert made.headers == [("x-goog-api-key", "AIza"), ("X-Request-Id", "req_1")]
+    assert made.headers == [*made.shared, ("X-Request-Id", "req_1")]
     requests = json.loads(made.body)["requests"]
     assert [each["content"]["parts"][0]["text"] for each in requests] == ["a", "b"]
     for each in requests:
@@ -176,3 +167,17 @@ def test_what_is_no_answer_is_none(body: bytes) -> None:
         DRAW.answer(body, picture(), target())
     with pytest.raises(ProtocolError):
         EMBED.answer(body, texts(), target())
+
+
+def test_vertex_draws_but_has_embeddings_in_another_form() -> None:
+    provider = Provider(base_url="https://aiplatform.googleapis.com/v1", api_key="AIza")
+    assert Vertex().native("embeddings", provider) is None
+    assert isinstance(Vertex().native("images", provider), GeminiImages)
+    assert GEMINI.native("messages", provider) is None
+    assert (GEMINI.native("embeddings", provider), GEMINI.native("images", provider)) == (EMBED, DRAW)
+    assert GEMINI.native("images", Provider(base_url="https://g.test", native_apis=frozenset())) is None
+
+
+def test_googles_errors_are_read() -> None:
+    told = DRAW.refusal(400, {}, b'{"error":{"code":400,"message":"Bad prompt.","status":"INVALID_ARGUMENT"}}')
+    assert json.loads(told)["error"]["message"] == "Bad prompt."

@@ -1,5 +1,5 @@
 """
-Embeddings and images of the Gemini API, asked and answered in OpenAI's words; for a dialect's ``native``.
+Embeddings and images of the Gemini API, asked and answered in OpenAI's words.
 
 Sources: https://ai.google.dev/api/embeddings (``batchEmbedContents``, 100 texts at most) and
 https://ai.google.dev/gemini-api/docs/image-generation (``generateContent`` with ``responseModalities``).
@@ -22,6 +22,8 @@ from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.core.usage import Reading, reading
 from hpp_middleware.core.usage_media import told_embeddings, told_images
 from hpp_middleware.dialects import media
+from hpp_middleware.dialects.gemini.refusal import refused
+from hpp_middleware.dialects.gemini.usage import reported
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import HTTPCall
 from hpp_middleware.types.price import Usage
@@ -76,7 +78,15 @@ class _Drawn(Struct, rename="camel"):
     usage_metadata: Raw = NULL
 
 
-class GeminiEmbeddings(media.Embeddings):
+class _Refusing:
+    """Reads Google's errors."""
+
+    def refusal(self, status: int, headers: object, body: bytes) -> bytes:  # noqa: ARG002  # the body tells both
+        """See :meth:`hpp_middleware.dialects.gemini.Gemini.refusal`."""
+        return refused(body)
+
+
+class GeminiEmbeddings(_Refusing, media.Embeddings):
     """
     The dialect of embeddings.
 
@@ -96,7 +106,8 @@ class GeminiEmbeddings(media.Embeddings):
             raise bad("input", f"must not have more than {MOST_TEXTS} entries for this provider")
         dropped = _unsaid(request, {"model", "input", "dimensions", "encoding_format", "stream"})
         size = request.fields.get("dimensions", NULL)
-        one = {"model": f"models/{target.model_name}"} | ({} if size == NULL else {"outputDimensionality": size})
+        name = target.model_name if "/" in target.model_name else f"models/{target.model_name}"
+        one = {"model": name} | ({} if size == NULL else {"outputDimensionality": size})
         asked = [{**one, "content": {"parts": [{"text": text}]}} for text in texts]
         url, shared = self._endpoint(target, self.path)
         return HTTPCall(
@@ -139,20 +150,15 @@ class GeminiEmbeddings(media.Embeddings):
         return media.told(fields, seen, charge, told_embeddings), seen
 
 
-class GeminiImages(media.Images):
+class GeminiImages(_Refusing, media.Images):
     """
     The dialect of images.
 
     Args:
         endpoint: Where a method of a model is, ``generateContent``.
-        read: What reads ``usageMetadata``; images that came out are to be counted as such.
     """
 
     path = "generateContent"
-
-    def __init__(self, endpoint: media.Endpoint, read: Callable[[Raw], Reading | None]) -> None:
-        super().__init__(endpoint)
-        self._read = read
 
     def call(self, request: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:  # noqa: ARG002
         """See :class:`hpp_middleware.ports.Dialect`."""
@@ -199,9 +205,10 @@ class GeminiImages(media.Images):
         try:
             found = _decode(body, type=_Drawn)
             raw = found.usage_metadata
-            report = self._read(raw) if raw != NULL else None
+            told = reported(raw, whole=True, drawn=True) if raw != NULL else None
         except UNREADABLE as problem:
             raise ProtocolError("the body is no answer of generateContent") from problem
+        report = reading(told.usage, doubtful=told.doubtful) if told is not None else None
         parts = [part for each in found.candidates for part in each.content.parts if not part.thought]
         images = [part.inline_data for part in parts if part.inline_data is not None]
         seen = _seen(report, raw, told_images, images=len(images))
