@@ -51,7 +51,7 @@ def asked(api: API, **fields: Any) -> Request:
 
 
 def dialect(api: API, where: Target | None = None) -> Dialect:
-    found = OpenAI().native(api.name, (where or target()).provider)
+    found: Dialect | None = OpenAI().native(api.name, (where or target()).provider)
     assert found is not None
     return found
 
