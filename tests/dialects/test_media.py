@@ -19,6 +19,7 @@ from hpp_middleware.core.bound import bound
 from hpp_middleware.core.drawing import QUALITIES, SIZES, most_tokens
 from hpp_middleware.core.relay import ProtocolError, StreamedError
 from hpp_middleware.core.settlement import End, Settlement, settle
+from hpp_middleware.dialects.azure import Azure
 from hpp_middleware.dialects.openai import OpenAI
 from hpp_middleware.errors import RequestError
 from hpp_middleware.ports import API, Dialect
@@ -297,3 +298,19 @@ def test_images_without_usage_are_charged_an_estimate_that_no_hold_is_below(coun
     if end is End.COMPLETED:
         assert found.amount == pricing.cost(Usage(input=10, output_image=count * estimate), PRICE)
         assert found.estimated
+
+
+@pytest.mark.parametrize(
+    ("version", "place"),
+    [("v1", "/openai/v1/"), ("2024-10-21", "/openai/deployments/gpt-image-1/")],
+)
+@BOTH
+def test_azure_has_them_at_its_own_address_with_its_own_header(api: API, version: str, place: str) -> None:
+    where = target(base_url="https://me.openai.azure.com", options={"api_version": version}, dialect="azure")
+    native = Azure().native(api.name, where.provider)
+    made = native.call(asked(api), where, cap=None, request_id="req-1")
+    path = {"embeddings": "embeddings", "images": "images/generations"}[api.name]
+    assert made.url.partition("?")[0] == f"https://me.openai.azure.com{place}{path}"
+    assert ("api-version" in made.url) == (version != "v1")
+    assert dict(made.headers)["api-key"] == "sk-operator"
+    assert "Authorization" not in dict(made.headers)
