@@ -1,7 +1,8 @@
 """
 llama.cpp's own server as an upstream, with a tiny random model: no download, half a megabyte.
 
-Run as a script, it is the server: ``python llama.py MODEL PORT``.
+Run as a script, it is the server: ``python llama.py MODEL PORT``; with ``embeddings`` after that, it embeds, and does
+nothing else.
 """
 
 import http.client
@@ -48,13 +49,13 @@ class Llama:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Llama]:
-    """A server with a model written into ``folder``."""
+def running(folder: Path, *, embeddings: bool = False) -> Iterator[Llama]:
+    """A server with a model written into ``folder``, that completes or embeds."""
     model = folder / "tiny.gguf"
     write_model(model)
     port = free_port()
     with (folder / "llama.log").open("wb") as log:
-        command = [sys.executable, __file__, str(model), str(port)]
+        command = [sys.executable, __file__, str(model), str(port), *(["embeddings"] if embeddings else [])]
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             _wait_until_healthy(process, port)
@@ -148,7 +149,7 @@ def _wait_until_healthy(process: "subprocess.Popen[bytes]", port: int) -> None:
     raise RuntimeError("llama.cpp's server did not become healthy")
 
 
-def _serve(model: str, port: int) -> None:
+def _serve(model: str, port: int, *purpose: str) -> None:
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -159,10 +160,13 @@ def _serve(model: str, port: int) -> None:
     params.n_parallel = 2
     params.cpuparams.n_threads = 1
     params.port = port
+    if purpose == ("embeddings",):
+        params.embedding = True
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)  # noqa: T201 - to the log of whoever started it
     threading.Event().wait()
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], int(sys.argv[2]))
+    _serve(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

@@ -35,6 +35,9 @@ __all__ = ["Authenticate", "Gateway"]
 
 Authenticate = Callable[[HTTPConnection], Awaitable[Consumer | None] | Consumer | None]
 
+_SIMPLE = frozenset({"chat", "embeddings", "images"})
+"""The APIs whose errors may have the flat form."""
+
 _logger = logging.getLogger("hpp_middleware")
 
 _ALLOWED = (
@@ -155,7 +158,7 @@ class Gateway(gateway.Gateway):
     async def refuse(self, error: GatewayError, scope: Scope, send: Send) -> None:
         """Answer with an error, and tell the observers."""
         api = scope.get("hpp.api") or CHAT
-        if api is CHAT:
+        if api.name in _SIMPLE:
             body = reply.error_body(error, simple=self.setup.error_format == "simple")
         else:
             body = api.error(error, scope["hpp.request_id"])

@@ -213,7 +213,7 @@ def _model(target: Target) -> dict[str, Any]:
         "description": model.description,
         "pricing": {
             "input": _rate(rates.input),
-            "output": _rate(rates.output),
+            "output": _rate(rates.output) if target.price.only != "embeddings" else None,
             "cache_write": _rate(rates.cache_write),
             "cache_read": _rate(rates.cache_read),
         },

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 from hpp_middleware.apis.chat import CHAT
+from hpp_middleware.apis.embeddings import EMBEDDINGS
+from hpp_middleware.apis.images import IMAGES
 from hpp_middleware.apis.messages import MESSAGES
 from hpp_middleware.apis.responses import RESPONSES
 from hpp_middleware.ports import API
@@ -13,7 +15,13 @@ _PREFIXES = ("/llm/v1", "/v1")
 
 APIS: Mapping[str, API] = {
     f"{prefix}{path}": api
-    for path, api in (("/chat/completions", CHAT), ("/messages", MESSAGES), ("/responses", RESPONSES))
+    for path, api in (
+        ("/chat/completions", CHAT),
+        ("/messages", MESSAGES),
+        ("/responses", RESPONSES),
+        ("/embeddings", EMBEDDINGS),
+        ("/images/generations", IMAGES),
+    )
     for prefix in _PREFIXES
 }
 """What a ``POST`` there is written in, and every answer and error."""

@@ -55,6 +55,15 @@ _WRITTEN_AUDIO = "cache_audio_write_mtok"
 
 _AUDIO_IN = frozenset({_WRITTEN_AUDIO, "input_audio_mtok", "cache_audio_read_mtok"})
 
+_DRAW_BY_OUTPUT = ("gpt-image-*", "chatgpt-image-*")
+"""Models that draw, and do nothing else: without a rate of their own their images cost what ``output_mtok`` says."""
+
+_EMBED = ("*embed*", "*bge-[!r]*", "*gte-*", "voyage-*")
+"""Models that give vectors; others without ``output_mtok`` may give text, which then has no price."""
+
+_READ_BY_EMBEDDING = frozenset({"input_mtok", "cache_read_mtok"})
+"""Of their units those of text: nothing else is embedded here."""
+
 _SEARCHES_UNASKED = ("*search-preview*", "*search-api*", "*deep-research*", "*sonar*", "*online")
 """Models that search the web at every call and bill it by the search, which the data does not always say."""
 
@@ -135,7 +144,10 @@ class GenaiPrices:
         price = self._price(info)
         if price is None:
             return None
-        return price, Model(name=info.name, description=info.description, context=info.context_window)
+        out = {"embeddings": ("embeddings",), "images": ("image",)}.get(price.only or "")
+        return price, Model(
+            name=info.name, description=info.description, context=info.context_window, output_modalities=out
+        )
 
     def models(self, provider: str) -> Sequence[str]:
         """The names of the provider's models that have a price now and are not deprecated."""
@@ -170,12 +182,12 @@ class GenaiPrices:
             return None
         prices = info.get_prices(datetime.fromtimestamp(self._clock(), tz=UTC))
         if id(prices) not in self._converted:
-            self._converted[id(prices)] = _price(prices, self._source)
+            self._converted[id(prices)] = _price(prices, info.id, self._source)
         return self._converted[id(prices)]
 
 
 def _searches(name: str) -> bool:
-    return any(fnmatchcase(name.lower(), pattern) for pattern in _SEARCHES_UNASKED)
+    return _is_one(name, _SEARCHES_UNASKED)
 
 
 def _names(match: "MatchLogic") -> Iterator[str]:
@@ -189,11 +201,19 @@ def _names(match: "MatchLogic") -> Iterator[str]:
             yield from _names(clause)
 
 
-def _price(prices: "ModelPrice", source: str) -> Price | None:
+def _price(prices: "ModelPrice", model: str, source: str) -> Price | None:
     """Our form of a price, or None where it has none."""
     units = {unit: usd for unit, usd in vars(prices).items() if usd is not None and unit not in _ON_REQUEST}
     if _WRITTEN_AUDIO in units:
         units = {unit: usd for unit, usd in units.items() if unit not in _AUDIO_IN}
+    only = _only(units, model)
+    if only == "embeddings":
+        units = {unit: usd for unit, usd in units.items() if unit in _READ_BY_EMBEDDING}
+        units["output_mtok"] = Decimal(0)  # there is none, and nothing else may be asked
+    elif only == "images":
+        units.pop("cache_image_read_mtok", None)  # no image goes in where images are generated
+        if "output_mtok" in units:
+            units.setdefault("output_image_mtok", units["output_mtok"])
     if not units.keys() <= _BUCKETS.keys() or not {"input_mtok", "output_mtok"} <= units.keys():
         return None
     starts = sorted({tier.start for usd in units.values() for tier in getattr(usd, "tiers", ())})
@@ -202,9 +222,21 @@ def _price(prices: "ModelPrice", source: str) -> Price | None:
             base=_rates(units, None),
             tiers=tuple((start, _rates(units, start)) for start in starts),
             source=source,
+            only=only,
         )
     except ConfigurationError:
         return None
+
+
+def _only(units: "dict[str, Decimal | TieredPrices]", model: str) -> str | None:
+    """The one API that a model is for; None for chat completions, and what can be said by them."""
+    if "output_mtok" not in units:
+        return "embeddings" if _is_one(model, _EMBED) else None
+    return "images" if _is_one(model, _DRAW_BY_OUTPUT) else None
+
+
+def _is_one(model: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(model.lower(), pattern) for pattern in patterns)
 
 
 def _rates(units: "dict[str, Decimal | TieredPrices]", start: int | None) -> Rates:

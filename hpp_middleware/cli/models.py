@@ -24,7 +24,7 @@ def models(config: Config = None, json: AsJSON = False) -> None:
             (
                 target.id,
                 f"${pricing.per_million(target.price.base.input)}",
-                f"${pricing.per_million(target.price.base.output)}",
+                "-" if target.price.only == "embeddings" else f"${pricing.per_million(target.price.base.output)}",
                 str(target.model.context or "-"),
                 str(target.model.max_output or "-"),
                 target.price.source,
@@ -36,6 +36,8 @@ def models(config: Config = None, json: AsJSON = False) -> None:
 
 def _entry(target: Target) -> dict[str, Any]:
     rates = {name: getattr(target.price.base, name) for name in pricing.RATES}
+    if target.price.only == "embeddings":
+        rates["output"] = None  # there is none
     return {
         "id": target.id,
         "name": target.model.name,

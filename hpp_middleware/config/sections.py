@@ -128,6 +128,7 @@ class ModelSection(Section):
     max_output: Count | None = None
     default_cap: Count | None = None
     image_tokens: Count | None = None
+    image_output_tokens: Count | None = None
     tool: bool | None = None
     structured: bool | None = None
     reasoning_model: bool | None = None
@@ -141,6 +142,12 @@ class CapabilitiesSection(Section):
 
     use: Literal["auto", "off"] = "auto"
     file: Word | None = None
+
+
+class ImagesSection(Section):
+    """``[images]``: whose a model is that a request for images names without a provider."""
+
+    provider: Word = "openai"
 
 
 class ErrorsSection(Section):
@@ -174,10 +181,12 @@ class LimitsSection(Section):
     n: Count | None = None
     messages: Count | None = None
     tools: Count | None = None
+    inputs: Count | None = None
     max_tokens: Count | None = None
     default_cap: Count | None = None
     cap_floor: Count | None = None
     response_bytes: Count | None = None
+    media_bytes: Count | None = None
     event_bytes: Count | None = None
     usage_wait_s: Seconds | None = None
     json_wait_s: Seconds | None = None
@@ -229,6 +238,7 @@ class File(Section):
     models: dict[Word, ModelSection] = {}
     aliases: dict[Word, Word] = {}
     capabilities: CapabilitiesSection = CapabilitiesSection()
+    images: ImagesSection = ImagesSection()
     errors: ErrorsSection = ErrorsSection()
     keys: KeysSection = KeysSection()
     consumers: dict[Name, ConsumerSection] = {}

@@ -3,11 +3,13 @@ How much a request can cost at most: the size of its hold.
 
 The hold covers the prompt at the dearest rate that can apply, and ``n`` times the output cap. The prompt's bound is a
 tokenizer's count of the JSON sent x 1.1 where there is one, else its bytes over 2 (a setting of the provider; 1 is
-strict), with inline images counted by the model's maximum an image instead of their bytes.
+strict), with inline images counted by the model's maximum an image instead of their bytes; one that comes as tokens is
+as many. An image that is drawn has the model's maximum for its size and quality in the cap's place.
 """
 
 from msgspec import Struct
 
+from hpp_middleware.core import drawing
 from hpp_middleware.core import price as pricing
 from hpp_middleware.core import prompt as prompts
 from hpp_middleware.core.settlement import tokens_of
@@ -15,7 +17,16 @@ from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.price import Usage
 from hpp_middleware.types.provider import Limits
 
-__all__ = ["COUNT_VERSION", "ESTIMATOR_VERSION", "IMAGE_TOKENS", "Bound", "bound", "cap_within", "default_cap"]
+__all__ = [
+    "COUNT_VERSION",
+    "ESTIMATOR_VERSION",
+    "IMAGE_TOKENS",
+    "Bound",
+    "bound",
+    "cap_within",
+    "default_cap",
+    "own_cap",
+]
 
 ESTIMATOR_VERSION = 2
 """Kept in the ledger: another one whenever an estimate would come out otherwise for the same request."""
@@ -43,7 +54,7 @@ class Bound(Struct, frozen=True, kw_only=True, gc=False):
         floor: The least that a lowered cap of ours could do with; equal to ``want`` where the cap is the client's.
         prompt: Atto-dollars of it that the prompt takes.
         out_rate: Atto-dollars an output token.
-        cap: Output tokens a choice.
+        cap: Output tokens a choice, or an image.
         ours: Whether the cap is ours.
         prompt_estimate: Tokens of the prompt, estimated, for a settlement without usage.
         orphan_amount: What the request is charged if its worker dies: the estimated prompt.
@@ -72,6 +83,11 @@ def default_cap(target: Target, limits: Limits) -> int:
         return own
     wanted = own or limits.default_cap
     return min(wanted, target.model.max_output or wanted)
+
+
+def own_cap(request: Request, target: Target, limits: Limits) -> int | None:
+    """The output cap to send, in tokens a choice; None where the client gave one, or its API has none."""
+    return default_cap(target, limits) if request.cap is None and request.drawing is None else None
 
 
 def bound(
@@ -103,7 +119,9 @@ def bound(
     images = request.images
     image_tokens = images.count * _image_tokens(target) if images.count else 0
     text_bytes = max(0, sent_bytes - images.inline_bytes)
-    if counted is None:
+    if request.tokens is not None:
+        prompt_tokens = estimate = request.tokens
+    elif counted is None:
         prompt_tokens = -(-text_bytes // target.provider.bytes_per_token) + image_tokens
         estimate = tokens_of(text_bytes) + image_tokens
     else:
@@ -118,12 +136,9 @@ def bound(
         long_cache=long_cache,
         output=request.output_modalities,
     )
-    cap = request.cap if request.cap is not None else default_cap(target, limits)
-    if request.cap is not None and target.model.max_output is not None and target.vouched:
-        cap = min(cap, target.model.max_output)  # the model stops there, whatever cap it is given
+    cap, ours = _cap(request, target, limits)
     prompt = prompt_tokens * in_rate
     want = _nano(prompt + request.n * cap * out_rate)
-    ours = request.cap is None
     floor = _nano(prompt + request.n * min(cap, max(limits.cap_floor, least_cap)) * out_rate) if ours else want
     orphaned = pricing.cost(Usage(input=estimate), target.price) if orphan == "estimate" else _ORPHANED[orphan] * want
     return Bound(
@@ -146,6 +161,18 @@ def cap_within(found: Bound, amount: int) -> int:
         return found.cap
     spare = amount * pricing.ATTO_PER_NANO - found.prompt
     return max(1, min(found.cap, spare // (found.out_rate * found.n)))
+
+
+def _cap(request: Request, target: Target, limits: Limits) -> tuple[int, bool]:
+    """The most tokens a choice, or an image, and whether that is our cap."""
+    if request.drawing is not None:
+        return drawing.most_tokens(target, request.drawing), False
+    ours = own_cap(request, target, limits)
+    if ours is not None:
+        return ours, True
+    cap = request.cap or 0
+    most = target.model.max_output if target.vouched else None
+    return (cap if most is None else min(cap, most)), False  # the model stops there, whatever cap it is given
 
 
 def _image_tokens(target: Target) -> int:

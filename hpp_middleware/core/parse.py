@@ -6,17 +6,22 @@ different bodies. Bad input is a 400 that names the field.
 """
 
 import re
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
 from msgspec import Raw, Struct
 
 from hpp_middleware.core.body import members, unescaped
+from hpp_middleware.core.fields import NULL as _NULL
+from hpp_middleware.core.fields import bad as _bad
+from hpp_middleware.core.fields import decoded as _decode
+from hpp_middleware.core.fields import integer as _integer
+from hpp_middleware.core.fields import read as _read
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Images, Request
 from hpp_middleware.types.provider import Limits
 
-__all__ = ["completion", "inline_bytes", "is_model_id", "members", "unescaped"]
+__all__ = ["completion", "inline_bytes", "is_model_id", "members", "model_of", "unescaped"]
 
 STEERING = frozenset(
     {
@@ -76,11 +81,8 @@ _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _REFERRING = frozenset({"file", "file_url", "document_url", "video_url", "audio_url"})
 """Parts that may name content which is not sent: its size, and so its cost, has no bound."""
 
-_NULL = Raw(b"null")
 _NO_IMAGES = Images()
 _TEXT_ALONE: frozenset[str] = frozenset()
-
-_T = TypeVar("_T")
 
 
 # A member that is absent is an empty Raw; in a union msgspec would not take it for raw.
@@ -142,7 +144,6 @@ _stream_options = msgspec.json.Decoder(_StreamOptions)
 _raws = msgspec.json.Decoder(list[Raw])
 _strings = msgspec.json.Decoder(list[str])
 _string = msgspec.json.Decoder(str)
-_whole = msgspec.json.Decoder(int)
 _truth = msgspec.json.Decoder(bool)
 
 
@@ -193,7 +194,7 @@ def _at_once(body: bytes, limits: Limits) -> _Known | None:
 
 def _one_by_one(fields: dict[str, Raw], limits: Limits) -> _Known:
     """The same, field by field."""
-    model = _model(fields)
+    model = model_of(fields)
     images, audio = _messages(fields, limits)
     cap = _cap(fields, limits)
     stream = _read(fields, "stream", _truth, "true or false") or False
@@ -218,7 +219,13 @@ def _refuse_twins(fields: dict[str, Raw]) -> None:
             raise RequestError(f"{key!r} must be written {folded!r}.", param=key)
 
 
-def _model(fields: dict[str, Raw]) -> str:
+def model_of(fields: dict[str, Raw]) -> str:
+    """
+    The ``model`` of a request, as given.
+
+    Raises:
+        RequestError: 400: it is missing, or can be no model's name.
+    """
     if "model" not in fields:
         raise _bad("model", "is required")
     model = _read(fields, "model", _string, "a string")
@@ -348,35 +355,3 @@ def _asks_for_reasoning(fields: dict[str, Raw]) -> bool:
         return True
     reasoning = fields.get("reasoning")
     return reasoning is not None and bytes(reasoning)[:1] == b"{"
-
-
-def _integer(fields: dict[str, Raw], name: str, least: int, most: int) -> int | None:
-    raw = fields.get(name)
-    if raw is None or raw == _NULL:
-        return None
-    try:
-        value = _whole.decode(raw)
-    except msgspec.DecodeError:  # ValidationError is one
-        value = least - 1
-    if least <= value <= most:
-        return value
-    raise _bad(name, f"must be an integer from {least} to {most}")
-
-
-def _read(fields: dict[str, Raw], name: str, kind: msgspec.json.Decoder[_T], expected: str) -> _T | None:
-    """A member as a value of this type; None where it is absent or null."""
-    raw = fields.get(name)
-    if raw is None or raw == _NULL:
-        return None
-    return _decode(raw, kind, name, expected)
-
-
-def _decode(raw: Raw, kind: msgspec.json.Decoder[_T], where: str, expected: str) -> _T:
-    try:
-        return kind.decode(raw)
-    except (msgspec.DecodeError, RecursionError):  # ValidationError is one
-        raise _bad(where, f"must be {expected}") from None
-
-
-def _bad(field: str, problem: str) -> RequestError:
-    return RequestError(f"{field} {problem}.", param=field)

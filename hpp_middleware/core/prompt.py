@@ -30,15 +30,15 @@ _PLAIN = {r"\"": '"', r"\\": "\\", r"\/": "/", r"\b": "\b", r"\f": "\f", r"\n": 
 
 def text(request: Request, target: Target, body: bytes) -> str | None:
     """
-    What to count; None where the bytes are the better bound: where they are strict, where there are too many, and where
-    some of them are no text.
+    What to count; None where the bytes are the better bound: where they are strict, where there are too many, where
+    some of them are no text, and where it is many texts, whose ends a count of all of them does not see.
 
     Args:
         request: What is asked.
         target: The resolved model.
         body: The JSON body for the upstream.
     """
-    if target.provider.bytes_per_token == 1 or len(body) > COUNTED_BYTES or request.audio_input:
+    if target.provider.bytes_per_token == 1 or len(body) > COUNTED_BYTES or request.audio_input or request.inputs:
         return None
     found = body.decode("utf-8")
     if "\\" in found:

@@ -5,7 +5,8 @@ It is the amount of the settlement, so that body and ledger cannot differ. What 
 the operator pays, and makes way for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -27,7 +28,12 @@ _members = msgspec.json.Decoder(dict[str, Raw])
 _encode = msgspec.json.Encoder().encode
 
 
-def priced(seen: Seen, charged: Settlement) -> Raw:
+def _tokens(usage: Usage) -> dict[str, Any]:
+    counts = {"prompt_tokens": usage.prompt, "completion_tokens": usage.completion}
+    return {**counts, "total_tokens": usage.total}
+
+
+def priced(seen: Seen, charged: Settlement, *, tokens: Callable[[Usage], Mapping[str, Any]] = _tokens) -> Raw:
     """
     The ``usage`` of an answer, with its cost: the upstream's report where that is what is charged, or else the tokens
     that stand in for it in the ledger.
@@ -35,10 +41,11 @@ def priced(seen: Seen, charged: Settlement) -> Raw:
     Args:
         seen: What the answer showed.
         charged: What it is charged; an estimate is called one.
+        tokens: The form of ``usage`` where the upstream's report does not stand; by default a chat completion's.
     """
     raw = (seen.usage_shown or seen.usage_raw) if seen.usage == charged.usage else None
     reported = _decoded(raw) if raw is not None else None
-    members = _without_theirs(reported) if reported is not None else _tokens(charged.usage)
+    members = {**(_without_theirs(reported) if reported is not None else tokens(charged.usage))}
     members["cost"] = Raw(pricing.dollars(charged.amount).encode())
     if charged.estimated:
         members["estimated"] = Raw(b"true")
@@ -62,8 +69,3 @@ def _decoded(usage: Raw) -> dict[str, Raw] | None:
 
 def _without_theirs(members: dict[str, Raw]) -> dict[str, Raw]:
     return {name: value for name, value in members.items() if name not in _THEIRS}
-
-
-def _tokens(usage: Usage) -> dict[str, Raw]:
-    counts = {"prompt_tokens": usage.prompt, "completion_tokens": usage.completion, "total_tokens": usage.total}
-    return {name: Raw(str(count).encode()) for name, count in counts.items()}

@@ -52,6 +52,9 @@ class Catalog:
     """
     What can be asked for: providers, the operator's models, aliases, a price list for the rest, and what all can do.
 
+    Attributes:
+        image_provider: Whose a model is that a request for images names without a provider.
+
     Raises:
         ConfigurationError: A model or alias names what is not configured.
     """
@@ -61,6 +64,7 @@ class Catalog:
     aliases: Mapping[str, str]
     prices: Prices | None = None
     capabilities: Capabilities | None = None
+    image_provider: str = "openai"
     _found: dict[str, tuple[Model, Target]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -152,7 +156,7 @@ def resolve(request: Request, consumer: Consumer, catalog: Catalog, *, within: s
             code="smart_routing_failed",
             param="model",
         )
-    target = catalog.find(catalog.aliases.get(asked, asked))
+    target = catalog.find(catalog.aliases.get(asked) or _whole_id(asked, request.api, catalog))
     if target is None:
         raise RequestError(
             f"The model {asked!r} is unknown here, or has no registered price."
@@ -168,15 +172,27 @@ def resolve(request: Request, consumer: Consumer, catalog: Catalog, *, within: s
     return target if within is None else msgspec.structs.replace(target, shown=request.model)
 
 
+def _whole_id(asked: str, api: str, catalog: Catalog) -> str:
+    """The ``provider/model`` that is asked for."""
+    return f"{catalog.image_provider}/{asked}" if api == "images" and "/" not in asked else asked
+
+
 def _check_priced(request: Request, target: Target) -> None:
-    """Audio and images that come out have rates of their own: without one they are refused, never billed as text."""
+    """
+    What has a rate of its own (audio, images that come out) is refused without one, never billed as text; and so is
+    what a price is not for: the price list has none for the output of a model that only embeds.
+    """
+    only = target.price.only
+    if only is not None and request.api != only:
+        raise RequestError(f"{target.id} has a price for {only} only.", code="unsupported_model", param="model")
     rates = (target.price.base, *(tier for _, tier in target.price.tiers))
     if request.audio_input and any(tier.input_audio is None for tier in rates):
         raise RequestError(f"{target.id} has no price for audio input.", code="unsupported_model", param="messages")
     if "audio" in request.output_modalities and any(tier.output_audio is None for tier in rates):
         raise RequestError(f"{target.id} has no price for audio output.", code="unsupported_model", param="modalities")
     if "image" in request.output_modalities and any(tier.output_image is None for tier in rates):
-        raise RequestError(f"{target.id} has no price for image output.", code="unsupported_model", param="modalities")
+        param = "model" if request.drawing is not None else "modalities"
+        raise RequestError(f"{target.id} has no price for image output.", code="unsupported_model", param=param)
     other = sorted(request.output_modalities - {"audio", "image"})
     if other:
         raise RequestError(

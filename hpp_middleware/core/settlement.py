@@ -95,6 +95,7 @@ def settle(
     price: Price,
     hold: int,
     prompt_estimate: int,
+    image_estimate: int = 0,
     hidden_reasoning: bool = False,
     missing_usage: MissingUsage = "estimate",
 ) -> Settlement:
@@ -107,6 +108,7 @@ def settle(
         price: The snapshot taken at the reserve.
         hold: What was held, in nano-dollars; no estimate is above it.
         prompt_estimate: Tokens of the prompt, estimated.
+        image_estimate: Tokens of each image that was drawn, estimated.
         hidden_reasoning: The model thinks where the stream does not show it: an estimate from the relayed text would
             be far too low, so an abandoned one is charged the hold.
         missing_usage: The policy for a complete answer without usage.
@@ -128,7 +130,7 @@ def settle(
     if missing is Missing.NOTHING:
         is_estimate = end is End.COMPLETED or seen.usage is not None
         return Settlement(reported, row.outcome, estimated=is_estimate, usage=seen.usage or Usage())
-    estimate = _estimate(seen, prompt_estimate)
+    estimate = _estimate(seen, prompt_estimate, image_estimate)
     amount = min(hold, pricing.cost(estimate, price))
     if missing is Missing.HOLD or (hidden_reasoning and end is End.LEFT):
         amount = hold
@@ -145,10 +147,10 @@ def _is_too_early(seen: Seen, usage: Usage) -> bool:
     return seen.text_after_usage and usage.completion < seen.texts
 
 
-def _estimate(seen: Seen, prompt_estimate: int) -> Usage:
-    """The prompt as estimated, or as an early report has it, and the text that was relayed."""
+def _estimate(seen: Seen, prompt_estimate: int, image_estimate: int) -> Usage:
+    """The prompt as estimated, or as an early report has it, and what was relayed: text, and images."""
     output = tokens_of(seen.relayed_bytes, seen.texts)
     if seen.usage is None:
-        return Usage(input=prompt_estimate, output=output)
+        return Usage(input=prompt_estimate, output=output, output_image=seen.images * image_estimate)
     more = max(0, output - seen.usage.completion)
     return msgspec.structs.replace(seen.usage, output=seen.usage.output + more)

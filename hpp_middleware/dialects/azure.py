@@ -91,6 +91,9 @@ class Azure(OpenAI):
             self._heads[id(provider), stream] = found
         return url(provider, path, deployment), found[1]
 
+    def _json_endpoint(self, target: Target, path: str) -> tuple[str, Shared]:
+        return self.endpoint(target.provider, path, stream=False, deployment=target.model_name)
+
     def stream(
         self,
         request: Request,

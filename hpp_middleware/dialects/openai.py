@@ -12,7 +12,7 @@ from msgspec import Raw, Struct
 
 from hpp_middleware.core import relay, relay_json, reply, sse
 from hpp_middleware.core.relay_cost import Charge
-from hpp_middleware.dialects import known, unpriced
+from hpp_middleware.dialects import known, media, unpriced
 from hpp_middleware.dialects.openai_responses import OpenAIResponses
 from hpp_middleware.dialects.unpriced import COST_FIELDS
 from hpp_middleware.errors import GatewayError, RequestError
@@ -97,7 +97,10 @@ class OpenAI:
     def _made(self, api: str, provider: Provider) -> Any:
         if api == "messages":
             return known.find("anthropic").native(api, provider)
-        return OpenAIResponses(self.endpoint) if api == "responses" else None
+        if api == "responses":
+            return OpenAIResponses(self.endpoint)
+        found = {"embeddings": media.Embeddings, "images": media.Images}.get(api)
+        return found(self._json_endpoint) if found is not None else None
 
     def call(self, request: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
         """See :class:`hpp_middleware.ports.Dialect`."""
@@ -141,6 +144,9 @@ class OpenAI:
                 self._fixed.clear()
             self._fixed[id(provider), path] = found
         return found.url, found.stream if stream else found.json
+
+    def _json_endpoint(self, target: Target, path: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+        return self.endpoint(target.provider, path, stream=False)
 
     def stream(
         self,

@@ -20,6 +20,7 @@ __all__ = [
     "backends_of",
     "capabilities_of",
     "dialects_of",
+    "image_provider_of",
     "journal_of",
     "model_from",
     "one_of",
@@ -73,6 +74,18 @@ def dialects_of(providers: Mapping[str, Provider], own: Mapping[str, Dialect]) -
         except ConfigurationError as error:
             raise ConfigurationError(f"{where}.{error.message}", param=f"{where}.{error.param}") from error
     return found
+
+
+def image_provider_of(name: str | None, providers: Mapping[str, Provider]) -> str:
+    """
+    The default provider of images.
+
+    Raises:
+        ConfigurationError: One is named that there is not.
+    """
+    if name is not None and name not in providers:
+        raise ConfigurationError(f"images.provider: there is no provider {name!r}", param="images.provider")
+    return name or "openai"
 
 
 def price_list_of(prices: PriceList | Literal["auto"] | None) -> PriceList | None:

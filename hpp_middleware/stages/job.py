@@ -37,6 +37,12 @@ class Job(Struct, frozen=True, kw_only=True):
     cost_in: CostIn = "header"
     keyed: bool = False
 
+    @property
+    def response_bytes(self) -> int:
+        """The largest JSON answer."""
+        of_media = self.request.drawing is not None or self.request.inputs
+        return self.limits.media_bytes if of_media else self.limits.response_bytes
+
     def reader(self, dialect: Dialect, charge: Charge | None) -> StreamReader:
         """What reads the streamed answer, which says what it is charged if ``charge`` does."""
         return dialect.stream(
@@ -60,6 +66,7 @@ class Job(Struct, frozen=True, kw_only=True):
             price=self.target.price,
             hold=self.hold,
             prompt_estimate=self.bound.prompt_estimate,
+            image_estimate=self.bound.cap if self.request.drawing is not None else 0,
             # What is thought or spoken is not in the relayed text: an estimate from it would be far too low.
             hidden_reasoning=self.request.hidden_reasoning
             or bool(self.target.model.reasoning or self.request.output_modalities),

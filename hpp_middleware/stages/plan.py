@@ -52,7 +52,7 @@ class Plan:
         self._target = target
         self._dialect = dialect
         self._limits = limits
-        ours = bound.default_cap(target, limits) if request.cap is None else None
+        ours = bound.own_cap(request, target, limits)
         self._call = dialect.call(request, target, cap=ours, request_id=request_id)
         text = None
         if tokenizer is not None and (not hasattr(tokenizer, "knows") or tokenizer.knows(target.model_name)):

@@ -290,7 +290,7 @@ class Exchange:
 
     async def _json(self) -> None:
         job = self.job
-        body = await self._upstream.read_all(job.limits.response_bytes)
+        body = await self._upstream.read_all(job.response_bytes)
         if not body.lstrip().startswith(b"{"):
             self._fail(self._upstream.unintelligible(), End.REFUSED)  # a page of somebody else's: no model has run
             return

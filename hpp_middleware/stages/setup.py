@@ -37,6 +37,7 @@ from hpp_middleware.stages.checked import (
     backends_of,
     capabilities_of,
     dialects_of,
+    image_provider_of,
     journal_of,
     model_from,
     one_of,
@@ -75,6 +76,7 @@ class Setup:
             whose prices are dollars a million tokens as strings: ``{"input": "1.25", "output": "10"}``; there
             ``reasoning`` is the price of reasoning tokens, and ``reasoning_model`` the flag.
         aliases: Names that stand for a model id.
+        image_provider: Whose a model is that a request for images names without a provider; by default ``openai``.
         store: Keeps credentials, accounts and ledger; in memory by default.
         credentials: Keeps credentials instead.
         quota: Keeps accounts and holds instead; where it is a ``Ledger`` too, it also is the ledger.
@@ -109,6 +111,7 @@ class Setup:
         providers: Mapping[str, Provider],
         models: Mapping[str, Model | Mapping[str, Any]] | None = None,
         aliases: Mapping[str, str] | None = None,
+        image_provider: str | None = None,
         store: Store | None = None,
         credentials: CredentialStore | None = None,
         quota: QuotaStore | None = None,
@@ -148,6 +151,7 @@ class Setup:
             aliases=dict(aliases or {}),
             prices=price_list_of(prices),
             capabilities=capabilities_of(capabilities),
+            image_provider=image_provider_of(image_provider, providers),
         )
         self.tokenizer = tokenizer_of(tokenizer)
         self.store = store or MemoryStore()

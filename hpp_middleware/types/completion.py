@@ -5,7 +5,7 @@ from msgspec import Raw, Struct
 from hpp_middleware.types.price import Price, Usage
 from hpp_middleware.types.provider import Model, Provider
 
-__all__ = ["Images", "Request", "Seen", "Target"]
+__all__ = ["Drawing", "Images", "Request", "Seen", "Target"]
 
 
 class Images(Struct, frozen=True, gc=False):
@@ -13,6 +13,13 @@ class Images(Struct, frozen=True, gc=False):
 
     count: int = 0
     inline_bytes: int = 0
+
+
+class Drawing(Struct, frozen=True, gc=False):
+    """Images that are to be drawn: ``1024x1024`` and the like, and ``low`` to ``high``; None leaves it to the model."""
+
+    size: str | None = None
+    quality: str | None = None
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -25,12 +32,16 @@ class Request(Struct, frozen=True, kw_only=True):
         api: The API that ``fields`` are written in; see :mod:`hpp_middleware.apis`.
         stream: Whether SSE is asked for.
         include_usage: Whether the client asked for the usage event itself.
-        n: The number of choices.
-        cap: The client's output cap, the larger where it gave both; None where it gave none.
+        n: The number of choices, or of images to be drawn.
+        cap: The client's output cap, the larger where it gave both; None where it gave none. 0 where there is no output
+            to be billed.
         images: See :class:`Images`.
         audio_input: Whether a content part is audio.
         output_modalities: What is asked for besides text.
         hidden_reasoning: Whether the request asks for reasoning.
+        inputs: How many texts are to be embedded.
+        tokens: The tokens of the prompt, where the client has given them as such.
+        drawing: What is to be drawn; its model knows no other output cap.
     """
 
     fields: dict[str, Raw]
@@ -44,6 +55,9 @@ class Request(Struct, frozen=True, kw_only=True):
     audio_input: bool = False
     output_modalities: frozenset[str] = frozenset()
     hidden_reasoning: bool = False
+    inputs: int = 0
+    tokens: int | None = None
+    drawing: Drawing | None = None
 
 
 class Target(Struct, frozen=True, kw_only=True):
@@ -82,6 +96,7 @@ class Seen(Struct, frozen=True, kw_only=True, gc=False):
         relayed_bytes: UTF-8 bytes of generated text so far.
         texts: The pieces that the text came in; each is at least one token.
         text_after_usage: Whether text has come since that report of usage.
+        images: How many images there were.
         finished: Whether every choice has its finish reason.
         upstream_id: The completion's id at the upstream.
     """
@@ -94,5 +109,6 @@ class Seen(Struct, frozen=True, kw_only=True, gc=False):
     relayed_bytes: int = 0
     texts: int = 0
     text_after_usage: bool = False
+    images: int = 0
     finished: bool = False
     upstream_id: str | None = None

@@ -93,8 +93,11 @@ class Price(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         tiers: ``(from, rates)`` pairs, ascending: a prompt of more than ``from`` tokens is billed wholly at ``rates``
             (a cliff, as Google and Anthropic bill long contexts).
         source: Where the price comes from: ``configuration``, or the price list's name and version.
+        only: The one client API whose requests it prices (``embeddings``, where output has no price; ``images``, where
+            it is no text's); None for all of them.
     """
 
     base: Rates
     tiers: tuple[tuple[int, Rates], ...] = ()
     source: str = "configuration"
+    only: str | None = None

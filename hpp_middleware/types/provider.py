@@ -146,6 +146,7 @@ class Model:
         price: What it costs; None leaves it to the price list.
         default_cap: The output cap sent where the client gave none, in tokens.
         image_tokens: The most tokens one image can cost.
+        image_output_tokens: The most tokens that one image can cost which it draws, whatever its size and quality.
         reasoning: Whether its reasoning is hidden from the stream.
         created: Seconds since the epoch, for the models list.
     """
@@ -157,6 +158,7 @@ class Model:
     max_output: int | None = None
     default_cap: int | None = None
     image_tokens: int | None = None
+    image_output_tokens: int | None = None
     tool: bool | None = None
     structured: bool | None = None
     reasoning: bool | None = None
@@ -179,10 +181,12 @@ class Limits:
         n: The most choices.
         messages: The most messages.
         tools: The most tools.
+        inputs: The most texts to be embedded at once.
         max_tokens: The largest output cap a client may name.
         default_cap: The output cap sent where neither client nor model names one, in tokens.
         cap_floor: The least output, in tokens, that a lowered grant of a cap of ours still has.
         response_bytes: The largest JSON response of an upstream.
+        media_bytes: The largest one that has images or embeddings.
         event_bytes: The largest SSE event of an upstream.
         usage_wait_s: After the finish reason, how long to read on to the usage for a client that has left.
         json_wait_s: How long a JSON response is awaited for a client that has left.
@@ -198,10 +202,12 @@ class Limits:
     n: int = 16
     messages: int = 2048
     tools: int = 256
+    inputs: int = 2048
     max_tokens: int = 10_000_000
     default_cap: int = 16_384
     cap_floor: int = 256
     response_bytes: int = 32 * 1024 * 1024
+    media_bytes: int = 128 * 1024 * 1024
     event_bytes: int = 1024 * 1024
     usage_wait_s: float = 5.0
     json_wait_s: float = 60.0

@@ -13,8 +13,11 @@ from schemathesis.config import SchemathesisConfig
 from starlette.routing import Route
 
 from hpp_middleware import Gateway, Provider
+from hpp_middleware.apis.embeddings import EMBEDDINGS
+from hpp_middleware.apis.images import IMAGES, MOST
+from hpp_middleware.apis.media import Media
 from hpp_middleware.apis.responses import request as responses
-from hpp_middleware.core import parse
+from hpp_middleware.core import drawing, parse
 from hpp_middleware.dialects import openai, unpriced
 from hpp_middleware.testing import get
 from hpp_middleware.types.provider import Limits
@@ -152,6 +155,22 @@ def test_a_response_is_refused_what_the_document_says() -> None:
     assert {name for name, schema in properties.items() if schema.get("type") == "null"} == responses.REFUSED.keys()
     assert properties["max_output_tokens"]["maximum"] == Limits().max_tokens
     assert properties["tools"]["maxItems"] == Limits().tools
+
+
+@pytest.mark.parametrize(("name", "api"), [("EmbeddingsRequest", EMBEDDINGS), ("ImagesRequest", IMAGES)])
+def test_embeddings_and_images_refuse_what_steers_and_know_the_same_fields(name: str, api: Media) -> None:
+    properties = DOCUMENT["components"]["schemas"][name]["properties"]
+    assert {field for field, schema in properties.items() if schema.get("not") == {}} == parse.STEERING
+    assert properties.keys() - parse.STEERING == api.acted_on
+
+
+def test_what_can_be_drawn_and_embedded_is_as_much_as_it_says() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    images, texts = schemas["ImagesRequest"]["properties"], schemas["EmbeddingsRequest"]["properties"]
+    assert tuple(images["size"]["enum"]) == (*drawing.SIZES, None)
+    assert tuple(images["quality"]["enum"]) == (*drawing.QUALITIES, "auto", None)
+    assert images["n"]["maximum"] == MOST
+    assert {each.get("maxItems") for each in texts["input"]["anyOf"]} == {None, Limits().inputs}
 
 
 def test_the_limits_in_it_are_the_default_ones() -> None:

@@ -25,6 +25,7 @@ POOR_KEY = "a-poor-key-of-twenty-characters"
 MOST_DOLLARS = 9_000_000 * 10**9
 
 MODEL = "openai/gpt-5-mini"
+PAINTER = "openai/gpt-image-1"
 RATES = {"input": "1", "output": "2", "input_audio": "3", "output_audio": "4"}
 COMPLETIONS = "/llm/v1/chat/completions"
 RESPONSES = "/llm/v1/responses"
@@ -67,7 +68,7 @@ def living(**settings: Any) -> Iterator[Live]:
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(FakeUpstream()) as upstream:
         gateway = Gateway(
             providers={"openai": Provider(base_url=upstream.url, api_key="upstream-secret")},
-            models={MODEL: RATES},
+            models={MODEL: RATES, PAINTER: {**RATES, "output_image": "5"}},
             aliases={"fast": MODEL},
             prices=None,
             consumers={
@@ -84,10 +85,21 @@ def living(**settings: Any) -> Iterator[Live]:
 
 def load() -> Any:
     """The document, with the models that this gateway has: any other is a 400, as it says."""
-    model = {**REQUEST["properties"]["model"], "enum": [MODEL, "fast"]}
     schemas = dict(DOCUMENT["components"]["schemas"])
-    for name in ("ChatCompletionRequest", "ResponseRequest", "MessageRequest", "CountTokensRequest"):
-        schemas[name] = {**schemas[name], "properties": {**schemas[name]["properties"], "model": model}}
+    there = {
+        "ChatCompletionRequest": [MODEL, "fast"],
+        "ResponseRequest": [MODEL, "fast"],
+        "MessageRequest": [MODEL, "fast"],
+        "CountTokensRequest": [MODEL, "fast"],
+        "EmbeddingsRequest": [MODEL, "fast"],
+        "ImagesRequest": [PAINTER, "gpt-image-1", None],
+    }
+    for name, models in there.items():
+        properties = schemas[name]["properties"]
+        schemas[name] = {
+            **schemas[name],
+            "properties": {**properties, "model": {**properties["model"], "enum": models}},
+        }
     config = SchemathesisConfig()
     config.output.sanitization.update(enabled=False)
     config.projects.default.generation.update(max_examples=EXAMPLES, deterministic=True, with_security_parameters=False)
@@ -244,13 +256,16 @@ def test_the_flat_form_of_the_routers_own_errors() -> None:
 @SCHEMA.hook  # type: ignore[untyped-decorator]  # schemathesis types neither of these two
 def filter_body(_context: Any, body: Any) -> bool:
     """JSON Schema takes 2.0 for an integer; the router, as its document says in words, does not."""
-    values = (
-        [body.get(name) for name in ("n", "max_tokens", "max_completion_tokens", "max_output_tokens")]
-        if isinstance(body, dict)
-        else []
-    )
-    thinking = body.get("thinking") if isinstance(body, dict) else None
+    if not isinstance(body, dict):
+        return True
+    values = [
+        body.get(name) for name in ("n", "max_tokens", "max_completion_tokens", "max_output_tokens", "dimensions")
+    ]
+    thinking = body.get("thinking")
     values += [thinking.get("budget_tokens")] if isinstance(thinking, dict) else []
+    tokens = body.get("input")
+    for each in tokens if isinstance(tokens, list) else []:
+        values += each if isinstance(each, list) else [each]
     return not any(isinstance(value, float) and value.is_integer() for value in values)
 
 

@@ -278,10 +278,12 @@ def test_free_is_a_price_only_where_it_is_written() -> None:
 @pytest.mark.parametrize(
     ("provider", "name"),
     [
-        ("openai", "text-embedding-3-small"),
         ("openai", "tts-1"),
         ("openai", "whisper-1"),
-        ("openai", "gpt-image-1"),
+        ("openai", "gpt-realtime"),
+        ("azure", "davinci"),
+        ("cloudflare", "@cf/baai/bge-reranker-base"),
+        ("perplexity", "pplx-decider-v1.2"),
         ("openai", "gpt-4o-search-preview"),
         ("openai", "gpt-5-search-api"),
         ("openai", "o3-deep-research"),
@@ -312,6 +314,55 @@ def test_images_a_cache_that_lasts_an_hour_and_searches_have_rates_of_their_own(
     base = found(listing(model(**units, web_searches_kcount=dollars("10"))), "own", "m").base
     assert (base.cache_write_1h, base.input_image, base.output_image) == (25 * 10**11, 3 * 10**12, 30 * 10**12)
     assert base.web_search == 10**16
+
+
+@pytest.mark.parametrize(
+    ("provider", "name", "usd"),
+    [
+        ("openai", "text-embedding-3-small", "0.02"),
+        ("openai", "text-embedding-3-large", "0.13"),
+        ("mistral", "codestral-embed-2505", "0.15"),
+        ("google", "gemini-embedding-2", "0.2"),
+        ("cloudflare", "@cf/baai/bge-m3", None),
+        ("voyageai", "voyage-3.5", None),
+    ],
+)
+def test_a_model_without_a_price_for_output_embeds_and_does_nothing_else(
+    provider: str, name: str, usd: str | None
+) -> None:
+    listed = at(MOMENTS[1]).find(provider, name)
+    assert listed is not None
+    price, known = listed
+    assert (price.only, price.base.output, known.output_modalities) == ("embeddings", 0, ("embeddings",))
+    assert usd is None or price.base.input == int(Decimal(usd) * 10**12)
+    assert price.base.input_audio is None
+
+
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [
+        ("gpt-image-1", ("5", "40", "1.25", "10", "40")),
+        ("gpt-image-1-mini", ("2", "8", "0.2", "2.5", "8")),
+        ("gpt-image-1.5", ("5", "10", "1.25", "8", "32")),
+        ("chatgpt-image-latest", ("5", "10", "1.25", "8", "32")),
+        ("gpt-image-2", ("5", "30", "1.25", "8", "30")),
+    ],
+)
+def test_what_an_image_model_draws_has_a_rate_of_its_own_or_is_all_of_its_output(
+    name: str, rates: tuple[str, ...]
+) -> None:
+    listed = at(MOMENTS[1]).find("openai", name)
+    assert listed is not None
+    price, known = listed
+    figures = [int(Decimal(figure) * 10**12) for figure in rates]
+    names = ("input", "output", "cache_read", "input_image", "output_image")
+    assert price.base == Rates(**dict(zip(names, figures, strict=True)))
+    assert (price.only, known.output_modalities) == ("images", ("image",))
+
+
+def test_a_model_that_draws_in_chat_has_a_price_for_both() -> None:
+    price = found(at(MOMENTS[1]), "google", "gemini-2.5-flash-image")
+    assert (price.only, price.base.output, price.base.output_image) == (None, 25 * 10**11, 30 * 10**12)
 
 
 def test_cached_audio_has_a_rate_of_its_own_and_a_model_that_bills_its_writing_hears_none() -> None:

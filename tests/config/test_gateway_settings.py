@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from reading import KEY, LOCAL, read, refusal
 
+from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.stores.sqlite import SQLiteStore
 from hpp_middleware.types.provider import Declared, Limits
 
@@ -37,3 +38,21 @@ def test_an_origin_that_is_not_exact_is_refused(tmp_path: Path, origin: str) -> 
     assert refusal(tmp_path, f'[server]\ncors_origins = ["{origin}"]') == [
         "server.cors_origins[0]: must be an exact origin, such as https://app.example.org"
     ]
+
+
+def test_images_without_a_provider_are_the_configured_ones(tmp_path: Path) -> None:
+    named = read(tmp_path, LOCAL + '[images]\nprovider = "local"\n')
+    assert named.gateway().catalog.image_provider == "local"
+    assert read(tmp_path, LOCAL).gateway().catalog.image_provider == "openai"
+
+
+def test_a_default_provider_of_images_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"images\.provider: there is no provider 'nobody'"):
+        read(tmp_path, LOCAL + '[images]\nprovider = "nobody"\n').gateway()
+
+
+def test_what_an_image_costs_at_most_is_a_models_own(tmp_path: Path) -> None:
+    section = '[models."local/m"]\ninput = "1"\noutput = "2"\noutput_image = "3"\nimage_output_tokens = 77\n'
+    target = read(tmp_path, LOCAL + section).gateway().catalog.find("local/m")
+    assert target is not None
+    assert (target.model.image_output_tokens, target.price.base.output_image) == (77, 3 * 10**12)

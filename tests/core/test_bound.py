@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from rounds import rounds
 
 from hpp_middleware.core import price as pricing
-from hpp_middleware.core.bound import IMAGE_TOKENS, Bound, bound, cap_within, default_cap
+from hpp_middleware.core.bound import IMAGE_TOKENS, Bound, bound, cap_within, default_cap, own_cap
 from hpp_middleware.core.quota import granted
-from hpp_middleware.types.completion import Images, Request, Target
+from hpp_middleware.types.completion import Drawing, Images, Request, Target
 from hpp_middleware.types.price import Price, Rates, Usage
 from hpp_middleware.types.provider import Limits, Model, Provider
 
@@ -231,3 +231,27 @@ def test_no_usage_within_a_lowered_cap_costs_more_than_what_was_granted(
     most_prompt = -(-sent_bytes // 2) + 700 * request.images.count
     usage = draw_usage(data, request, most_prompt, request.n * cap)
     assert pricing.cost(usage, price) <= amount
+
+
+def test_a_prompt_that_comes_as_tokens_is_as_many_and_no_cap_is_added_to_it() -> None:
+    request = asked(api="embeddings", cap=0, inputs=2, tokens=7)
+    found = held(request, target(max_output=4096, default_cap=100), 1_000_000)
+    assert found.want == found.floor == found.orphan_amount == 7 * DOLLAR // 10**9
+    assert (found.cap, found.ours, found.prompt_estimate) == (0, False, 7)
+    assert own_cap(request, target(), LIMITS) is None
+
+
+def test_texts_that_are_embedded_are_held_for_by_their_bytes_alone() -> None:
+    found = held(asked(api="embeddings", cap=0, inputs=2), target(), 1001, more_tokens=4)
+    assert (found.want, found.ours) == ((501 + 4) * DOLLAR // 10**9, False)
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_images_that_are_drawn_have_their_models_maximum_in_the_caps_place(n: int) -> None:
+    price = Price(base=Rates(input=DOLLAR, output=10 * DOLLAR, output_image=40 * DOLLAR))
+    drawing = {"n": n, "drawing": Drawing("1024x1024", "low"), "output_modalities": frozenset({"image"})}
+    request = asked(api="images", **drawing)
+    found = held(request, target(price, name="gpt-image-1", max_output=5, default_cap=5), 1000)
+    assert found.want == found.floor == (500 * DOLLAR + n * 272 * 40 * DOLLAR) // 10**9
+    assert (found.cap, found.ours) == (272, False)
+    assert own_cap(request, target(), LIMITS) is None

@@ -7,7 +7,7 @@ import pytest
 
 from hpp_middleware.core.route import AUTO, Catalog, resolve
 from hpp_middleware.errors import ConfigurationError, RequestError
-from hpp_middleware.types.completion import Request, Target
+from hpp_middleware.types.completion import Drawing, Request, Target
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.price import Price, Rates
 from hpp_middleware.types.provider import Model, Provider
@@ -300,3 +300,42 @@ def test_what_is_looked_up_again_is_up_to_date() -> None:
     del models["openai/gpt-own"], providers["openai"]
     assert found.find("openai/gpt-own") is None
     assert found.find("openai/gpt-5") is None
+
+
+EMBEDDING = Price(base=Rates(input=1, output=0), only="embeddings")
+PAINTER = Price(base=Rates(input=1, output=2, output_image=3), only="images")
+MEDIA = {"openai/gpt-embed": Model(price=EMBEDDING), "openai/gpt-draw": Model(price=PAINTER)}
+EMBED = Request(fields={}, model="openai/gpt-embed", api="embeddings", cap=0, inputs=1)
+DRAW = Request(fields={}, model="gpt-draw", api="images", output_modalities=frozenset({"image"}), drawing=Drawing())
+
+
+def denied(request: Request, found: Catalog) -> tuple[str, str]:
+    with pytest.raises(RequestError) as caught:
+        resolve(request, Consumer(id="alice"), found)
+    return caught.value.code, caught.value.message
+
+
+def test_a_price_that_is_for_one_api_only_is_no_price_for_another() -> None:
+    found = catalog(MEDIA)
+    assert resolve(EMBED, Consumer(id="alice"), found).id == "openai/gpt-embed"
+    for api in ("chat", "messages", "responses", "images"):
+        code, message = denied(Request(fields={}, model="openai/gpt-embed", api=api), found)
+        assert (code, message) == ("unsupported_model", "openai/gpt-embed has a price for embeddings only.")
+    assert denied(Request(fields={}, model="openai/gpt-draw"), found)[0] == "unsupported_model"
+
+
+def test_a_bare_name_is_the_default_image_providers_for_images_only() -> None:
+    found = catalog(MEDIA)
+    assert resolve(DRAW, Consumer(id="alice"), found).id == "openai/gpt-draw"
+    elsewhere = catalog({**MEDIA, "grok/gpt-draw": Model(price=PAINTER)}, image_provider="grok")
+    assert resolve(DRAW, Consumer(id="alice"), elsewhere).id == "grok/gpt-draw"
+    aliased = catalog(MEDIA, {"gpt-draw": "openai/gpt-5"})
+    assert denied(DRAW, aliased) == ("unsupported_model", "openai/gpt-5 has no price for image output.")
+    assert denied(Request(fields={}, model="gpt-draw"), found)[0] == "unsupported_model"
+
+
+def test_images_need_a_price_for_images_at_every_tier() -> None:
+    tiers = ((10, Rates(input=1, output=2)),)
+    tiered = Price(base=Rates(input=1, output=2, output_image=3), tiers=tiers)
+    found = catalog({"openai/gpt-draw": Model(price=tiered)})
+    assert denied(DRAW, found) == ("unsupported_model", "openai/gpt-draw has no price for image output.")

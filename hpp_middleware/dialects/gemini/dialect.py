@@ -10,8 +10,10 @@ from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.dialects import translating
 from hpp_middleware.dialects.gemini import place
 from hpp_middleware.dialects.gemini.answer import Answer, Stream
+from hpp_middleware.dialects.gemini.media import GeminiEmbeddings, GeminiImages
 from hpp_middleware.dialects.gemini.refusal import refused
 from hpp_middleware.dialects.gemini.request import PAGES, asked, draws
+from hpp_middleware.dialects.media import Media
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import HTTPCall
@@ -39,6 +41,13 @@ class Gemini:
 
     def __init__(self) -> None:
         self._places: dict[tuple[int, str, str], _Place] = {}
+        self._embeddings = GeminiEmbeddings(lambda target, _: self.place(target, "batchEmbedContents"))
+        self._images = GeminiImages(lambda target, _: self.place(target, "generateContent"))
+
+    def native(self, api: str, provider: Provider) -> Media | None:
+        """See :class:`hpp_middleware.ports.Dialect`: what is said to it without a chat completion."""
+        found: dict[str, Media] = {"embeddings": self._embeddings, "images": self._images}
+        return found.get(api) if api in provider.native_apis else None
 
     def check(self, provider: Provider) -> None:
         """
@@ -150,6 +159,10 @@ class Vertex(Gemini):
                 raise ConfigurationError(f"options.{name} is none of Google's names", param=f"options.{name}")
         if "project" not in provider.options and provider.api_key is None:
             raise ConfigurationError("options.project is missing", param="options.project")
+
+    def native(self, api: str, provider: Provider) -> Media | None:
+        """The same without embeddings, which Vertex has in another form."""
+        return super().native(api, provider) if api != "embeddings" else None
 
     def url(self, target: Target, method: place.Method) -> str:
         """See :meth:`Gemini.url`."""
