@@ -210,8 +210,8 @@ PRESETS: dict[str, Preset] = {
     "llamacpp": Preset(
         base_url="http://127.0.0.1:8080/v1",
         options={"takes": "reasoning_content"},
-        # Its Responses leave text.format and tool_choice unread: by way of chat both are kept.
-        native_apis=frozenset({"embeddings", "messages"}),
+        # Its Responses and Messages leave formats and tool_choice unread: by way of chat both are kept.
+        native_apis=frozenset({"embeddings"}),
     ),
     "lmstudio": Preset(base_url="http://127.0.0.1:1234/v1", cap_fields=_ONLY_MAX_TOKENS),
 }
