@@ -16,6 +16,7 @@ from hpp_middleware.config.values import (
     Key,
     Location,
     Name,
+    Option,
     Origin,
     Quota,
     Rate,
@@ -90,7 +91,7 @@ class ProviderSection(Section):
     api_key: Secret | None = Field(default=None, repr=False)
     models: list[Word] = Field(default=["*"])
     headers: dict[HeaderName, Secret] = Field(default={}, repr=False)
-    options: dict[Word, Secret] = Field(default={}, repr=False)
+    options: dict[Word, Option] = Field(default={}, repr=False)
     native_apis: list[Word] | None = None
     timeouts: TimeoutsSection = TimeoutsSection()
     bytes_per_token: Count | None = None

@@ -21,6 +21,7 @@ __all__ = [
     "Key",
     "Location",
     "Name",
+    "Option",
     "Origin",
     "Quota",
     "Rate",
@@ -107,6 +108,15 @@ def _secret(value: str, info: ValidationInfo) -> str:
     return found
 
 
+def _option(value: str, info: ValidationInfo) -> str:
+    """A region is no secret, and an address may be made of it: only what the environment holds is left unread."""
+    context = info.context
+    unread = isinstance(context, Context) and not context.secrets
+    if unread and value.startswith(_ENV):
+        return context.environment.get(value.removeprefix(_ENV)) or "unread"
+    return value if unread else _secret(value, info)
+
+
 def _location(value: str, info: ValidationInfo) -> str:
     context = info.context
     if not isinstance(context, Context):
@@ -180,6 +190,8 @@ def _header_name(value: str) -> str:
 
 Secret = Annotated[str, AfterValidator(_secret)]
 """``env:NAME``, or the secret itself; empty where secrets are left unread."""
+Option = Annotated[str, AfterValidator(_option)]
+"""What a dialect needs besides: itself, or ``env:NAME``."""
 Location = Annotated[str, AfterValidator(_location)]
 """A store's URL, or ``env:NAME``, since it may hold a password; every command needs it."""
 Key = Annotated[str, AfterValidator(_key)]

@@ -63,3 +63,17 @@ def test_without_secrets_no_upstream_or_consumer_variable_is_needed(tmp_path: Pa
     assert settings.providers["openai"].api_key is None
     assert settings.providers["x"].headers == {}
     assert settings.consumers["alice"] == Declared(quota=5 * 10**9)
+
+
+def test_without_secrets_a_provider_still_knows_where_it_is(tmp_path: Path) -> None:
+    text = (
+        '[providers.bedrock]\noptions = { region = "eu-west-1", secret_access_key = "env:NO", access_key_id = "A" }\n'
+        '[providers.azure]\noptions = { resource = "env:PLACE" }\n[providers.vertex]\noptions = { project = "p" }\n'
+        "[providers.anthropic]\n[providers.gemini]\n"
+    )
+    (tmp_path / "router.toml").write_text(text, "utf-8")
+    settings = load(tmp_path / "router.toml", environment={"PLACE": "acme"}, secrets=False)
+    assert settings.providers["bedrock"].base_url == "https://bedrock-runtime.eu-west-1.amazonaws.com"
+    assert settings.providers["azure"].base_url == "https://acme.openai.azure.com"
+    providers = {target.provider_name for target in settings.gateway().catalog.targets()}
+    assert providers == {"bedrock", "azure", "vertex", "anthropic", "gemini"}
