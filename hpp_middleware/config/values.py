@@ -111,10 +111,11 @@ def _secret(value: str, info: ValidationInfo) -> str:
 def _option(value: str, info: ValidationInfo) -> str:
     """A region is no secret, and an address may be made of it: only what the environment holds is left unread."""
     context = info.context
-    unread = isinstance(context, Context) and not context.secrets
-    if unread and value.startswith(_ENV):
+    if not isinstance(context, Context) or context.secrets:
+        return _secret(value, info)
+    if value.startswith(_ENV):
         return context.environment.get(value.removeprefix(_ENV)) or "unread"
-    return value if unread else _secret(value, info)
+    return value
 
 
 def _location(value: str, info: ValidationInfo) -> str:
