@@ -153,6 +153,7 @@ def test_csv_has_a_row_for_each_line_whose_amounts_sum_to_what_was_charged(folde
     assert tuple(head) == COLUMNS == (
         "id", "account", "seq", "class", "created", "consumer", "key_id", "model", "requested_model", "outcome",
         "estimated", "input", "cache_read", "cache_write", "input_audio", "output", "reasoning", "output_audio",
+        "cache_write_1h", "input_image", "tool_prompt", "output_image", "web_searches", "cache_read_audio",
         "amount_usd", "client_request_id",
     )  # fmt: skip
     everybodys = [entry for account in ACCOUNTS for entry in lines[account]]

@@ -211,7 +211,7 @@ async def test_a_server_that_does_not_answer_is_a_store_error_and_then_well_agai
 
 async def test_a_late_reply_is_read_by_nobody_although_the_client_has_no_timeout(server: Server) -> None:
     client = Redis.from_url(server.url)
-    store = RedisStore(client=client, timeout_s=0.3)
+    store = RedisStore(client=client, timeout_s=1.0)
     await store.apply(START)
     server.pause()
     for number in range(5):
@@ -323,7 +323,8 @@ async def test_books_of_another_kind_under_a_key_fail_that_operation_alone(
     assert (await store.balance("alice")).held == 10
 
 
-async def test_callers_that_are_cancelled_leave_no_reply_to_others(store: RedisStore) -> None:
+async def test_callers_that_are_cancelled_leave_no_reply_to_others(server: Server) -> None:
+    store = RedisStore(server.url, timeout_s=60)  # 400 callers at once, on however slow a machine
     chance = random.Random(43)
     await store.apply([Grant(id=f"grant-{number}", account=f"payer-{number}", amount=1000) for number in range(20)])
 
@@ -354,6 +355,7 @@ async def test_callers_that_are_cancelled_leave_no_reply_to_others(store: RedisS
             requests=found.resolutions,
             tokens=found.account.tokens,
         )
+    await store.aclose()
 
 
 async def test_a_race_on_one_hold_across_stores_has_one_winner(store: RedisStore, server: Server) -> None:

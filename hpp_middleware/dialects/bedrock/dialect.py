@@ -124,12 +124,12 @@ class Bedrock:
         pieces = answer.converse(body, show_reasoning=_shows_reasoning(request))
         return translating.answer(pieces, target, charge=charge, request_id=request_id)
 
-    def refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> bytes:  # noqa: ARG002
+    def refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> bytes:
         """See :class:`hpp_middleware.ports.Dialect`."""
         fields = _body.decode(body)
         kind = headers.get("x-amzn-errortype") or fields.get("__type") or fields.get("code") or ""
         message = fields.get("message") or fields.get("Message") or ""
-        return _encode({"error": errors.error(str(kind), str(message))})
+        return _encode({"error": errors.error(str(kind), str(message), status)})
 
 
 def region_of(provider: Provider) -> str:

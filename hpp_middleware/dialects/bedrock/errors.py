@@ -31,18 +31,19 @@ _CAP_TOO_LARGE = re.compile(r"max(?:imum)?[_ ]?tokens", re.IGNORECASE)
 _FILTERED = re.compile(r"content filter|blocked by|guardrail", re.IGNORECASE)
 
 
-def error(kind: str, message: str) -> dict[str, Any]:
+def error(kind: str, message: str, status: int = 502) -> dict[str, Any]:
     """
     OpenAI's error object, and the HTTP status that fits.
 
     Args:
         kind: ``ThrottlingException``, written in any case; what follows a colon or precedes a ``#`` is no part of it.
         message: What the provider says.
+        status: What says more than a kind that is not known.
     Returns:
         ``message``, ``code``, ``type`` (the provider's own word) and ``status``.
     """
     name = kind.rpartition("#")[2].partition(":")[0].strip()
-    code, status = _KINDS.get(name.lower(), ("provider_unavailable", 502))
+    code, status = _KINDS.get(name.lower(), ("provider_unavailable" if status >= 500 else "", status))
     if code == "invalid_request":
         if _TOO_LONG.search(message):
             code = "context_length_exceeded"
