@@ -325,6 +325,7 @@ async def test_books_of_another_kind_under_a_key_fail_that_operation_alone(
 
 async def test_callers_that_are_cancelled_leave_no_reply_to_others(server: Server) -> None:
     store = RedisStore(server.url, timeout_s=60)  # 400 callers at once, on however slow a machine
+    await store.apply(START)
     chance = random.Random(43)
     await store.apply([Grant(id=f"grant-{number}", account=f"payer-{number}", amount=1000) for number in range(20)])
 
