@@ -80,7 +80,8 @@ _SAYS_NOTHING: dict[str, tuple[Any, ...]] = {
 
 _NULL = Raw(b"null")
 _DATA_URL = re.compile(
-    r"data:(?P<type>[\w.+-]+/[\w.+-]+)(?:;[\w=.-]+)*;base64,(?P<data>[A-Za-z0-9+/_=-]*)", re.IGNORECASE
+    r"data:(?P<type>[\w.+-]{1,100}/[\w.+-]{1,100})(?:;[\w=.-]{1,100}){0,8};base64,(?P<data>[A-Za-z0-9+/_=-]*)",
+    re.IGNORECASE,
 )
 
 
@@ -373,5 +374,5 @@ def _says_nothing(name: str, raw: Raw) -> bool:
     defaults = _SAYS_NOTHING.get(name)
     if defaults is None:
         return False
-    value = msgspec.json.decode(raw)
+    value = _value({name: raw}, name, Any)
     return any(value == default and type(value) in {type(default), int, float} for default in defaults)

@@ -30,11 +30,11 @@ class Gaps:
 
     def filled(self, event: dict[str, Any]) -> dict[str, Any]:
         """The event with what it lacks."""
-        kind, item, item_id = str(event.get("type")), event.get("item"), event.get("item_id")
+        kind, item, item_id = str(event.get("type")), event.get("item"), _name(event.get("item_id"))
         given: dict[str, Any] = {"sequence_number": self.number}
         self.number += 1
         if isinstance(item, dict):
-            item_id = item.get("id")
+            item_id = _name(item.get("id"))
             if kind == "response.output_item.added":
                 self._places[item_id] = len(self._places)
                 self._names[item_id] = item.get("name")
@@ -62,3 +62,8 @@ class Gaps:
         if kind == "response.function_call_arguments.done":
             given["name"] = self._names.get(item_id) or ""
         return given
+
+
+def _name(found: Any) -> str | None:
+    """An item's id; what else may stand there is none."""
+    return found if isinstance(found, str) else None

@@ -30,7 +30,6 @@ class _Item(Struct, gc=False):
 
 
 _item = msgspec.json.Decoder(_Item)
-_anything = msgspec.json.Decoder(dict[str, Any])
 _encode = msgspec.json.Encoder().encode
 
 
@@ -52,7 +51,9 @@ class Shown:
 
     def __init__(self, request: Request, target: Target, charge: Charge | None, request_id: str) -> None:
         created, response_id = names.created(request_id), f"resp_{request_id.removeprefix('req_')}"
-        self._asked = responses.asked(request.fields, response_id=response_id, created=created, model=target.id)
+        self._asked = responses.asked(
+            request.fields, response_id=response_id, created=created, model=target.shown or target.id
+        )
         self._charge = charge
         self._reading: Reading | None = None
         self._raw: Raw | None = None
@@ -114,10 +115,13 @@ def in_our_words(usage: Raw) -> Raw:
 
 def _whole_usage(usage: Raw, reading: Reading, *, keep_cost: bool) -> Raw:
     """A provider's usage, with the details that it lacks."""
-    found: dict[str, Any] = _anything.decode(usage if keep_cost else unpriced(usage))
+    found: dict[str, Any] = relay.members.decode(relay.mended(usage if keep_cost else unpriced(usage)))
     told = told_responses(reading.usage)
     for name in ("input_tokens_details", "output_tokens_details"):
-        found[name] = {**told[name], **(found.get(name) or {})}
+        given = found.get(name)
+        found[name] = (
+            told[name] if given is None or given == relay.NULL else {**told[name], **relay.members.decode(given)}
+        )
     return Raw(_encode(found))
 
 

@@ -184,7 +184,7 @@ def _look(blocks: Sequence[Block], where: str, facts: _Facts) -> None:
             _look_at_document(block.source, f"{at}.source", facts)
         elif block.type == "tool_result":
             _look(blocks_of(block.content, f"{at}.content"), f"{at}.content", facts)
-        elif block.type == "container_upload" or any(_referring(msgspec.json.decode(block.content or NULL))):
+        elif block.type == "container_upload" or any(_referring(decoded(block.content or NULL, Any, f"{at}.content"))):
             raise _by_reference(at)
 
 

@@ -303,8 +303,11 @@ def _seen(message: _Message, fields: dict[str, Raw]) -> Seen:
 
 def _priced(usage: Raw, charged: Settlement) -> Raw:
     """Anthropic's ``usage`` with the cost, in dollars; an estimate is called one, and its tokens stand in for none."""
-    tokens = {"input_tokens": charged.usage.prompt, "output_tokens": charged.usage.completion}
-    members: dict[str, Any] = _members(usage) if usage != relay.NULL else dict(tokens)
+    tokens: dict[str, Any] = {"input_tokens": charged.usage.prompt, "output_tokens": charged.usage.completion}
+    try:
+        members: dict[str, Any] = _members(relay.mended(usage)) if usage != relay.NULL else tokens
+    except relay.BROKEN:
+        members = tokens  # it was no report
     members["cost"] = Raw(pricing.dollars(charged.amount).encode())
     members.pop("estimated", None)
     if charged.estimated:

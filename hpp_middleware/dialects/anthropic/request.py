@@ -124,7 +124,7 @@ def say(request: Request, target: Target, cap: int | None) -> Said:
 
 def is_long(cache_control: Any) -> bool:
     """Whether it may write to a cache that lasts longer than five minutes."""
-    return isinstance(cache_control, dict) and cache_control.get("ttl") not in {None, "5m"}
+    return isinstance(cache_control, dict) and cache_control.get("ttl") not in (None, "5m")
 
 
 class _Turns:
@@ -330,7 +330,7 @@ def _tool(tool: chat.Tool) -> _Block:
 def _tool_choice(asks: chat.Chat) -> _Block | None:
     wanted = asks.tool_choice
     if not asks.tools:
-        if wanted not in {None, "auto", "none"}:
+        if wanted not in (None, "auto", "none"):  # a function is not hashable
             raise chat.bad("tool_choice", "needs tools")
         return None
     if wanted == "none":

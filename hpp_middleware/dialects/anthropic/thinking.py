@@ -79,7 +79,7 @@ def blocks(message: chat.Message) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for detail in message.reasoning_details or []:
         kind, form = detail.get("type"), detail.get("format")
-        if form not in {None, FORMAT}:
+        if form not in (None, FORMAT):
             continue
         if kind == "reasoning.text" and isinstance(detail.get("signature"), str):
             text = detail.get("text")

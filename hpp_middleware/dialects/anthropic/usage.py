@@ -72,7 +72,7 @@ class Tally:
         Returns:
             Whether it could be read; where it could not, those before it stand, in doubt.
         """
-        found = self._with(raw)
+        found = self._with(relay.mended(raw))  # the ledger is text
         if found is None:
             if self.reading is not None:
                 self.reading = Reading(self.reading.usage, doubtful=True)

@@ -85,7 +85,8 @@ def _of_claude(chat: Chat, version: tuple[int, int], cap: int | None) -> tuple[d
         beside["outputConfig"] = {"effort": _EFFORTS[_one_of(effort, tuple(_EFFORTS))]}
     elif tokens is not None or effort is not None:
         more["thinking"] = {"type": "enabled", "budget_tokens": _budget(effort, tokens, cap)}
-    if chat.parallel_tool_calls is False and version >= _ONE_CALL and chat.tools and chat.tool_choice in {None, "auto"}:
+    one = chat.parallel_tool_calls is False and chat.tools and chat.tool_choice in (None, "auto")
+    if one and version >= _ONE_CALL:
         more["tool_choice"] = {"type": "auto", "disable_parallel_tool_use": True}
         said.add("parallel_tool_calls")
     return ({**beside, "additionalModelRequestFields": more} if more else beside), said

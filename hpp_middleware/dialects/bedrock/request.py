@@ -257,7 +257,7 @@ class _Speaker:
         if control is None:
             return []
         ttl = control.get("ttl")
-        if control.get("type", "ephemeral") != "ephemeral" or ttl not in {None, "5m", "1h"}:
+        if control.get("type", "ephemeral") != "ephemeral" or ttl not in (None, "5m", "1h"):
             raise bad("cache_control", 'must be of type ephemeral, its ttl "5m" or "1h"')
         self.caches_long = self.caches_long or ttl == "1h"
         return [{"cachePoint": _CACHE_POINT if ttl is None else {**_CACHE_POINT, "ttl": ttl}}]

@@ -101,7 +101,8 @@ class Contents:
         if signature is not None and told:
             told[-1]["thoughtSignature"] = signature
         calls = message.tool_calls or []
-        proofs = [_signature(call.extra_content) or _proof(message, call) for call in calls]
+        told_apart = _proofs(message) if calls else {}
+        proofs = [_signature(call.extra_content) or told_apart.get(call.id) for call in calls]
         if calls and not any(proofs) and self._version >= _SIGNED_SINCE:
             proofs[0] = UNSIGNED
         for at, (call, proof) in enumerate(zip(calls, proofs, strict=True)):
@@ -218,10 +219,11 @@ def _signature(extra: dict[str, Any] | None) -> str | None:
     return found if isinstance(found, str) and found else None
 
 
-def _proof(message: Message, call: Call) -> str | None:
-    """The signature of a call in OpenRouter's form: the detail with the call's id."""
+def _proofs(message: Message) -> dict[str, str]:
+    """The signatures of calls in OpenRouter's form, by the call's id; of several, the first."""
+    found: dict[str, str] = {}
     for detail in message.reasoning_details or []:
-        data = detail.get("data")
-        if detail.get("type") == "reasoning.encrypted" and detail.get("id") == call.id and isinstance(data, str):
-            return data
-    return None
+        data, call = detail.get("data"), detail.get("id")
+        if detail.get("type") == "reasoning.encrypted" and isinstance(data, str) and isinstance(call, str):
+            found.setdefault(call, data)
+    return found

@@ -27,6 +27,9 @@ _CODES = {
     "PERMISSION_DENIED": "provider_unavailable",
 }
 _TOO_LONG = re.compile(r"token count.*exceeds|exceeds the maximum number of tokens", re.IGNORECASE | re.DOTALL)
+_LOOKED_AT = 1000
+"""So much of a message is searched: the search takes the square of its length."""
+
 _OURS = frozenset({"API_KEY_INVALID", "API_KEY_EXPIRED", "BILLING_DISABLED", "SERVICE_DISABLED"})
 """Reasons that are the operator's to mend, whatever the status."""
 
@@ -73,6 +76,6 @@ def told(raw: Raw) -> dict[str, Any]:
     code = _CODES.get(found.status or "")
     if any(detail.reason in _OURS for detail in found.details):
         return {"code": "provider_unavailable", "status": found.code}
-    if code == "invalid_request" and _TOO_LONG.search(found.message):
+    if code == "invalid_request" and _TOO_LONG.search(found.message[:_LOOKED_AT]):
         code = "context_length_exceeded"
     return {"message": found.message, "code": code, "status": found.code}
