@@ -1,6 +1,7 @@
 """Which path is which API's; ``/v1/...`` is an alias, so that a base URL of ``http://host/v1`` works for any client."""
 
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 from hpp_middleware.apis.chat import CHAT
 from hpp_middleware.apis.embeddings import EMBEDDINGS
@@ -9,7 +10,7 @@ from hpp_middleware.apis.messages import MESSAGES
 from hpp_middleware.apis.responses import RESPONSES
 from hpp_middleware.ports import API
 
-__all__ = ["APIS", "COUNTS", "ID_HEADERS", "MODELS", "spoken_at"]
+__all__ = ["APIS", "COUNTS", "ID_HEADERS", "MODELS", "UNMETERED", "plain", "spoken_at"]
 
 _PREFIXES = ("/llm/v1", "/v1")
 
@@ -29,6 +30,11 @@ APIS: Mapping[str, API] = {
 COUNTS = tuple(f"{prefix}/messages/count_tokens" for prefix in _PREFIXES)
 """Where tokens are counted, and nothing is charged."""
 
+UNMETERED = ("/v1/completions", "/completions", "/invocations", "/generate", "/v1/audio/speech")
+"""
+Where servers of models (vLLM's, SGLang's, llama.cpp's) answer what has no API here: whoever asks there would not pay.
+"""
+
 MODELS = ("/llm/v1/models", "/v1/models")
 
 ID_HEADERS: Mapping[str, bytes] = {"messages": b"request-id"}
@@ -39,3 +45,18 @@ def spoken_at(path: str) -> API | None:
     """What errors are written in at a path where nothing is asked of a model."""
     below = any(path.startswith(f"{prefix}/messages/") for prefix in _PREFIXES)
     return MESSAGES if below else None
+
+
+def plain(path: str) -> str:
+    """
+    A path as the most lenient router reads it: slashes that are doubled or last, dots, escapes, the case of letters and
+    matrix parameters tell nothing apart.
+    """
+    parts: list[str] = []
+    for segment in unquote(unquote(path)).replace("\\", "/").casefold().split("/"):
+        part = segment.partition(";")[0].strip()
+        if part == "..":
+            del parts[-1:]
+        elif part not in {"", "."}:
+            parts.append(part)
+    return "/" + "/".join(parts)

@@ -292,6 +292,83 @@ async def test_a_host_may_say_which_paths_are_metered() -> None:
         assert (await read(found, "/api/usage"))["requests"] == 1
 
 
+DISGUISES = [
+    "//v1/chat/completions",
+    "/v1//chat/completions/",
+    "/V1/Chat/Completions",
+    "/v1/chat%2Fcompletions",
+    "/v1/chat%252Fcompletions",
+    "/v1/./chat/completions",
+    "/v1/models/../chat/completions",
+    "/v1/chat/completions;v=1",
+    "/v1/chat/completions ",
+    "/v1\\chat\\completions",
+]
+
+
+async def reach(app: Any, path: str, *, kind: str = "http", method: str = "POST", root: str = "") -> int | None:
+    """The status at a path that no client of good will would write, without a key; None where there is none."""
+    sent: list[Message] = []
+    scope = {"type": kind, "method": method, "path": path, "root_path": root, "query_string": b"", "headers": []}
+    messages: list[Message] = [{"type": "http.request", "body": b"{}", "more_body": False}, {"type": "http.disconnect"}]
+
+    async def receive() -> Message:
+        return messages.pop(0) if len(messages) > 1 else messages[0]
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    status: int | None = sent[0].get("status", sent[0].get("code"))
+    return status
+
+
+@pytest.mark.parametrize("path", DISGUISES)
+async def test_no_disguise_of_a_path_reaches_the_app_unpaid(path: str) -> None:
+    app, found = App(start("application/json"), body(JSON)), meter()
+    async with found:
+        assert await reach(MeteringMiddleware(app, found), path) == 401
+    assert app.scopes == []
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "status"),
+    [
+        (CHAT, {"method": "post"}, 401),  # Django, for one, knows it for a POST
+        (CHAT, {"method": "PUT"}, 405),
+        (CHAT, {"kind": "websocket"}, 1008),
+        (CHAT, {"root": "/v"}, 401),  # where the app is not below: Starlette goes by whole segments
+        (f"/ai{CHAT}", {"root": "/ai/"}, 401),
+        ("/v1/completions", {}, 404),  # vLLM's, which no API here can meter
+        ("//invocations", {"kind": "websocket"}, 1008),
+    ],
+)
+async def test_no_other_way_to_ask_reaches_the_app_unpaid(path: str, asked: dict[str, Any], status: int) -> None:
+    app, found = App(start("application/json"), body(JSON)), meter()
+    async with found:
+        assert await reach(MeteringMiddleware(app, found), path, **asked) == status
+    assert app.scopes == []
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+async def test_what_asks_for_nothing_passes_at_a_metered_path_too(method: str) -> None:
+    app, found = App(start("text/plain", 204), body(b"")), meter()
+    async with found:
+        assert await reach(MeteringMiddleware(app, found), CHAT, method=method) == 204
+
+
+async def test_a_path_is_metered_however_the_host_writes_it_and_open_where_the_host_says_so() -> None:
+    from hpp_middleware.apis.chat import CHAT as API
+
+    app, found = App(start("application/json"), body(JSON)), meter()
+    wrapped = MeteringMiddleware(app, found, paths={"/Talk/": API}, closed=())
+    async with found:
+        assert await reach(wrapped, "/talk") == 401
+        assert await reach(wrapped, "/Talk/") == 401
+        assert app.scopes == []
+        assert await reach(wrapped, "/v1/completions") == 200
+
+
 def test_the_provider_that_stands_for_the_app_must_be_known() -> None:
     two = meter(providers={name: Provider(base_url="http://app/v1") for name in ("local", "other")})
     with pytest.raises(ConfigurationError, match="one of local, other"):
