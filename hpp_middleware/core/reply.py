@@ -112,6 +112,9 @@ _SECRETS = re.compile(
     | (?<![\w.-])[\w.-]++:\d{2,5}\b                        # host:port
     | \b(?:sk|pk|rk|gsk|xai|hpp|org|proj|user|acct|key|hf|fw|pplx|nvapi|r8|tgp|ghp|csk)[-_][A-Za-z0-9_*.-]{8,}
     | \b(?:AIza|AKIA|eyJ)[A-Za-z0-9_*.-]{12,}              # Google's and Amazon's keys, JWTs
+    | \barn:[\w-]+:\S+ | \bprojects/[^\s/]+ | \b\d{10,13}\b # Amazon's names and accounts, Google's projects
+    | \b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b     # Azure's subscriptions and tenants
+    | \b[\w.-]+\.(?:azure(?:-api)?|windows|googleapis|amazonaws)\.(?:com|net)\b | \b[\w.-]+\.api\.aws\b
     | \b(?:bearer|api[-_ ]?key)\b[:=\s"']+\S+
     | \b[A-Za-z0-9]{32,}\b | \b[A-Za-z0-9_-]{40,}\b       # any long token
     """,

@@ -16,6 +16,7 @@ from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.reserve import unavailable
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.http import HTTPCall
+from hpp_middleware.types.provider import Provider
 
 __all__ = ["Refusal", "Upstream"]
 
@@ -23,6 +24,22 @@ Refusal = Callable[[int, Mapping[str, str], bytes], bytes]
 """Status, headers and body of an upstream's error; the body in OpenAI's shape."""
 
 ERROR_BYTES = 64 * 1024
+
+_SECRET_OPTIONS = (
+    "access_key_id",
+    "secret_access_key",
+    "session_token",
+    "profile",
+    "project",
+    "resource",
+    "credentials",
+)
+
+
+def secrets_of(provider: Provider) -> list[str]:
+    """What a provider knows of its operator, and no client is to hear back from it."""
+    options = (provider.options.get(name, "") for name in _SECRET_OPTIONS)
+    return [provider.api_key or "", *provider.headers.values(), *options]
 
 
 class Upstream:
@@ -158,7 +175,7 @@ class Upstream:
             self.status or 0,
             body,
             retry_after=self.header("retry-after") or None,
-            secrets=[provider.api_key or "", *provider.headers.values()],
+            secrets=secrets_of(provider),
         )
         return error, body
 

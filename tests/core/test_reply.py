@@ -389,3 +389,24 @@ def test_words_that_look_like_events_stay_inside_theirs() -> None:
     data = reply.error_event(error, {})
     assert data.count(b"\n") == 2
     assert b"\r" not in data
+
+
+@pytest.mark.parametrize(
+    ("message", "hidden"),
+    [
+        ("User: arn:aws:sts::123456789012:assumed-role/Gate/i-0abc may not", "Gate"),
+        ("on arn:aws-us-gov:bedrock:us-gov-west-1::foundation-model/x", "us-gov-west-1"),
+        ("The account 123456789012 has no access.", "123456789012"),
+        ("Publisher Model `projects/my-own-project/locations/eu/models/x` was not found.", "my-own-project"),
+        ("Quota exceeded for consumer 'project_number:883388112233'.", "883388112233"),
+        ("subscription 0e3c1d2a-1111-2222-3333-444455556666 is disabled", "444455556666"),
+        ("not found in my-resource.openai.azure.com", "my-resource"),
+        ("no route to vpce-1.bedrock-runtime.us-east-1.amazonaws.com today", "vpce-1"),
+        ("the bucket my-files.s3.eu.api.aws is gone", "my-files"),
+    ],
+)
+def test_what_clouds_call_their_customers_by_is_not_told(message: str, hidden: str) -> None:
+    assert hidden in message
+    passed = told(400, {"error": {"message": message}}).message
+    assert hidden not in passed
+    assert "[removed]" in passed
