@@ -25,6 +25,7 @@ __all__ = [
     "bound",
     "cap_within",
     "default_cap",
+    "image_tokens_of",
     "own_cap",
 ]
 
@@ -117,7 +118,7 @@ def bound(
         counted: What a tokenizer makes of the body's :func:`~hpp_middleware.core.prompt.text`; None for its bytes.
     """
     images = request.images
-    image_tokens = images.count * _image_tokens(target) if images.count else 0
+    image_tokens = images.count * image_tokens_of(target) if images.count else 0
     text_bytes = max(0, sent_bytes - images.inline_bytes)
     if request.tokens is not None:
         prompt_tokens = estimate = request.tokens
@@ -175,7 +176,8 @@ def _cap(request: Request, target: Target, limits: Limits) -> tuple[int, bool]:
     return (cap if most is None else min(cap, most)), False  # the model stops there, whatever cap it is given
 
 
-def _image_tokens(target: Target) -> int:
+def image_tokens_of(target: Target) -> int:
+    """The most tokens that an image costs which goes in."""
     if target.model.image_tokens is not None:
         return target.model.image_tokens
     maker_less = target.model_name.rpartition("/")[2]  # openai/gpt-4o-mini, as a provider of many makers' models says

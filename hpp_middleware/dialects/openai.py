@@ -123,6 +123,7 @@ class OpenAI:
             body=_encode(fields),
             connect_s=provider.timeouts.connect,
             shared=shared,
+            more_tokens=unpriced.packed_tokens(request.fields, "messages", target),
         )
 
     def endpoint(self, provider: Provider, path: str, *, stream: bool) -> tuple[str, tuple[tuple[str, str], ...]]:

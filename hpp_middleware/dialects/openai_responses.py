@@ -102,7 +102,7 @@ class OpenAIResponses:
             body=_encode(fields),
             connect_s=provider.timeouts.connect,
             shared=shared,
-            more_tokens=_hidden_tools(fields) * TOOL_TOKENS,
+            more_tokens=_hidden_tools(fields) * TOOL_TOKENS + refusals.packed_tokens(fields, "input", target),
         )
 
     def stream(

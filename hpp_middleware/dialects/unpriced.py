@@ -1,13 +1,15 @@
 """What changes the cost in a way that has no price, or no bound, here: refused by name, before anything is held."""
 
+import re
 from collections.abc import Mapping
 
 from msgspec import Raw
 
 from hpp_middleware.core.body import unescaped
 from hpp_middleware.errors import RequestError
+from hpp_middleware.types.completion import Target
 
-__all__ = ["COST_FIELDS", "SERVICE_TIERS", "refuse", "refuse_dear_caching"]
+__all__ = ["CONTEXT", "COST_FIELDS", "SERVICE_TIERS", "packed_tokens", "refuse", "refuse_dear_caching"]
 
 COST_FIELDS = {
     "prediction": "rejected predictions are billed beyond the output cap",
@@ -27,6 +29,13 @@ COST_FIELDS = {
 
 SERVICE_TIERS = frozenset({"auto", "default", "standard", "standard_only", "flex", "on_demand"})
 """Those that cost what the model costs, or less; any other one has another price."""
+
+CONTEXT = 200_000
+"""Tokens: what fits into a model whose context is not known."""
+
+_PACKED = re.compile(
+    rb'"file_data"\s*:\s*"(?!data:text/|")|"(?:url|image_url)"\s*:\s*"data:(?!image/|text/)', re.IGNORECASE
+)
 
 _NULL = Raw(b"null")
 
@@ -67,3 +76,19 @@ def refuse_dear_caching(fields: Mapping[str, Raw], *names: str) -> None:
         value = unescaped(fields[name]) if name in fields else b""
         if (name == "cache_control" or b'"cache_control"' in value) and b'"1h"' in value:
             raise RequestError("cache_control.ttl 1h is not accepted: it has another price.", param=name)
+
+
+def packed_tokens(fields: Mapping[str, Raw], name: str, target: Target) -> int:
+    """
+    What documents cost above their bytes, at most: a PDF's pages are read as text and as images, of which its bytes say
+    little (a thousand of them may be one, referred to again and again), so that only the model's context bounds them.
+
+    Args:
+        fields: The request's.
+        name: The field that has the conversation.
+        target: The model.
+    """
+    value = unescaped(fields[name]) if name in fields else b""
+    if b'"file_data"' not in value and b'url"' not in value:
+        return 0
+    return (target.model.context or CONTEXT) if _PACKED.search(value) is not None else 0

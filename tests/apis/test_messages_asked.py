@@ -49,7 +49,7 @@ def test_images_are_counted_wherever_they_stand() -> None:
     ("thinking", "hidden"),
     [
         (None, False),
-        ({"type": "enabled", "budget_tokens": 2000}, False),
+        ({"type": "enabled", "budget_tokens": 2000}, True),  # what is shown is a summary of it
         ({"type": "enabled", "budget_tokens": 2000, "display": "omitted"}, True),
         ({"type": "adaptive", "display": "omitted"}, True),
         ({"type": "adaptive", "display": "summarized"}, False),

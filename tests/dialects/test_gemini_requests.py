@@ -201,11 +201,13 @@ def test_an_image_that_cannot_be_had_is_refused_by_name(model: str, url: str) ->
 
 
 def test_sound_is_sent_inline_in_formats_whose_bytes_bound_its_length() -> None:
+    data = "UklGRgAAAABXQVZFZm10IBAAAAABAAEAQB8AAEAfAAABAAgAZGF0YQAAAAA="  # 8 kHz, 8 bits, one channel
+
     def sound(form: str) -> list[dict[str, Any]]:
-        return user({"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": form}})
+        return user({"type": "input_audio", "input_audio": {"data": data, "format": form}})
 
     parts = body_of(None, sound("wav"))["contents"][0]["parts"]
-    assert parts == [{"inlineData": {"mimeType": "audio/wav", "data": "UklGRg=="}}]
+    assert parts == [{"inlineData": {"mimeType": "audio/wav", "data": data}}]
     assert refused(None, sound("flac")) == "messages[0].content[0].input_audio.format"
 
 

@@ -151,7 +151,8 @@ def asked(body: bytes, limits: Limits, *, counting: bool = False) -> Request:
         include_usage=True,
         cap=cap,
         images=_images(fields, limits),
-        hidden_reasoning=thinking is not None and thinking.type != "disabled" and thinking.display == "omitted",
+        hidden_reasoning=thinking is not None
+        and (thinking.type == "enabled" or (thinking.type != "disabled" and thinking.display == "omitted")),
     )
 
 
@@ -184,8 +185,19 @@ def _look(blocks: Sequence[Block], where: str, facts: _Facts) -> None:
             _look_at_document(block.source, f"{at}.source", facts)
         elif block.type == "tool_result":
             _look(blocks_of(block.content, f"{at}.content"), f"{at}.content", facts)
-        elif block.type == "container_upload" or any(_referring(decoded(block.content or NULL, Any, f"{at}.content"))):
-            raise _by_reference(at)
+        else:
+            within = decoded(block.content or NULL, Any, f"{at}.content")
+            if block.type == "container_upload" or any(_referring(within)):
+                raise _by_reference(at)
+            facts.images += sum(_pictures(within))  # whose bytes count as well
+
+
+def _pictures(found: Any) -> Iterator[bool]:
+    """Whether something inside is an image, for each thing."""
+    if isinstance(found, dict):
+        yield found.get("type") == "image"
+    for inner in found.values() if isinstance(found, dict) else found if isinstance(found, list) else ():
+        yield from _pictures(inner)
 
 
 def _inline_bytes(source: Source | str | None, where: str) -> int:

@@ -67,6 +67,9 @@ _REASONS = {
 _CLIENT_TOOLS = ("bash_", "text_editor_", "memory_")
 """Tools that Anthropic defines and the client runs; its instructions for them take 700 tokens at most."""
 
+_KNOWN = frozenset({"text", "image", "document", "tool_result", "thinking", "redacted_thinking", "search_result"})
+"""Blocks in which nothing else is hidden than is looked for."""
+
 _NULL = Raw(b"null")
 _encode = msgspec.json.Encoder().encode
 _items = msgspec.json.Decoder(list[Raw])
@@ -246,8 +249,22 @@ def _kinds(content: Raw, where: str) -> Iterator[str]:
             )
         if isinstance(block.type, str):
             yield block.type
+            if block.type not in _KNOWN and not block.type.endswith("_use"):
+                yield from _types(msgspec.json.decode(raw))
         if block.type in {"tool_result", "document"}:
             yield from _kinds(block.content if block.type == "tool_result" else _inner(block.source), where)
+
+
+def _types(found: Any) -> Iterator[str]:
+    """What is in a block of a kind that is not known here: every ``type`` in it, however deep."""
+    if isinstance(found, dict):
+        if isinstance(found.get("type"), str):
+            yield found["type"]
+        for inner in found.values():
+            yield from _types(inner)
+    elif isinstance(found, list):
+        for inner in found:
+            yield from _types(inner)
 
 
 def _inner(source: Raw) -> Raw:

@@ -18,6 +18,7 @@ from msgspec import Raw
 
 from hpp_middleware.dialects.chat import Call, Message, Part, bad, data_url, parts_of, text_of
 from hpp_middleware.dialects.gemini import thinking
+from hpp_middleware.dialects.gemini.sound import is_bounded
 
 __all__ = ["Contents"]
 
@@ -57,6 +58,7 @@ class Contents:
         system: The parts of the ``systemInstruction``.
         turns: The ``contents``.
         documents: How many documents are among them, which are billed by the page.
+        pictures: How many images came as files, which nobody has counted as images yet.
     Raises:
         RequestError: 400: something in a message cannot be expressed; it is named.
     """
@@ -64,7 +66,7 @@ class Contents:
     def __init__(self, messages: Sequence[Message], model: str) -> None:
         self.system: list[dict[str, Any]] = []
         self.turns: list[dict[str, Any]] = []
-        self.documents = 0
+        self.documents = self.pictures = 0
         self._version = thinking.family(model)
         self._called: dict[str, str] = {}  # names of functions, by the id of their call
         for number, message in enumerate(messages):
@@ -157,6 +159,7 @@ class Contents:
         inline = data_url(data) if isinstance(data, str) else None
         if inline is None:
             raise bad(f"{where}.file_data", "must be a data: URL in base64")
+        self.pictures += inline[0].startswith("image/")
         return self._inline(*inline, f"{where}.file_data")
 
     def _inline(self, kind: str, data: str, where: str) -> dict[str, Any]:
@@ -193,6 +196,8 @@ def _audio(part: Part, where: str) -> dict[str, Any]:
         raise bad(f"{where}.format", f"must be {' or '.join(_SOUNDS)}")
     if not isinstance(data, str):
         raise bad(f"{where}.data", "must be base64")
+    if not is_bounded(data, str(sound.get("format"))):
+        raise bad(f"{where}.data", "must be a WAV of plain samples, or an MP3: no other one's bytes bound its length")
     return {"inlineData": {"mimeType": kind, "data": data}}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from hpp_middleware.core.bound import image_tokens_of
 from hpp_middleware.dialects import chat
 from hpp_middleware.dialects.chat import Chat, Function, bad
 from hpp_middleware.dialects.gemini import thinking
@@ -63,7 +64,7 @@ class Asked(Struct, frozen=True, kw_only=True):
 
     Attributes:
         body: JSON.
-        more_tokens: What its documents cost beyond their bytes, at most.
+        more_tokens: What its documents, and images that came as files, cost beyond their bytes, at most.
         least_cap: The least output cap that it can do with.
         dropped: Fields that are left out.
     """
@@ -95,7 +96,7 @@ def asked(request: Request, target: Target, cap: int | None) -> Asked:
     body["generationConfig"] = _generation(request, found, target, chat.cap_of(request, cap))
     return Asked(
         body=_encode(body),
-        more_tokens=_pages(contents.documents, target),
+        more_tokens=_pages(contents.documents, target) + contents.pictures * image_tokens_of(target),
         least_cap=IMAGE_CAP if draws(request, target) else 0,
         dropped=dropped,
     )
