@@ -125,7 +125,7 @@ class Relay:
         self._usage_raw: Raw | None = None
         self._usage_shown: Raw | None = None
         self._finished: set[int] = set()
-        self._texts = self._bytes = 0
+        self._texts = self._bytes = self.images = 0
         self._texts_reported = 0  # how many had come with, or before, the last report of usage
         self._id: str | None = None
         self._most_texts = request.n * cap + SLACK_CHUNKS
@@ -147,6 +147,7 @@ class Relay:
             usage_early=self._usage_early,
             relayed_bytes=self._bytes,
             texts=self._texts,
+            images=self.images,
             text_after_usage=reading is not None and self._texts > self._texts_reported,
             finished=len(self._finished) >= self._request.n,
             upstream_id=self._id,
@@ -357,8 +358,7 @@ def _is_empty(choices: Raw) -> bool:
 
 def text_bytes(choice: _Choice) -> int:
     """UTF-8 bytes of generated text."""
-    size = _size(choice.delta) if choice.delta is not None else 0
-    return size + _size(choice.message) if choice.message is not None else size
+    return sum(_size(said) for said in (choice.delta, choice.message) if said is not None)
 
 
 def _size(delta: _Delta) -> int:

@@ -10,6 +10,7 @@ Source: https://platform.openai.com/docs/api-reference/responses and ``responses
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -269,11 +270,19 @@ class Stream:
         end = End.COMPLETED if found.type in _ENDS else None
         if end is not None:
             self._shown.finished = self.done = True
+            if not self._shown.texts:  # a server that tells all of it at once
+                self._count(response.get("output", relay.NULL))
         members: dict[str, Any] = relay.members.decode(data)
         members["response"] = self._shown.response(response, end)
         members.setdefault("sequence_number", self._gaps.number)
         self._gaps.number = (found.sequence_number or self._gaps.number) + 1
         return sse.Event(_encode(members), other).encode()
+
+    def _count(self, output: Raw) -> None:
+        """Note the text of all items; nothing, where they cannot be understood."""
+        with suppress(*relay.BROKEN):
+            for item in _items.decode(output):
+                self._shown.count(item_bytes(item))
 
     def _cut(self) -> bytes:
         """The end of a stream that ran past its cap."""

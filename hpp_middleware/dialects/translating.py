@@ -196,6 +196,7 @@ class Reader:
     def _one(self, piece: Piece) -> bytes:
         if isinstance(piece, Delta):
             fields = piece.fields
+            self._relay.images += len(fields.get("images", ()))
             if piece.index not in self._spoken:
                 self._spoken.add(piece.index)
                 fields = {"role": "assistant", "content": "", **fields}
@@ -313,6 +314,7 @@ class _Whole:
             usage_doubtful=found is not None and found.doubtful,
             relayed_bytes=sum(sizes),
             texts=sum(size > 0 for size in sizes),
+            images=sum(len(choice["message"].get("images", ())) for choice in self.choices.values()),
             finished=True,
             upstream_id=self.id,
         )

@@ -13,6 +13,9 @@ from hpp_middleware.types.provider import Limits, MissingUsage
 
 __all__ = ["Job"]
 
+IMAGE_IN_CHAT = 2_520
+"""Tokens of the largest image that comes out of a chat (https://ai.google.dev/gemini-api/docs/pricing)."""
+
 
 class Job(Struct, frozen=True, kw_only=True):
     """
@@ -66,9 +69,15 @@ class Job(Struct, frozen=True, kw_only=True):
             price=self.target.price,
             hold=self.hold,
             prompt_estimate=self.bound.prompt_estimate,
-            image_estimate=self.bound.cap if self.request.drawing is not None else 0,
+            image_estimate=self.bound.cap if self.request.drawing is not None else self._drawn_tokens,
             # What is thought or spoken is not in the relayed text: an estimate from it would be far too low.
             hidden_reasoning=self.request.hidden_reasoning
-            or bool(self.target.model.reasoning or self.request.output_modalities),
+            or bool(self.target.model.reasoning or self.request.output_modalities)
+            or self.target.price.base.output_image is not None,
             missing_usage=self.missing_usage,
         )
+
+    @property
+    def _drawn_tokens(self) -> int:
+        """Tokens of an image that came in a chat, estimated."""
+        return min(self.bound.cap, self.target.model.image_output_tokens or IMAGE_IN_CHAT)

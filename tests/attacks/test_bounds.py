@@ -1,4 +1,4 @@
-"""Requests that were made to cost more than is held for them: few bytes, and many tokens."""
+"""Few bytes, and many tokens: requests that cost more than they seem to, and answers of the kind."""
 
 import base64
 import json
@@ -10,9 +10,11 @@ import pytest
 from attacks.targets import API_OF, DIALECTS, target
 from attacks.test_mutated_requests import LIMITS
 from hpp_middleware.core import bound
+from hpp_middleware.core.settlement import End
 from hpp_middleware.errors import RequestError
+from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.speak import said
-from hpp_middleware.types.completion import Target
+from hpp_middleware.types.completion import Request, Target
 
 SMALL = "data:image/webp;base64," + "A" * 120
 """A lossless WebP of one colour has so few bytes, however large it is."""
@@ -119,3 +121,45 @@ def test_sound_whose_bytes_bound_its_length_passes(asked: dict[str, Any]) -> Non
 def test_sound_of_any_length_in_few_bytes_is_refused(asked: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match=r"input_audio\.data"):
         held("chat", target("gemini", "gemini-2.5-flash"), **asked)
+
+
+DRAWN = {"candidates": [{"content": {"parts": [{"inlineData": {"mimeType": "image/png", "data": "AAAA"}}]}}]}
+MICRO = 10**12
+
+
+def job(where: Target, request: Request) -> Job:
+    call = DIALECTS[where.provider.dialect].call(request, where, cap=3000, request_id="req_1")
+    found = bound.bound(request, where, sent_bytes=len(call.body), limits=LIMITS)
+    return Job(
+        id="req_1", account="a", request=request, target=where, call=call, bound=found, hold=found.want, cap=found.cap,
+        limits=LIMITS, missing_usage="estimate",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_image_that_comes_out_of_a_chat_is_never_free(*, stream: bool) -> None:
+    where = target("gemini", "gemini-3-pro-image", drawn=120 * MICRO)
+    body = {"model": "x/y", "messages": [{"role": "user", "content": "draw"}], "stream": stream}
+    request = API_OF["chat"].request(json.dumps(body).encode(), LIMITS)
+    asked = job(where, request)
+    if stream:
+        reader = DIALECTS["gemini"].stream(request, where, event_bytes=1 << 20, cap=3000, request_id="req_1")
+        reader.feed(b"data: " + json.dumps(DRAWN).encode() + b"\n\n")
+        seen = reader.seen
+    else:
+        seen = DIALECTS["gemini"].answer(json.dumps(DRAWN).encode(), request, where, request_id="req_1")[1]
+    assert (seen.images, seen.usage) == (1, None)
+    whole = asked.charge(End.COMPLETED, seen)
+    assert (whole.usage.output_image, whole.amount > 2_520 * 120_000) == (2_520, True)
+    assert asked.charge(End.LEFT, seen).amount == asked.hold
+
+
+def test_a_response_that_is_told_at_once_is_counted_where_it_has_no_usage() -> None:
+    where = target("openai")
+    request = API_OF["responses"].request(b'{"model":"x/y","input":"hi","stream":true}', LIMITS)
+    _, dialect = said(API_OF["responses"], request, where, DIALECTS, LIMITS)
+    reader = dialect.stream(request, where, event_bytes=1 << 20, cap=3000, request_id="req_1")
+    item = {"type": "message", "content": [{"type": "output_text", "text": "hello " * 100}]}
+    event = {"type": "response.completed", "response": {"id": "r", "status": "completed", "output": [item]}}
+    reader.feed(b"data: " + json.dumps(event).encode() + b"\n\n")
+    assert (reader.done, reader.seen.relayed_bytes) == (True, 600)
