@@ -189,7 +189,7 @@ def told_responses(usage: Usage) -> dict[str, Any]:
     return {
         "input_tokens": usage.prompt,
         "input_tokens_details": {
-            "cached_tokens": usage.cache_read,
+            "cached_tokens": usage.cache_read + usage.cache_read_audio,
             "cache_write_tokens": usage.cache_write + usage.cache_write_1h,
         },
         "output_tokens": usage.completion,

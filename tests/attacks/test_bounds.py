@@ -11,10 +11,12 @@ from attacks.targets import API_OF, DIALECTS, target
 from attacks.test_mutated_requests import LIMITS
 from hpp_middleware.core import bound
 from hpp_middleware.core.settlement import End
+from hpp_middleware.core.usage import told, told_responses
 from hpp_middleware.errors import RequestError
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.speak import said
 from hpp_middleware.types.completion import Request, Target
+from hpp_middleware.types.price import Usage
 
 SMALL = "data:image/webp;base64," + "A" * 120
 """A lossless WebP of one colour has so few bytes, however large it is."""
@@ -163,3 +165,9 @@ def test_a_response_that_is_told_at_once_is_counted_where_it_has_no_usage() -> N
     event = {"type": "response.completed", "response": {"id": "r", "status": "completed", "output": [item]}}
     reader.feed(b"data: " + json.dumps(event).encode() + b"\n\n")
     assert (reader.done, reader.seen.relayed_bytes) == (True, 600)
+
+
+def test_what_was_cached_is_told_alike_in_both_of_openai_s_apis() -> None:
+    usage = Usage(input=1, cache_read=2, cache_read_audio=3)
+    assert told(usage)["prompt_tokens_details"]["cached_tokens"] == 5
+    assert told_responses(usage)["input_tokens_details"]["cached_tokens"] == 5
