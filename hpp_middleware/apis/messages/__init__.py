@@ -2,17 +2,17 @@
 Anthropic's Messages API, as clients speak it to us: to any provider, whatever that speaks.
 
 ``asked`` reads a request, ``saying`` and ``turns`` say it as a chat completion, ``fitting`` leaves out of that what a
-provider which is sent the bytes as they are would refuse; ``told``, ``blocks`` and ``stream`` tell the answer,
-``errors`` what went wrong, and ``counting`` how large a prompt is.
+provider which is sent the bytes as they are would refuse; ``told``, ``blocks`` and ``stream`` tell the answer, and
+``counting`` how large a prompt is.
 
 Facts are from Anthropic's API reference (https://platform.claude.com/docs/en/api/messages) and from the types of its
 Python SDK 2.14.
 """
 
 from hpp_middleware.apis.messages.asked import asked
-from hpp_middleware.apis.messages.errors import envelope
 from hpp_middleware.apis.messages.saying import said
 from hpp_middleware.apis.messages.speaking import Spoken
+from hpp_middleware.core.messages import envelope
 from hpp_middleware.errors import GatewayError
 from hpp_middleware.ports import Dialect
 from hpp_middleware.types.completion import Request

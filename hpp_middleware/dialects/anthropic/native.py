@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from hpp_middleware.core import body as bodies
+from hpp_middleware.core.messages import FIELDS
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.dialects.anthropic import errors, head, passing, request
 from hpp_middleware.errors import RequestError
@@ -22,28 +23,7 @@ from hpp_middleware.types.http import HTTPCall
 
 __all__ = ["Messages"]
 
-_SAID = frozenset(
-    {
-        "cache_control",
-        "diagnostics",
-        "max_tokens",
-        "messages",
-        "metadata",
-        "model",
-        "output_config",
-        "output_format",
-        "stop_sequences",
-        "stream",
-        "system",
-        "temperature",
-        "thinking",
-        "tool_choice",
-        "tools",
-        "top_k",
-        "top_p",
-    }
-)
-"""Members of the API that cost nothing but the tokens they are and make."""
+_SAID = FIELDS | {"diagnostics"}
 
 _VALUES: dict[str, frozenset[bytes]] = {
     "service_tier": frozenset({b'"auto"', b'"standard_only"', b'"standard"'}),

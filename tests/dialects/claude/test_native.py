@@ -319,10 +319,13 @@ def test_an_error_in_mid_stream_and_how_it_is_told() -> None:
     assert json.loads(raised.value.args[0])["code"] == "provider_overloaded"
     assert (reader.seen.usage, reader.seen.usage_early) == (Usage(input=25, cache_read=9, output=1), True)
     error = UpstreamError("The model is overloaded.", provider="anthropic", code="provider_overloaded", retryable=True)
-    last = reader.failed(error, Raw(b'{"cost":1}'))
+    last = reader.failed(error, Raw(b'{"prompt_tokens":34,"completion_tokens":2,"total_tokens":36,"cost":1}'))
     assert last.startswith(b"event: error\ndata: ")
     (told,) = events(last)
-    assert (told["type"], told["request_id"], told["usage"]) == ("error", ID, {"cost": 1})
+    assert (told["type"], told["request_id"], told["usage"]) == (
+        *("error", ID),
+        {"input_tokens": 34, "output_tokens": 2, "cost": 1},
+    )
     assert told["error"]["type"] == "overloaded_error"
     assert (told["error"]["message"], told["error"]["retryable"]) == ("The model is overloaded.", True)
 
