@@ -14,7 +14,7 @@ from msgspec import Raw
 from hpp_middleware.core import reply
 from hpp_middleware.errors import GatewayError
 
-__all__ = ["FIELDS", "UNTHREADED", "envelope", "error_event"]
+__all__ = ["FIELDS", "PACKED", "UNTHREADED", "envelope", "error_event"]
 
 FIELDS = frozenset(
     {
@@ -37,6 +37,9 @@ FIELDS = frozenset(
     }
 )
 """Members of a request that cost nothing but the tokens they are and make."""
+
+PACKED = "hpp1."
+"""What a proof of thoughts begins with that is another provider's, and travels in Anthropic's place for one."""
 
 UNTHREADED = "thread_unsupported_request"
 """The code of the refusal of a conversation that the server is to hold (``ThreadUnsupportedRequestError`` there)."""

@@ -9,7 +9,12 @@ Facts are from Anthropic's API reference (https://platform.claude.com/docs/en/ap
 Python SDK 2.14.
 """
 
-from hpp_middleware.apis.messages.asked import asked
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from msgspec import Raw
+
+from hpp_middleware.apis.messages.asked import NULL, asked
 from hpp_middleware.apis.messages.saying import said
 from hpp_middleware.apis.messages.speaking import Spoken
 from hpp_middleware.core.messages import envelope
@@ -22,13 +27,30 @@ __all__ = ["MESSAGES", "Messages"]
 
 
 class Messages:
-    """See :class:`hpp_middleware.ports.API`."""
+    """
+    See :class:`hpp_middleware.ports.API`.
+
+    Args:
+        betas: What the headers of a request ask for.
+    """
 
     name = "messages"
 
+    def __init__(self, betas: Sequence[str] = ()) -> None:
+        self._betas = betas
+
+    def heard(self, headers: Iterable[tuple[bytes, bytes]]) -> "Messages":
+        """See :class:`hpp_middleware.ports.API`: a client of this API asks for betas there."""
+        given = b",".join(value for name, value in headers if name == b"anthropic-beta")
+        betas = [name.strip() for name in given.decode("latin-1").split(",") if name.strip()]
+        return Messages(betas) if betas else self
+
     def request(self, body: bytes, limits: Limits) -> Request:
-        """The request."""
-        return asked(body, limits)
+        """The request; the betas that its headers ask for are its field ``betas``, as Anthropic's SDKs name them."""
+        found = asked(body, limits)
+        if self._betas and found.fields.get("betas", NULL) == NULL:
+            found.fields["betas"] = Raw(msgspec.json.encode(self._betas))
+        return found
 
     def as_chat(self, request: Request, limits: Limits) -> Request:
         """The same as a chat completion."""

@@ -93,7 +93,6 @@ class _Tool(Struct):
 
 class _Thinking(Struct):
     type: str
-    display: str | None = None
 
 
 class _Facts:
@@ -149,7 +148,7 @@ def asked(body: bytes, limits: Limits, *, counting: bool = False) -> Request:
         include_usage=True,
         cap=cap,
         images=_images(fields, limits),
-        hidden_reasoning=thinking is not None and thinking.type != "disabled" and thinking.display == "omitted",
+        hidden_reasoning=thinking is not None and thinking.type != "disabled",  # what is shown is a summary
     )
 
 
