@@ -158,7 +158,7 @@ class Reader:
         thought = told.thought_in(delta)
         if thought:
             said += blocks.say("thinking", thought)
-        for detail in delta.reasoning_details or ():
+        for detail in (*(delta.reasoning_details or ()), *told.signatures(delta)):
             signature, hidden = proofs.signature(detail), proofs.redacted(detail)
             if signature:
                 said += blocks.prove(signature)

@@ -24,6 +24,9 @@ __all__ = ["Contents"]
 UNSIGNED = "skip_thought_signature_validator"
 """Google's word for a signature that is not to be had."""
 
+_FORMAT = "google-gemini-v1"
+"""OpenRouter's name for proofs of Google's."""
+
 _SIGNED_SINCE = (3, 0)
 _FETCHED_SINCE = (2, 5)
 
@@ -97,11 +100,11 @@ class Contents:
             text for at, part in enumerate(parts_of(message)) for text in _text(_spoken(part, f"{where}.content[{at}]"))
         ]
         told += _text(message.refusal or "")
-        signature = _signature(message.extra_content)
+        signature = _signature(message.extra_content) or _proof(message, None)
         if signature is not None and told:
             told[-1]["thoughtSignature"] = signature
         calls = message.tool_calls or []
-        proofs = [_signature(call.extra_content) or _proof(message, call) for call in calls]
+        proofs = [_signature(call.extra_content) or _proof(message, call.id) for call in calls]
         if calls and not any(proofs) and self._version >= _SIGNED_SINCE:
             proofs[0] = UNSIGNED
         for at, (call, proof) in enumerate(zip(calls, proofs, strict=True)):
@@ -218,10 +221,10 @@ def _signature(extra: dict[str, Any] | None) -> str | None:
     return found if isinstance(found, str) and found else None
 
 
-def _proof(message: Message, call: Call) -> str | None:
-    """The signature of a call in OpenRouter's form: the detail with the call's id."""
+def _proof(message: Message, call_id: str | None) -> str | None:
+    """A signature in OpenRouter's form: the detail with the call's id, or without one where text was signed."""
     for detail in message.reasoning_details or []:
-        data = detail.get("data")
-        if detail.get("type") == "reasoning.encrypted" and detail.get("id") == call.id and isinstance(data, str):
-            return data
+        data, form = detail.get("data"), detail.get("format", _FORMAT if call_id is not None else None)
+        if detail.get("type") == "reasoning.encrypted" and detail.get("id") == call_id and form == _FORMAT:
+            return data if isinstance(data, str) else None
     return None
