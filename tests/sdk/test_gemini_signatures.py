@@ -36,7 +36,7 @@ def router(background_upstream: BackgroundUpstream) -> Iterator[Router]:
 
 
 def answers(router: Router, *parts: dict[str, Any], stream: bool) -> None:
-    bodies = []
+    bodies: list[Any] = []
     for number, part in enumerate(parts, 1):
         candidate: dict[str, Any] = {"content": {"role": "model", "parts": [part]}, "index": 0}
         if number == len(parts):
