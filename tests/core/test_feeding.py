@@ -55,13 +55,19 @@ def test_text_is_counted_in_bytes_and_pieces_up_to_what_was_held_for() -> None:
     for piece in ("ab", "", "é"):
         count.add(size(piece))
     assert (count.bytes, count.texts, count.past) == (4, 2, False)
-    for _ in range(10 + relay.SLACK_CHUNKS - 2):
-        count.add(1)
-    assert not count.past
-    count.add(1)
-    assert count.past
-    fat = Count(10)
-    fat.add(10 * relay.BYTES_A_TOKEN + relay.SLACK_BYTES)
-    assert not fat.past
-    fat.add(1)
-    assert fat.past
+
+
+@pytest.mark.parametrize(
+    ("pieces", "past"),
+    [
+        ([1] * (10 + relay.SLACK_CHUNKS), False),
+        ([1] * (11 + relay.SLACK_CHUNKS), True),
+        ([10 * relay.BYTES_A_TOKEN + relay.SLACK_BYTES], False),
+        ([10 * relay.BYTES_A_TOKEN + relay.SLACK_BYTES, 1], True),
+    ],
+)
+def test_a_stream_is_past_its_cap_by_pieces_or_by_bytes(pieces: list[int], *, past: bool) -> None:
+    count = Count(10)
+    for piece in pieces:
+        count.add(piece)
+    assert count.past is past

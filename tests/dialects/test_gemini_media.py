@@ -15,8 +15,9 @@ from hpp_middleware.core import price as pricing
 from hpp_middleware.core.bound import bound
 from hpp_middleware.core.relay import ProtocolError, StreamedError
 from hpp_middleware.dialects.gemini import Gemini, Vertex
-from hpp_middleware.dialects.gemini.embeddings import GeminiEmbeddings, VertexEmbeddings
+from hpp_middleware.dialects.gemini.embeddings import VertexEmbeddings
 from hpp_middleware.dialects.gemini.media import GeminiImages
+from hpp_middleware.dialects.media import Media
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.price import Price, Rates, Usage
@@ -45,7 +46,7 @@ def picture(**fields: Any) -> Request:
     return IMAGES.request(json.dumps({"model": "g/m", "prompt": "A cat", **fields}).encode(), Limits())
 
 
-def refused(dialect: GeminiEmbeddings | GeminiImages, request: Request) -> str | None:
+def refused(dialect: Media, request: Request) -> str | None:
     with pytest.raises(RequestError) as caught:
         dialect.call(request, target(), cap=None, request_id="req_1")
     assert caught.value.status == 400
@@ -126,7 +127,8 @@ def test_vertex_predicts_vectors() -> None:
 def test_vertex_takes_as_many_texts_as_its_model_does() -> None:
     dialect = Vertex().native("embeddings", at_vertex().provider)
     assert dialect is not None
-    assert dialect.call(texts(input=["a"] * 250), at_vertex(), cap=None, request_id="req_1")
+    made = dialect.call(texts(input=["a"] * 250), at_vertex(), cap=None, request_id="req_1")
+    assert len(json.loads(made.body)["instances"]) == 250
     for count, name in ((251, "text-embedding-005"), (2, "gemini-embedding-001")):
         with pytest.raises(RequestError) as caught:
             dialect.call(texts(input=["a"] * count), at_vertex(name), cap=None, request_id="req_1")

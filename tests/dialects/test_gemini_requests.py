@@ -285,7 +285,8 @@ def test_the_signature_of_a_call_goes_back_in_either_form() -> None:
 
 def test_another_provider_s_proof_is_no_signature() -> None:
     detail = {"type": "reasoning.encrypted", "data": "EmwK", "format": "anthropic-claude-v1"}
-    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "reasoning_details": [detail]}]
+    said: list[dict[str, Any]] = [{"role": "user", "content": "a"}]
+    said.append({"role": "assistant", "content": "b", "reasoning_details": [detail]})
     assert signatures([*said, {"role": "user", "content": "c"}]) == [None]
     proven = {**said[1], "reasoning_details": [detail, {**detail, "format": "google-gemini-v1"}]}
     assert signatures([said[0], proven, {"role": "user", "content": "c"}]) == ["EmwK"]
