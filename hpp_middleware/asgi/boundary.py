@@ -52,7 +52,7 @@ class Boundary:
             scope = {**scope, "path": path}
         below = path.removeprefix(scope.get("root_path", ""))
         api = APIS.get(below)
-        spoken = scope["hpp.api"] = spoken_at(below) if api is None else api
+        spoken = scope["hpp.api"] = spoken_at(below, scope["headers"]) if api is None else api
         id_header = None if spoken is None else ID_HEADERS.get(spoken.name)
         worker = self._owner.setup.at_hand()
         request_id = scope["hpp.request_id"] = new_id() if worker is None else worker.new_id()

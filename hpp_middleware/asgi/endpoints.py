@@ -15,8 +15,9 @@ from msgspec import Raw
 from starlette.types import Receive, Scope, Send
 
 from hpp_middleware.apis.chat import CHAT
+from hpp_middleware.asgi.anthropic_models import anthropic_model, anthropic_models
 from hpp_middleware.asgi.client import ASGIClient, raw, read_body
-from hpp_middleware.asgi.paths import ID_HEADERS
+from hpp_middleware.asgi.paths import ID_HEADERS, is_anthropics
 from hpp_middleware.core import auth, price, replay
 from hpp_middleware.core.route import AUTO
 from hpp_middleware.errors import GatewayError, RequestError
@@ -80,6 +81,7 @@ class Endpoints:
         key = replay.key_from(scope["headers"]) if b"idempotency-key" in headers else None
         body = await read_body(client.receive, headers, self._gateway.limits)
         given = headers.get(b"x-request-id")
+        hear = getattr(api, "heard", None)
         await self._gateway.answer(
             consumer,
             body,
@@ -88,7 +90,7 @@ class Endpoints:
             client_request_id=given.decode("ascii") if given and _ID.fullmatch(given) else None,
             idempotency_key=key,
             worker=worker,
-            api=api,
+            api=api if hear is None else hear(scope["headers"]),
             within=within,
             transport=through(consumer) if through is not None else None,
         )
@@ -106,6 +108,9 @@ class Endpoints:
         """``GET /llm/v1/models``: what this key may use, or all that there is."""
         consumer = await self._reader(scope)
         targets = [target for target in self._gateway.catalog.targets() if _visible(consumer, target)]
+        if is_anthropics(scope["headers"]):
+            await respond(send, _encode(anthropic_models(targets)))
+            return
         await respond(send, _encode({"object": "list", "data": [_model(target) for target in targets]}))
 
     async def model(self, scope: Scope, _receive: Receive, send: Send) -> None:
@@ -115,7 +120,8 @@ class Endpoints:
         target = self._gateway.catalog.find(self._gateway.catalog.aliases.get(model_id, model_id))
         if target is None or model_id == AUTO or not _visible(consumer, target):
             raise RequestError("There is no such model.", status=404, code="not_found", param="model")
-        await respond(send, _encode(_model(target)))
+        told = anthropic_model if is_anthropics(scope["headers"]) else _model
+        await respond(send, _encode(told(target)))
 
     async def usage(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """``GET /api/usage``."""

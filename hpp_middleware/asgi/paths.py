@@ -1,6 +1,6 @@
 """Which path is which API's; ``/v1/...`` is an alias, so that a base URL of ``http://host/v1`` works for any client."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import unquote
 
 from hpp_middleware.apis.chat import CHAT
@@ -10,7 +10,7 @@ from hpp_middleware.apis.messages import MESSAGES
 from hpp_middleware.apis.responses import RESPONSES
 from hpp_middleware.ports import API
 
-__all__ = ["APIS", "COUNTS", "ID_HEADERS", "MODELS", "UNMETERED", "plain", "spoken_at"]
+__all__ = ["APIS", "COUNTS", "ID_HEADERS", "MODELS", "UNMETERED", "is_anthropics", "plain", "spoken_at"]
 
 _PREFIXES = ("/llm/v1", "/v1")
 
@@ -41,10 +41,10 @@ ID_HEADERS: Mapping[str, bytes] = {"messages": b"request-id"}
 """The header in which an API's clients look for a request's id, besides ``x-request-id``."""
 
 
-def spoken_at(path: str) -> API | None:
+def spoken_at(path: str, headers: Iterable[tuple[bytes, bytes]]) -> API | None:
     """What errors are written in at a path where nothing is asked of a model."""
     below = any(path.startswith(f"{prefix}/messages/") for prefix in _PREFIXES)
-    return MESSAGES if below else None
+    return MESSAGES if below or (path.startswith(MODELS) and is_anthropics(headers)) else None
 
 
 def plain(path: str) -> str:
@@ -60,3 +60,8 @@ def plain(path: str) -> str:
         elif part not in {"", "."}:
             parts.append(part)
     return "/" + "/".join(parts)
+
+
+def is_anthropics(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a client is one of Anthropic's API, whose models stand at the same path as OpenAI's."""
+    return any(name == b"anthropic-version" for name, _ in headers)

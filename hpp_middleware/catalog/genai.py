@@ -58,6 +58,9 @@ _AUDIO_IN = frozenset({_WRITTEN_AUDIO, "input_audio_mtok", "cache_audio_read_mto
 _DRAW_BY_OUTPUT = ("gpt-image-*", "chatgpt-image-*")
 """Models that draw, and do nothing else: without a rate of their own their images cost what ``output_mtok`` says."""
 
+_DRAW_IN_CHAT = ("*image*", "*banana*")
+"""Models that draw in a chat completion: without a rate of their own for it, their images would cost as text does."""
+
 _EMBED = ("*embed*", "*bge-[!r]*", "*gte-*", "voyage-*")
 """Models that give vectors; others without ``output_mtok`` may give text, which then has no price."""
 
@@ -171,7 +174,10 @@ class GenaiPrices:
         if provider not in providers:
             return None
         info = providers[provider].find_model(model, all_providers=list(providers.values()))
-        return None if info is None or _searches(model) or _searches(info.id) else info
+        if info is None or _searches(model) or _searches(info.id):
+            return None
+        is_another = _is_one(model, _DRAW_IN_CHAT) and not _is_one(info.id, _DRAW_IN_CHAT)
+        return None if is_another else info
 
     def _name(self, provider: str, info: "ModelInfo") -> str | None:
         """What to call a model upstream: its id, or else a name that the list knows it by, if that leads back to it."""
@@ -214,6 +220,8 @@ def _price(prices: "ModelPrice", model: str, source: str) -> Price | None:
         units.pop("cache_image_read_mtok", None)  # no image goes in where images are generated
         if "output_mtok" in units:
             units.setdefault("output_image_mtok", units["output_mtok"])
+    if only is None and _is_one(model, _DRAW_IN_CHAT) and "output_image_mtok" not in units:
+        return None
     if not units.keys() <= _BUCKETS.keys() or not {"input_mtok", "output_mtok"} <= units.keys():
         return None
     starts = sorted({tier.start for usd in units.values() for tier in getattr(usd, "tiers", ())})

@@ -340,10 +340,10 @@ def decode_choices(raw: Raw) -> list[_Choice]:
     """An answer's choices; none where they cannot be understood."""
     try:
         return _choices.decode(raw)
-    except UnicodeDecodeError:
-        return decode_choices(mended(raw))  # a character cut in two: passed on as it is, and counted
-    except msgspec.DecodeError:
-        return []  # the client may understand what we do not; an estimate then counts less
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        whole = mended(raw)  # a character cut in two: passed on as it is, and counted
+        # The client may understand what we do not; an estimate then counts less.
+        return [] if whole == raw else decode_choices(whole)
 
 
 def mended(raw: Raw) -> Raw:

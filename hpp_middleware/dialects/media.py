@@ -15,7 +15,7 @@ from hpp_middleware.core.relay_cost import Charge, priced
 from hpp_middleware.core.settlement import End
 from hpp_middleware.core.usage import Reading
 from hpp_middleware.core.usage_media import read_embeddings, read_images, told_embeddings, told_images
-from hpp_middleware.errors import RequestError
+from hpp_middleware.dialects import unpriced
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import HTTPCall
 from hpp_middleware.types.price import Usage
@@ -41,8 +41,6 @@ _REFUSED = {
     "best_of": "it multiplies the output",
 }
 """Fields that change the cost in a way that is not priced."""
-
-_TIERS = frozenset({b"null", b'"auto"', b'"default"', b'"standard"', b'"flex"'})
 
 _encode = msgspec.json.Encoder().encode
 _raws = msgspec.json.Decoder(list[Raw])
@@ -204,13 +202,4 @@ def refuse_unpriced(request: Request, target: Target) -> None:
     Raises:
         RequestError: 400; it names the field.
     """
-    theirs = target.provider.cost_fields
-    for field, value in request.fields.items():
-        plain = field.casefold()  # some servers match keys without case
-        reason = _REFUSED.get(plain)
-        if field in theirs or plain in theirs:
-            reason = "it changes what this provider charges"
-        elif plain == "service_tier" and bytes(value) not in _TIERS:
-            reason = "this tier has another price"
-        if reason is not None and value != NULL:
-            raise RequestError(f"{field} is not accepted: {reason}.", param=field)
+    unpriced.refuse(request.fields, _REFUSED, target.provider.cost_fields)

@@ -17,6 +17,8 @@ from msgspec import Raw, Struct
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.dialects import chat, translating
 from hpp_middleware.dialects.chat import Chat, Message, Part, bad, parts_of
+from hpp_middleware.dialects.ollama_embeddings import OllamaEmbeddings
+from hpp_middleware.dialects.ollama_shared import TOO_LONG, head, loaded, refused, url
 from hpp_middleware.dialects.translating import Delta, End, Failed, Finish, Piece, Reported
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.completion import Request, Seen, Target
@@ -35,8 +37,6 @@ MORE_TOKENS = 64
 TOOL_TOKENS = 512
 """What a model's template adds to a prompt, and to one with tools, at most."""
 
-_WHOLE = re.compile(r"-?\d{1,9}")
-_TOO_LONG = re.compile(r"context length|context window|too long", re.IGNORECASE)
 _LEVELS = ("low", "medium", "high")
 _SAID = frozenset(
     {
@@ -95,6 +95,13 @@ _decode = msgspec.json.Decoder(_Chunk).decode
 class Ollama:
     """The dialect."""
 
+    def __init__(self) -> None:
+        self._embeddings = OllamaEmbeddings(_embed)
+
+    def native(self, api: str, provider: Provider) -> OllamaEmbeddings | None:
+        """See :class:`hpp_middleware.ports.Dialect`."""
+        return self._embeddings if api == "embeddings" and api in provider.native_apis else None
+
     def check(self, provider: Provider) -> None:
         """See :class:`hpp_middleware.ports.Dialect`."""
         for name in sorted(provider.options.keys() - OPTIONS):
@@ -108,18 +115,9 @@ class Ollama:
         """See :class:`hpp_middleware.ports.Dialect`."""
         asked, provider = chat.read(request), target.provider
         dropped = chat.unsaid(request, _SAID)
-        key = provider.api_key
         return HTTPCall(
-            url=f"{provider.base_url.rstrip('/').removesuffix('/v1')}/api/chat",  # /v1 is its OpenAI port
-            headers=[
-                ("Content-Type", "application/json"),
-                ("Accept", NDJSON if request.stream else "application/json"),
-                ("Accept-Encoding", "identity"),
-                ("User-Agent", "hpp-router"),
-                *provider.headers.items(),
-                *(() if key is None else (("Authorization", f"Bearer {key}"),)),
-                ("X-Request-Id", request_id),
-            ],
+            url=url(provider, "chat"),
+            headers=[*head(provider, NDJSON if request.stream else "application/json"), ("X-Request-Id", request_id)],
             body=_encode(_body(asked, target, chat.cap_of(request, cap), stream=request.stream)),
             connect_s=provider.timeouts.connect,
             more_tokens=MORE_TOKENS + TOOL_TOKENS * bool(asked.tools),
@@ -150,11 +148,11 @@ class Ollama:
 
     def refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> bytes:  # noqa: ARG002
         """See :class:`hpp_middleware.ports.Dialect`."""
-        message = _mapping.decode(body).get("error")
-        if not isinstance(message, str):
-            return body
-        code = "context_length_exceeded" if status == 400 and _TOO_LONG.search(message) else None
-        return _encode({"error": {"message": message, "code": code}})
+        return refused(status, body)
+
+
+def _embed(target: Target, path: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    return url(target.provider, path), head(target.provider, "application/json")
 
 
 class Chunks:
@@ -247,7 +245,7 @@ def _reported(chunk: _Chunk) -> Reported | None:
 
 
 def _error(message: str) -> dict[str, Any]:
-    code = "context_length_exceeded" if _TOO_LONG.search(message) else "server"
+    code = "context_length_exceeded" if TOO_LONG.search(message) else "server"
     return {"message": message, "code": code, "status": 400 if code == "context_length_exceeded" else 500}
 
 
@@ -282,14 +280,10 @@ def _body(asked: Chat, target: Target, cap: int | None, *, stream: bool) -> dict
         "frequency_penalty": asked.frequency_penalty,
         "presence_penalty": asked.presence_penalty,
     }
-    set_here = target.provider.options
-    if "num_ctx" in set_here:
-        options["num_ctx"] = int(set_here["num_ctx"])
-    if set_here.get("keep_alive"):
-        kept = set_here["keep_alive"]
-        body["keep_alive"] = int(kept) if _WHOLE.fullmatch(kept) else kept
+    kept, how = loaded(target.provider)
+    options |= how
     body["options"] = {name: value for name, value in options.items() if value is not None}
-    return body
+    return {**body, **kept}
 
 
 def _function(function: chat.Function) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from hpp_middleware.core import relay, relay_json, reply, sse
+from hpp_middleware.core.feeding import fed
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.dialects import known, media, unpriced
 from hpp_middleware.dialects.openai_responses import OpenAIResponses
@@ -237,22 +238,12 @@ class Stream:
 
     def _read(self, chunk: bytes, *, new: bool = False) -> bytes:
         """What the client gets for bytes of any form; new ones are known not to be an earlier event's."""
-        too_large = False
-        try:
-            events = self._framer.feed(chunk)
-        except sse.EventTooLarge as error:
-            events, too_large = error.events, True
-        out: list[bytes] = []
-        try:
-            for event in events:
-                known = None if new or event.other or self.done else self.relay.again(b"data: " + (event.data or b""))
-                out.append(self.relay.feed(event) if known is None else known)
-            if too_large and not self.done:
-                raise relay.ProtocolError("an event is too large")
-        except (relay.ProtocolError, relay.StreamedError) as error:
-            error.before = b"".join(out)
-            raise
-        return b"".join(out)
+        one = self.relay.feed if new else self._one
+        return fed(self._framer, chunk, one, done=lambda: self.done)
+
+    def _one(self, event: sse.Event) -> bytes:
+        known = None if event.other else self.relay.again(b"data: " + (event.data or b""))
+        return self.relay.feed(event) if known is None else known
 
     def close(self) -> bytes:
         """

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from hpp_middleware.core import relay, responses, sse
+from hpp_middleware.core.feeding import Count, fed, size
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.core.settlement import End
 from hpp_middleware.dialects import unpriced as refusals
@@ -129,14 +130,14 @@ class OpenAIResponses:
             ProtocolError: The body is none.
             StreamedError: It has failed; ``args[1]`` is what it showed.
         """
-        shown = Shown(request, target, charge, request_id)
+        shown = Shown(request, target, charge, request_id, Count(0))
         try:
             response = relay.members.decode(body)
             shown.take(response)
             if not is_null(response.get("error")) or response.get("status") == _FAILED:
                 raise relay.StreamedError(bytes(response.get("error", relay.NULL)), shown.seen)
             for item in _items.decode(response["output"]):
-                shown.count(item_bytes(item))
+                shown.text.add(item_bytes(item))
         except relay.UNREADABLE:
             raise relay.ProtocolError("the body is no Response") from None
         shown.finished = True
@@ -159,9 +160,8 @@ class Stream:
         self.done = False
         self.cut = False
         self._framer = sse.Framer(event_bytes)
-        self._shown = Shown(request, target, charge, request_id)
-        self._most_texts = cap + relay.SLACK_CHUNKS
-        self._most_bytes = cap * relay.BYTES_A_TOKEN + relay.SLACK_BYTES
+        self._text = Count(cap)
+        self._shown = Shown(request, target, charge, request_id, self._text)
         self._gaps = Gaps()
         self._last: dict[str, Raw] = {}
         self._items: list[Raw] = []
@@ -190,23 +190,7 @@ class Stream:
             ProtocolError: They are no events of a Response; ``before`` is what the client gets all the same.
             StreamedError: They report an error; likewise.
         """
-        too_large = False
-        try:
-            events = self._framer.feed(chunk)
-        except sse.EventTooLarge as error:
-            events, too_large = error.events, True
-        out: list[bytes] = []
-        try:
-            for event in events:
-                if self.done:
-                    break
-                out.append(self._one(event))
-            if too_large and not self.done:
-                raise relay.ProtocolError("an event is too large")
-        except (relay.ProtocolError, relay.StreamedError) as error:
-            error.before = b"".join(out)
-            raise
-        return out[0] if len(out) == 1 else b"".join(out)
+        return fed(self._framer, chunk, self._one, done=lambda: self.done)
 
     def close(self) -> bytes:
         """
@@ -246,11 +230,11 @@ class Stream:
         if found.item and found.type == "response.output_item.done":
             self._items.append(found.item)
             if self._told.isdisjoint(_names_of(found)):
-                self._shown.count(item_bytes(found.item))
+                self._text.add(item_bytes(found.item))
         elif found.type.endswith(".delta") and isinstance(found.delta, str) and found.type != _NO_TOKENS_OF_OUTPUT:
             self._told.update(_names_of(found))
-            self._shown.count(len(found.delta) if found.delta.isascii() else len(found.delta.encode()))
-        if self._shown.texts > self._most_texts or self._shown.bytes > self._most_bytes:
+            self._text.add(size(found.delta))
+        if self._text.past:
             return self._cut()
         return self._passed(found, event, data)
 

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from hpp_middleware.core import names, relay, responses
+from hpp_middleware.core.feeding import Count, size
 from hpp_middleware.core.relay_cost import Charge, priced, unpriced
 from hpp_middleware.core.settlement import End
 from hpp_middleware.core.usage import Reading, read_responses, told_responses
@@ -42,14 +43,14 @@ class Shown:
         target: The resolved model.
         charge: What the answer is charged, where the client is told so.
         request_id: Ours, for a Response whose id is never told.
+        text: Its text, counted.
 
     Attributes:
         finished: Whether it is whole.
-        bytes: UTF-8 bytes of text.
-        texts: The pieces that they came in.
+        text: As given.
     """
 
-    def __init__(self, request: Request, target: Target, charge: Charge | None, request_id: str) -> None:
+    def __init__(self, request: Request, target: Target, charge: Charge | None, request_id: str, text: Count) -> None:
         created, response_id = names.created(request_id), f"resp_{request_id.removeprefix('req_')}"
         self._asked = responses.asked(
             request.fields, response_id=response_id, created=created, model=target.shown or target.id
@@ -59,7 +60,7 @@ class Shown:
         self._raw: Raw | None = None
         self._id: str | None = None
         self.finished = False
-        self.bytes = self.texts = 0
+        self.text = text
 
     @property
     def seen(self) -> Seen:
@@ -69,16 +70,11 @@ class Shown:
             usage=reading.usage if reading else None,
             usage_raw=self._raw,
             usage_doubtful=reading.doubtful if reading else False,
-            relayed_bytes=self.bytes,
-            texts=self.texts,
+            relayed_bytes=self.text.bytes,
+            texts=self.text.texts,
             finished=self.finished,
             upstream_id=self._id,
         )
-
-    def count(self, size: int) -> None:
-        """Note a piece of text."""
-        self.bytes += size
-        self.texts += size > 0
 
     def take(self, response: dict[str, Raw]) -> None:
         """Note the id, and the usage: the last report counts, and one that cannot be read leaves the one before."""
@@ -135,7 +131,7 @@ def item_bytes(raw: Raw) -> int:
     texts = [item.name, item.arguments, item.input, item.action, item.operation]
     for part in item.content or ():
         texts += [part.text, part.refusal]
-    return sum(len(text.encode()) if isinstance(text, str) else len(_encode(text)) for text in texts if text)
+    return sum(size(text) if isinstance(text, str) else len(_encode(text)) for text in texts if text)
 
 
 def is_null(raw: Raw | None) -> bool:

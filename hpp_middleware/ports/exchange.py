@@ -101,6 +101,8 @@ class API(Protocol):
     """
     What clients speak, as pure values in, values out: chat completions, or something that can be said by them.
 
+    One may have, besides, ``heard(headers)``: the API as one request speaks it, by the raw headers that it came with.
+
     Attributes:
         name: ``chat``, ``messages``, ``responses``, ``embeddings`` or ``images``.
     """

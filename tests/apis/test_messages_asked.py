@@ -1,6 +1,7 @@
 """Requests in Anthropic's words: what the router acts on, and a 400 that names what is wrong."""
 
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -52,11 +53,12 @@ def test_images_are_counted_wherever_they_stand() -> None:
         ({"type": "enabled", "budget_tokens": 2000}, True),  # what is shown is a summary of it
         ({"type": "enabled", "budget_tokens": 2000, "display": "omitted"}, True),
         ({"type": "adaptive", "display": "omitted"}, True),
-        ({"type": "adaptive", "display": "summarized"}, False),
+        ({"type": "adaptive", "display": "summarized"}, True),
+        ({"type": "adaptive"}, True),
         ({"type": "disabled", "display": "omitted"}, False),
     ],
 )
-def test_thoughts_that_are_not_shown_are_hidden(thinking: Any, *, hidden: bool) -> None:
+def test_thoughts_are_hidden_since_what_is_shown_of_them_is_a_summary(thinking: Any, *, hidden: bool) -> None:
     assert MESSAGES.request(asking(thinking=thinking), LIMITS).hidden_reasoning is hidden
 
 
@@ -167,3 +169,11 @@ def test_only_a_count_needs_no_cap() -> None:
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"model": NaN}', b"\xff", b"null"])
 def test_what_is_no_json_object_is_refused(body: bytes) -> None:
     refused(body)
+
+
+def test_betas_of_the_headers_become_a_field() -> None:
+    api = MESSAGES.heard([(b"x", b"y"), (b"anthropic-beta", b"a, b,"), (b"anthropic-beta", b"c")])
+    assert json.loads(bytes(api.request(asking(), LIMITS).fields["betas"])) == ["a", "b", "c"]
+    assert json.loads(bytes(api.request(asking(betas=["own"]), LIMITS).fields["betas"])) == ["own"]
+    assert MESSAGES.heard([(b"x", b"y")]) is MESSAGES
+    assert "betas" not in MESSAGES.request(asking(), LIMITS).fields

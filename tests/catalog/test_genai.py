@@ -365,6 +365,34 @@ def test_a_model_that_draws_in_chat_has_a_price_for_both() -> None:
     assert (price.only, price.base.output, price.base.output_image) == (None, 25 * 10**11, 30 * 10**12)
 
 
+@pytest.mark.parametrize(
+    ("provider", "name"),
+    [
+        ("openrouter", "google/gemini-2.5-flash-image"),
+        ("openrouter", "google/gemini-3-pro-image-preview"),
+        ("openrouter", "google/gemini-nano-banana-2.1"),
+        ("openrouter", "openai/gpt-5-image"),
+        ("openrouter", "openai/GPT-5-Image-mini"),
+        ("openai", "gpt-5-image"),
+        ("novita", "ming-image-0.1-design"),
+    ],
+)
+def test_a_model_that_draws_in_chat_at_the_price_of_text_is_unknown(provider: str, name: str) -> None:
+    prices = at(MOMENTS[1])
+    assert prices.find(provider, name) is None
+    assert name not in prices.models(provider)
+
+
+def test_a_model_that_draws_does_not_get_the_price_of_one_that_does_not() -> None:
+    info = ModelInfo(
+        id="flash",
+        match=ClauseStartsWith("flash"),
+        prices=ModelPrice(input_mtok=dollars("1"), output_mtok=dollars("1")),
+    )
+    assert listing(info).find("own", "flash-2") is not None
+    assert listing(info).find("own", "flash-2-image") is None
+
+
 def test_cached_audio_has_a_rate_of_its_own_and_a_model_that_bills_its_writing_hears_none() -> None:
     units = {"input_mtok": dollars("1"), "output_mtok": dollars("2"), "input_audio_mtok": dollars("10")}
     units |= {"cache_read_mtok": dollars("0.1"), "cache_audio_read_mtok": dollars("5")}

@@ -283,6 +283,14 @@ def test_relayed_text_is_counted_in_utf8_bytes(delta: dict[str, Any], size: int)
     assert reader.seen.relayed_bytes == size
 
 
+@pytest.mark.parametrize("name", ["content", "reasoning_content", "refusal"])
+def test_a_character_that_is_cut_in_two_is_passed_on_as_it_is_and_counted(name: str) -> None:
+    data = json.dumps(chunk(choices=[{"index": 0, "delta": {name: "abXX"}}])).encode().replace(b"XX", b"\xc3")
+    reader = started()
+    assert b'"ab\xc3"' in reader.feed(Event(data))
+    assert (reader.seen.texts, reader.seen.relayed_bytes) == (1, 2 + len("\ufffd".encode()))
+
+
 def test_the_pieces_that_text_comes_in_are_counted() -> None:
     reader = started(n=2)
     for each in (text(""), text("a"), text("b", index=1), text(None), text("", reasoning="c"), text(finish="stop")):

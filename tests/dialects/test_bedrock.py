@@ -316,6 +316,7 @@ def test_thoughts_go_back_with_what_proves_them() -> None:
         {"type": "reasoning.text", "text": "Hm", "signature": "sig", "format": "anthropic-claude-v1", "index": 0},
         {"type": "reasoning.encrypted", "data": blob, "format": "anthropic-claude-v1", "index": 1},
         {"type": "reasoning.text", "text": "unproven"},
+        {"type": "reasoning.encrypted", "data": blob, "format": "google-gemini-v1", "id": "call_1"},
     ]
     spoken = {"role": "assistant", "content": "Yes", "reasoning_content": "Hm", "reasoning_details": details}
     sent = said(messages=[*HI, spoken, *HI])

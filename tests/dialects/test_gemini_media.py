@@ -15,7 +15,9 @@ from hpp_middleware.core import price as pricing
 from hpp_middleware.core.bound import bound
 from hpp_middleware.core.relay import ProtocolError, StreamedError
 from hpp_middleware.dialects.gemini import Gemini, Vertex
-from hpp_middleware.dialects.gemini.media import GeminiEmbeddings, GeminiImages
+from hpp_middleware.dialects.gemini.embeddings import VertexEmbeddings
+from hpp_middleware.dialects.gemini.media import GeminiImages
+from hpp_middleware.dialects.media import Media
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.price import Price, Rates, Usage
@@ -44,7 +46,7 @@ def picture(**fields: Any) -> Request:
     return IMAGES.request(json.dumps({"model": "g/m", "prompt": "A cat", **fields}).encode(), Limits())
 
 
-def refused(dialect: GeminiEmbeddings | GeminiImages, request: Request) -> str | None:
+def refused(dialect: Media, request: Request) -> str | None:
     with pytest.raises(RequestError) as caught:
         dialect.call(request, target(), cap=None, request_id="req_1")
     assert caught.value.status == 400
@@ -87,6 +89,50 @@ def test_vectors_come_as_openais(packed: bool) -> None:  # noqa: FBT001
     assert seen.usage == Usage(input=4)
     if not packed:
         CreateEmbeddingResponse.model_validate(found, strict=True)
+
+
+def at_vertex(name: str = "text-embedding-005") -> Target:
+    options = {"project": "p", "location": "europe-west4"}
+    provider = Provider(base_url="https://aiplatform.googleapis.com/v1", dialect="vertex", options=options)
+    return Target(id=f"v/{name}", provider_name="v", model_name=name, provider=provider, model=Model(), price=PRICE)
+
+
+def test_vertex_predicts_vectors() -> None:
+    dialect = Vertex().native("embeddings", at_vertex().provider)
+    assert dialect is not None
+    made = dialect.call(texts(dimensions=256, user="me"), at_vertex(), cap=None, request_id="req_1")
+    place = "/v1/projects/p/locations/europe-west4/publishers/google/models/text-embedding-005:predict"
+    assert made.url == f"https://europe-west4-aiplatform.googleapis.com{place}"
+    assert json.loads(made.body) == {
+        "instances": [{"content": "a"}, {"content": "b"}],
+        "parameters": {"autoTruncate": False, "outputDimensionality": 256},
+    }
+    assert (made.dropped, made.more_tokens) == (("user",), 4)
+    predictions = [
+        {"embeddings": {"values": [0.5], "statistics": {"token_count": count, "truncated": False}}} for count in (3, 4)
+    ]
+    answer = {"predictions": predictions, "metadata": {"billableCharacterCount": 9}}
+    body, seen = dialect.answer(json.dumps(answer).encode(), texts(), at_vertex())
+    found = CreateEmbeddingResponse.model_validate_json(body)
+    assert [each.embedding for each in found.data] == [[0.5], [0.5]]
+    assert (found.usage.prompt_tokens, seen.usage) == (7, Usage(input=7))
+    assert seen.usage is not None
+    assert pricing.cost(seen.usage, PRICE) == 7 * 300
+    del answer["predictions"][0]["embeddings"]["statistics"]  # type: ignore[index]
+    assert dialect.answer(json.dumps(answer).encode(), texts(), at_vertex())[1].usage is None
+    with pytest.raises(ProtocolError):
+        dialect.answer(b'{"predictions":[{}]}', texts(), at_vertex())
+
+
+def test_vertex_takes_as_many_texts_as_its_model_does() -> None:
+    dialect = Vertex().native("embeddings", at_vertex().provider)
+    assert dialect is not None
+    made = dialect.call(texts(input=["a"] * 250), at_vertex(), cap=None, request_id="req_1")
+    assert len(json.loads(made.body)["instances"]) == 250
+    for count, name in ((251, "text-embedding-005"), (2, "gemini-embedding-001")):
+        with pytest.raises(RequestError) as caught:
+            dialect.call(texts(input=["a"] * count), at_vertex(name), cap=None, request_id="req_1")
+        assert caught.value.param == "input"
 
 
 def test_vectors_without_usage_report_none() -> None:
@@ -171,7 +217,8 @@ def test_what_is_no_answer_is_none(body: bytes) -> None:
 
 def test_vertex_draws_but_has_embeddings_in_another_form() -> None:
     provider = Provider(base_url="https://aiplatform.googleapis.com/v1", api_key="AIza")
-    assert Vertex().native("embeddings", provider) is None
+    assert isinstance(Vertex().native("embeddings", provider), VertexEmbeddings)
+    assert Vertex().native("embeddings", Provider(base_url="https://g.test/v1", native_apis=frozenset())) is None
     assert isinstance(Vertex().native("images", provider), GeminiImages)
     assert GEMINI.native("messages", provider) is None
     assert (GEMINI.native("embeddings", provider), GEMINI.native("images", provider)) == (EMBED, DRAW)

@@ -285,6 +285,15 @@ def test_the_signature_of_a_call_goes_back_in_either_form() -> None:
     assert signatures([*said, {"role": "user", "content": "c"}]) == ["c2lnbmVk"]
 
 
+def test_another_provider_s_proof_is_no_signature() -> None:
+    detail = {"type": "reasoning.encrypted", "data": "EmwK", "format": "anthropic-claude-v1"}
+    said: list[dict[str, Any]] = [{"role": "user", "content": "a"}]
+    said.append({"role": "assistant", "content": "b", "reasoning_details": [detail]})
+    assert signatures([*said, {"role": "user", "content": "c"}]) == [None]
+    proven = {**said[1], "reasoning_details": [detail, {**detail, "format": "google-gemini-v1"}]}
+    assert signatures([said[0], proven, {"role": "user", "content": "c"}]) == ["EmwK"]
+
+
 def test_a_signature_that_the_client_has_lost_is_replaced_where_a_model_insists() -> None:
     lost = answered(call(), call("call_2"))
     assert signatures(lost) == ["skip_thought_signature_validator", None]

@@ -264,7 +264,7 @@ def test_a_request_of_an_agent_s_with_beta_headers_and_fields_works(
     )
     assert raw.parse().stop_reason == "end_turn"
     dropped = raw.headers["x-hpp-router-dropped-fields"].split(", ")
-    assert set(dropped) == {"metadata.user_id", "context_management", "cache_control"}
+    assert set(dropped) == {"metadata.user_id", "context_management", "cache_control", "betas"}
     assert router.upstream.last.json().keys() == {"model", "max_tokens", "messages", "tools"}
 
 

@@ -13,16 +13,14 @@ import msgspec
 from msgspec import Raw, Struct
 
 from hpp_middleware.core import parse
+from hpp_middleware.core.messages import UNTHREADED
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Images, Request
 from hpp_middleware.types.provider import Limits
 
-__all__ = ["NULL", "UNTHREADED", "Block", "Source", "Turn", "asked", "bad", "blocks_of", "decoded", "value"]
+__all__ = ["NULL", "Block", "Source", "Turn", "asked", "bad", "blocks_of", "decoded", "value"]
 
 NULL = Raw(b"null")
-
-UNTHREADED = "thread_unsupported_request"
-"""The code of the refusal of a conversation that the server is to hold (``ThreadUnsupportedRequestError`` there)."""
 
 _ACTED_ON = frozenset(
     {
@@ -95,7 +93,6 @@ class _Tool(Struct):
 
 class _Thinking(Struct):
     type: str
-    display: str | None = None
 
 
 class _Facts:
@@ -151,8 +148,7 @@ def asked(body: bytes, limits: Limits, *, counting: bool = False) -> Request:
         include_usage=True,
         cap=cap,
         images=_images(fields, limits),
-        hidden_reasoning=thinking is not None
-        and (thinking.type == "enabled" or (thinking.type != "disabled" and thinking.display == "omitted")),
+        hidden_reasoning=thinking is not None and thinking.type != "disabled",  # what is shown is a summary
     )
 
 

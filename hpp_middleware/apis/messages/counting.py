@@ -17,7 +17,9 @@ ANSWER_BYTES = 64 * 1024
 """A longer answer of a counter is none."""
 
 _MESSAGES = "/messages"
-_COUNTED = frozenset({"messages", "model", "output_config", "system", "thinking", "tool_choice", "tools"})
+_COUNTED = frozenset(
+    {"context_management", "messages", "model", "output_config", "system", "thinking", "tool_choice", "tools"}
+)
 """What counts, of the fields that the endpoint knows."""
 
 _members = msgspec.json.Decoder(dict[str, Raw])

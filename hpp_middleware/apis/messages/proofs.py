@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 
+from hpp_middleware.core.messages import PACKED
+
 __all__ = ["FORMAT", "of_redacted", "of_thinking", "redacted", "signature"]
 
 FORMAT = "anthropic-claude-v1"
 """What a detail's ``format`` says of a proof of Anthropic's."""
-
-_PACKED = "hpp1."
 
 Detail = dict[str, Any]
 
@@ -59,14 +59,14 @@ def _is_anthropics(detail: Detail) -> bool:
 
 def _packed(detail: Detail) -> str:
     rest = {key: part for key, part in detail.items() if key != "index"}
-    return _PACKED + base64.b64encode(msgspec.json.encode(rest)).decode()
+    return PACKED + base64.b64encode(msgspec.json.encode(rest)).decode()
 
 
 def _unpacked(proof: str) -> Detail | None:
-    if not proof.startswith(_PACKED):
+    if not proof.startswith(PACKED):
         return None
     try:
-        found: Detail = msgspec.json.decode(base64.b64decode(proof.removeprefix(_PACKED)), type=dict[str, Any])
+        found: Detail = msgspec.json.decode(base64.b64decode(proof.removeprefix(PACKED)), type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, binascii.Error, ValueError):
         return None
     return found

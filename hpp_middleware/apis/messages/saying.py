@@ -8,11 +8,12 @@ from msgspec import Raw, Struct
 from hpp_middleware.apis.messages import turns
 from hpp_middleware.apis.messages.asked import NULL, Block, Turn, bad, value
 from hpp_middleware.core import parse
+from hpp_middleware.core.messages import FIELDS
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Request
 from hpp_middleware.types.provider import Limits
 
-__all__ = ["HARMLESS", "MOST_USER", "SAID", "left_out", "said"]
+__all__ = ["HARMLESS", "MOST_USER", "left_out", "said"]
 
 HARMLESS = frozenset(
     {
@@ -27,27 +28,6 @@ HARMLESS = frozenset(
 Fields that only Anthropic's own API has a use for, and that ask for nothing which an answer without them gets wrong:
 labels, and what is to be edited out of a context that grows too long.
 """
-
-SAID = frozenset(
-    {
-        "cache_control",
-        "max_tokens",
-        "messages",
-        "metadata",
-        "model",
-        "output_config",
-        "output_format",
-        "stop_sequences",
-        "stream",
-        "system",
-        "temperature",
-        "thinking",
-        "tool_choice",
-        "tools",
-        "top_k",
-        "top_p",
-    }
-)
 
 MOST_USER = 64
 """Characters: OpenAI refuses a longer ``user``, and so a longer ``metadata.user_id`` is left out."""
@@ -163,7 +143,7 @@ def _is_left_out(name: str, raw: Raw) -> bool:
     Raises:
         RequestError: 400: it cannot be said, and does harm by being left out.
     """
-    if name in SAID or raw in _USUAL.get(name, _EMPTY):
+    if name in FIELDS or raw in _USUAL.get(name, _EMPTY):
         return False
     if name in HARMLESS:
         return True

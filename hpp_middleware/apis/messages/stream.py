@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from hpp_middleware.apis.messages import errors, proofs, told
+from hpp_middleware.apis.messages import proofs, told
 from hpp_middleware.apis.messages.blocks import Blocks, event
 from hpp_middleware.apis.messages.told import Choice, Delta
 from hpp_middleware.core import relay, sse
+from hpp_middleware.core.messages import error_event
 from hpp_middleware.errors import GatewayError
 from hpp_middleware.ports import StreamReader
 from hpp_middleware.types.completion import Seen, Target
@@ -102,7 +103,7 @@ class Reader:
 
     def failed(self, error: GatewayError, usage: Raw | None = None) -> bytes:
         """``event: error``, in Anthropic's envelope."""
-        return errors.event(error, self._request_id, None if usage is None else told.usage(self.seen, usage))
+        return error_event(error, self._request_id, None if usage is None else told.usage(self.seen, usage))
 
     def _said(self, chunks: bytes) -> bytes:
         out: list[bytes] = []
@@ -157,7 +158,7 @@ class Reader:
         thought = told.thought_in(delta)
         if thought:
             said += blocks.say("thinking", thought)
-        for detail in delta.reasoning_details or ():
+        for detail in (*(delta.reasoning_details or ()), *told.signatures(delta)):
             signature, hidden = proofs.signature(detail), proofs.redacted(detail)
             if signature:
                 said += blocks.prove(signature)

@@ -10,13 +10,14 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from hpp_middleware.apis import google
 from hpp_middleware.apis.messages import proofs
 from hpp_middleware.core import relay
 from hpp_middleware.core.usage import read_openai
 from hpp_middleware.types.completion import Seen
 from hpp_middleware.types.price import Usage
 
-__all__ = ["Choice", "Part", "call_id", "message", "stop", "text_in", "thought_in", "usage"]
+__all__ = ["Choice", "Part", "call_id", "message", "signatures", "stop", "text_in", "thought_in", "usage"]
 
 _STOPS = {
     "stop": "end_turn",
@@ -58,6 +59,7 @@ class Call(Struct, gc=False):
     index: int | None = None
     id: str | None = None
     function: _Function | None = None
+    extra_content: Any = None
 
 
 class Delta(Struct, gc=False):
@@ -69,13 +71,13 @@ class Delta(Struct, gc=False):
     reasoning_details: list[dict[str, Any]] | None = None
     refusal: str | None = None
     tool_calls: list[Call] | None = None
+    extra_content: Any = None
 
     @property
     def is_text_alone(self) -> bool:
         """Whether there is nothing but ``content``."""
-        return not (
-            self.reasoning_content or self.reasoning or self.reasoning_details or self.refusal or self.tool_calls
-        )
+        thought = self.reasoning_content or self.reasoning or self.reasoning_details or self.extra_content
+        return not (thought or self.refusal or self.tool_calls)
 
 
 class Choice(Struct, gc=False):
@@ -132,7 +134,7 @@ def message(body: bytes, seen: Seen, *, model: str, message_id: str) -> bytes:
 
 
 def _thoughts(said: Delta) -> list[dict[str, Any]]:
-    thought, details = thought_in(said), said.reasoning_details or []
+    thought, details = thought_in(said), [*(said.reasoning_details or []), *signatures(said)]
     signed = "".join(filter(None, map(proofs.signature, details)))
     blocks: list[dict[str, Any]] = []
     texts = [detail for detail in details if isinstance(detail.get("text"), str)]
@@ -144,6 +146,13 @@ def _thoughts(said: Delta) -> list[dict[str, Any]]:
         blocks.append({"type": "thinking", "thinking": thought, "signature": signed})
     hidden = filter(None, map(proofs.redacted, details))
     return [*blocks, *({"type": "redacted_thinking", "data": data} for data in hidden)]
+
+
+def signatures(said: Delta) -> list[dict[str, Any]]:
+    """Google's proofs, of the text and of each call."""
+    found = [google.proof(said.extra_content)]
+    found += [google.proof(call.extra_content, call.id) for call in said.tool_calls or ()]
+    return [detail for detail in found if detail is not None]
 
 
 def _texts(said: Delta) -> list[dict[str, Any]]:

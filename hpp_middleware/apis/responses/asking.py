@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from hpp_middleware.apis.responses.items import Item, Part, bad, items, value
-from hpp_middleware.apis.responses.thoughts import unpacked
+from hpp_middleware.apis.responses.thoughts import joined, unpacked
 from hpp_middleware.core import parse
 from hpp_middleware.types.completion import Request
 from hpp_middleware.types.provider import Limits
@@ -196,7 +196,7 @@ def _messages(found: list[Item]) -> list[dict[str, Any]]:
         where, kind = f"input[{index}]", item.kind
         if kind == "reasoning":
             known = unpacked(item.encrypted_content)
-            thoughts = {**thoughts, **known.fields()} if known is not None else thoughts
+            thoughts = joined(thoughts, known.fields()) if known is not None else thoughts
         elif kind == "message" and item.role == "assistant":
             _say(_turn(messages, thoughts, speaks=True), item, where)
         elif kind in {"function_call", "custom_tool_call"}:
@@ -204,13 +204,22 @@ def _messages(found: list[Item]) -> list[dict[str, Any]]:
                 raise bad(f"{where}.namespace", "cannot be said to this model's provider")
             _turn(messages, thoughts).setdefault("tool_calls", []).append(_call(item))
         elif kind in {"function_call_output", "custom_tool_call_output"}:
+            _end_turn(messages, thoughts)
             output = _content(item.output or "", f"{where}.output")
             messages.append({"role": "tool", "tool_call_id": item.call_id, "content": output})
         elif kind == "message":
+            _end_turn(messages, thoughts)
             messages.append({"role": item.role, "content": _content(item.content or "", f"{where}.content")})
         else:
             raise bad(f"{where}.type", f"cannot be {kind} for this model's provider")
     return messages
+
+
+def _end_turn(messages: list[dict[str, Any]], thoughts: dict[str, Any]) -> None:
+    """Thoughts that come last in an assistant's turn are of this turn: what proves a text comes behind it."""
+    if messages and messages[-1]["role"] == "assistant":
+        messages[-1] = joined(messages[-1], thoughts)
+        thoughts.clear()
 
 
 def _turn(messages: list[dict[str, Any]], thoughts: dict[str, Any], *, speaks: bool = False) -> dict[str, Any]:
@@ -219,7 +228,7 @@ def _turn(messages: list[dict[str, Any]], thoughts: dict[str, Any], *, speaks: b
     has_spoken = speaks and last.get("content") is not None and "tool_calls" not in last
     if last["role"] != "assistant" or has_spoken:
         messages.append({"role": "assistant", "content": None})
-    messages[-1].update(thoughts)
+    messages[-1] = joined(messages[-1], thoughts)
     thoughts.clear()
     return messages[-1]
 

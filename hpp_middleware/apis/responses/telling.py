@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
+from hpp_middleware.apis import google
 from hpp_middleware.apis.responses.outputs import Call, Message, Output, Reasoning
 from hpp_middleware.core import responses
 from hpp_middleware.errors import GatewayError
@@ -29,6 +30,7 @@ class Delta(Struct, gc=False):
     reasoning_details: Any = None
     refusal: Any = None
     tool_calls: Any = None
+    extra_content: Any = None
 
 
 class Choice(Struct, gc=False):
@@ -147,9 +149,12 @@ class Telling:
                 self._say("output_text", said, logprobs, out)
         if isinstance(delta.refusal, str) and delta.refusal:
             self._say("refusal", delta.refusal, None, out)
+        if delta.extra_content:
+            self._prove(google.proof(delta.extra_content), out)
         if isinstance(delta.tool_calls, list):
             for place, piece in enumerate(delta.tool_calls):
                 if isinstance(piece, dict):
+                    self._prove(google.proof(piece.get("extra_content"), piece.get("id")), out)
                     self._call(piece, place, out)
 
     def _think(self, delta: Delta, out: list[bytes]) -> None:
@@ -159,6 +164,11 @@ class Telling:
             self._begin(self._open, out)
         kept = (delta.reasoning_content, delta.reasoning, delta.reasoning_details)
         self._tell(out, self._open.add(*kept))
+
+    def _prove(self, proof: dict[str, Any] | None, out: list[bytes]) -> None:
+        """What proves the thoughts behind a call or a text, for a client that hands thoughts back."""
+        if proof is not None and self._thoughts:
+            self._think(Delta(reasoning_details=[proof]), out)
 
     def _say(self, kind: str, text: str, logprobs: Any, out: list[bytes]) -> None:
         if not isinstance(self._open, Message):

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-__all__ = ["Thoughts", "merged", "packed", "unpacked"]
+__all__ = ["Thoughts", "joined", "merged", "packed", "unpacked"]
 
 _MARK = "hpp1."
 
@@ -47,6 +47,12 @@ def unpacked(content: str | None) -> Thoughts | None:
         return _decoder.decode(b64decode(content.removeprefix(_MARK), validate=True))
     except (ValueError, RecursionError):  # msgspec's errors, binascii's and Unicode's are ValueErrors
         return None
+
+
+def joined(before: dict[str, Any], thoughts: dict[str, Any]) -> dict[str, Any]:
+    """Thoughts added to those before them in one turn: none of their details, which may prove a call, is lost."""
+    details = [*(before.get("reasoning_details") or ()), *(thoughts.get("reasoning_details") or ())]
+    return {**before, **thoughts, **({"reasoning_details": details} if details else {})}
 
 
 def merged(pieces: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,5 +1,5 @@
 """
-Anthropic's errors in OpenAI's shape, and ours in Anthropic's.
+Anthropic's errors in OpenAI's shape; ours in Anthropic's are in :mod:`hpp_middleware.core.messages`.
 
 Its types and statuses: https://platform.claude.com/docs/en/api/errors. The codes that they become are the ones that
 :mod:`hpp_middleware.core.reply` passes on.
@@ -8,12 +8,8 @@ Its types and statuses: https://platform.claude.com/docs/en/api/errors. The code
 from typing import Any
 
 import msgspec
-from msgspec import Raw
 
-from hpp_middleware.core import reply
-from hpp_middleware.errors import GatewayError
-
-__all__ = ["envelope", "event", "openai_error", "refusal"]
+__all__ = ["openai_error", "refusal"]
 
 _CODES = {
     "invalid_request_error": "invalid_request",
@@ -29,20 +25,6 @@ _CODES = {
 _TOO_LONG = ("prompt is too long", "exceed context limit", "exceeds the available context", "context window")
 _OPERATORS = ("credit balance", "billing")
 """Words of an error that concerns the operator's account, although its status blames the request."""
-
-_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    408: "timeout_error",
-    409: "conflict_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-}
-_OVERLOADED = frozenset({"overloaded", "provider_overloaded"})
 
 
 def openai_error(error: Any) -> dict[str, Any]:
@@ -80,27 +62,3 @@ def refusal(body: bytes) -> bytes:
     if error is None:
         raise ValueError("not an error of Anthropic's")
     return msgspec.json.encode({"error": openai_error(error)})
-
-
-def envelope(error: GatewayError, request_id: str = "", usage: Raw | None = None) -> bytes:
-    """
-    An error of ours as Anthropic's clients expect it, with the members that we add for everybody.
-
-    Args:
-        error: What went wrong.
-        request_id: Ours.
-        usage: What it cost all the same, where the client is told so.
-    """
-    ours = reply.error_object(error)
-    kind = "overloaded_error" if error.code in _OVERLOADED else _TYPES.get(error.status, "api_error")
-    body: dict[str, Any] = {"type": "error", "error": {**ours, "type": kind}}
-    if request_id:
-        body["request_id"] = request_id
-    if usage is not None:
-        body["usage"] = usage
-    return msgspec.json.encode(body)
-
-
-def event(error: GatewayError, request_id: str = "", usage: Raw | None = None) -> bytes:
-    """The same as the last event of a stream."""
-    return b"event: error\ndata: " + envelope(error, request_id, usage) + b"\n\n"

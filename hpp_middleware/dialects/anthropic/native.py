@@ -3,8 +3,9 @@ Messages requests that are in the provider's words already.
 
 They are sent as they are but for ``model``, and for ``max_tokens`` where the client gave none. What would change the
 cost in a way that is not priced is refused, tools that run at the provider among it; so is whatever names content in
-the operator's account, which is everybody's here. A client's ``anthropic-beta`` is not passed on: the operator may set
-that header for all.
+the operator's account, which is everybody's here. Of a client's ``anthropic-beta`` what costs nothing is passed on (see
+:mod:`hpp_middleware.dialects.anthropic.betas`): the operator may set that header for all. Thoughts that are not
+Anthropic's own are left out where they are sent to it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,36 +15,19 @@ import msgspec
 from msgspec import Raw, Struct
 
 from hpp_middleware.core import body as bodies
+from hpp_middleware.core.messages import FIELDS
 from hpp_middleware.core.relay_cost import Charge
-from hpp_middleware.dialects.anthropic import errors, head, passing, request
+from hpp_middleware.dialects.anthropic import betas, errors, head, passing, request
+from hpp_middleware.dialects.anthropic.proven import proven
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import HTTPCall
 
 __all__ = ["Messages"]
 
-_SAID = frozenset(
-    {
-        "cache_control",
-        "diagnostics",
-        "max_tokens",
-        "messages",
-        "metadata",
-        "model",
-        "output_config",
-        "output_format",
-        "stop_sequences",
-        "stream",
-        "system",
-        "temperature",
-        "thinking",
-        "tool_choice",
-        "tools",
-        "top_k",
-        "top_p",
-    }
-)
-"""Members of the API that cost nothing but the tokens they are and make."""
+_BETA = "anthropic-beta"
+
+_SAID = FIELDS | {"context_management", "diagnostics"}
 
 _VALUES: dict[str, frozenset[bytes]] = {
     "service_tier": frozenset({b'"auto"', b'"standard_only"', b'"standard"'}),
@@ -55,7 +39,7 @@ _VALUES: dict[str, frozenset[bytes]] = {
 _REASONS = {
     "container": "what runs there is billed by the hour",
     "mcp_servers": "tools that run at the provider are not priced",
-    "context_management": "its own passes over the prompt are billed besides",
+    "compaction": "it is billed besides",
     "user_profile_id": "it is the operator's to choose who is billed",
     "workspace_id": "it is the operator's to choose who is billed",
     "max_tokens_to_sample": "use max_tokens",
@@ -73,6 +57,10 @@ _KNOWN = frozenset({"text", "image", "document", "tool_result", "thinking", "red
 _NULL = Raw(b"null")
 _encode = msgspec.json.Encoder().encode
 _items = msgspec.json.Decoder(list[Raw])
+
+
+class _Thinking(Struct):
+    budget_tokens: int | None = None
 
 
 class _Tool(Struct):
@@ -97,6 +85,7 @@ class _Block(Struct):
     content: Raw = _NULL
 
 
+_thinking = msgspec.json.Decoder(_Thinking)
 _tool = msgspec.json.Decoder(_Tool)
 _output = msgspec.json.Decoder(_Format)
 _messages = msgspec.json.Decoder(list[_Message])
@@ -119,14 +108,19 @@ class Messages:
     def call(self, request_: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
         """See :class:`hpp_middleware.ports.Dialect`."""
         fields = dict(request_.fields)
+        at_anthropic = target.provider.dialect == "anthropic"
+        asks, dropped = betas.asked(fields, at_anthropic=at_anthropic)
         more = _more_tokens(fields, target)
+        if at_anthropic:
+            dropped = (*dropped, *_leave_out_thoughts(fields))
+            _check_budget(fields, request_.cap)
         fields["model"] = Raw(_encode(target.model_name))
         if request_.cap is None and cap is not None:
             fields["max_tokens"] = Raw(str(cap).encode())
         url, shared = self._heads.of(target.provider, stream=request_.stream)
         return HTTPCall(
             url=url,
-            headers=[*shared, ("X-Request-Id", request_id)],
+            headers=[*shared, *([(_BETA, ",".join(asks))] if asks else []), ("X-Request-Id", request_id)],
             body=_encode(fields),
             connect_s=target.provider.timeouts.connect,
             shared=shared,
@@ -136,6 +130,7 @@ class Messages:
                 for name in ("messages", "tools", "system", "cache_control")
                 if name in fields
             ),
+            dropped=dropped,
         )
 
     def stream(
@@ -167,6 +162,30 @@ class Messages:
     def refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> bytes:  # noqa: ARG002  # its type says it
         """See :class:`hpp_middleware.ports.Dialect`."""
         return errors.refusal(body)
+
+
+def _leave_out_thoughts(fields: dict[str, Raw]) -> tuple[str, ...]:
+    """Take thoughts that are not Anthropic's out of the messages, and say so."""
+    given = fields.get("messages", _NULL)
+    try:
+        fields["messages"] = proven(given)
+    except msgspec.DecodeError as error:
+        raise RequestError(f"messages is not valid: {error}.", param="messages") from None
+    return () if fields["messages"] is given else ("messages.thinking",)
+
+
+def _check_budget(fields: dict[str, Raw], cap: int | None) -> None:
+    """
+    A budget of thought stays below the output cap, as the API itself has it, but where thinking is interleaved: then a
+    budget may be for several answers, and what one of them can come to is in no field.
+    """
+    given = fields.get("thinking", _NULL)
+    try:
+        budget = _thinking.decode(given).budget_tokens if given != _NULL else None
+    except msgspec.DecodeError as error:
+        raise RequestError(f"thinking is not valid: {error}.", param="thinking") from None
+    if budget is not None and cap is not None and budget >= cap:
+        raise RequestError("thinking.budget_tokens must be less than max_tokens.", param="thinking.budget_tokens")
 
 
 def _more_tokens(fields: dict[str, Raw], target: Target) -> int:

@@ -13,6 +13,8 @@ from msgspec import Raw, Struct
 
 from hpp_middleware.core import price as pricing
 from hpp_middleware.core import relay, sse
+from hpp_middleware.core.feeding import Count, fed, size
+from hpp_middleware.core.messages import error_event
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.dialects.anthropic import errors
@@ -23,6 +25,8 @@ from hpp_middleware.types.completion import Seen, Target
 __all__ = ["Stream", "answer"]
 
 _STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+
+_NAMES = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -44,9 +48,7 @@ class _Part(Struct, gc=False):
         known = (self.text, self.thinking, self.partial_json, self.name)
         given = bytes(self.input) if self.type == "tool_use" else b""
         extra = 0 if given in {b"null", b"", b"{}"} else len(given)
-        return (
-            sum(len(text) if text.isascii() else len(text.encode()) for text in known if isinstance(text, str)) + extra
-        )
+        return sum(size(text) for text in known if isinstance(text, str)) + extra
 
 
 class _Message(Struct, gc=False):
@@ -97,9 +99,8 @@ class Stream:
         self._request_id = request_id
         self._tally = Tally()
         self._early = False
-        self._texts = self._texts_reported = self._bytes = 0
-        self._most_texts = cap + relay.SLACK_CHUNKS
-        self._most_bytes = cap * relay.BYTES_A_TOKEN + relay.SLACK_BYTES
+        self._text = Count(cap)
+        self._texts_reported = 0
         self._finished = False
         self._id: str | None = None
         self._open: int | None = None  # the block that has begun, and not ended
@@ -114,9 +115,9 @@ class Stream:
             usage_raw=self._tally.raw if reading is not None else None,
             usage_doubtful=reading is not None and reading.doubtful,
             usage_early=reading is not None and self._early,
-            relayed_bytes=self._bytes,
-            texts=self._texts,
-            text_after_usage=reading is not None and self._texts > self._texts_reported,
+            relayed_bytes=self._text.bytes,
+            texts=self._text.texts,
+            text_after_usage=reading is not None and self._text.texts > self._texts_reported,
             finished=self._finished,
             upstream_id=self._id,
         )
@@ -129,27 +130,7 @@ class Stream:
             ProtocolError: They are no stream of a message; ``before`` is what the client gets all the same.
             StreamedError: They report an error; likewise.
         """
-        too_large = False
-        try:
-            events = self._framer.feed(chunk)
-        except sse.EventTooLarge as error:
-            events, too_large = error.events, True
-        out: list[bytes] = []
-        try:
-            for event in events:
-                if self.done:
-                    break
-                out.append(self._one(event))
-            if too_large and not self.done:
-                raise relay.ProtocolError("an event is too large")
-        except (relay.ProtocolError, relay.StreamedError) as error:
-            error.before = b"".join(out)
-            raise
-        except relay.UNREADABLE as problem:
-            fault = relay.ProtocolError("an event is not what its API says")
-            fault.before = b"".join(out)
-            raise fault from problem
-        return out[0] if len(out) == 1 else b"".join(out)
+        return fed(self._framer, chunk, self._one, done=lambda: self.done)
 
     def close(self) -> bytes:
         """
@@ -171,7 +152,7 @@ class Stream:
 
     def failed(self, error: GatewayError, usage: Raw | None = None) -> bytes:
         """The last event of a stream that broke."""
-        return errors.event(error, self._request_id, usage)
+        return error_event(error, self._request_id, None if usage is None else _in_its_words(usage))
 
     def _one(self, event: sse.Event) -> bytes:
         data = event.data
@@ -182,11 +163,9 @@ class Stream:
         if found.error != relay.NULL:
             raise relay.StreamedError(_encode(errors.openai_error(msgspec.json.decode(found.error))))
         part = found.delta if kind == "content_block_delta" else found.content_block
-        size = part.size if part is not None else 0
-        if size:
-            self._bytes += size
-            self._texts += 1
-            if self._texts > self._most_texts or self._bytes > self._most_bytes:
+        if part is not None:
+            self._text.add(part.size)
+            if self._text.past:
                 return self._cut()
         before = self._release(End.COMPLETED, priced=kind == "message_stop") if self._held is not None else b""
         if kind == "content_block_start":
@@ -222,7 +201,7 @@ class Stream:
         if usage == relay.NULL:
             return
         if self._tally.take(usage):
-            self._early, self._texts_reported = early, self._texts
+            self._early, self._texts_reported = early, self._text.texts
         else:
             self._early = self._early or early
 
@@ -299,6 +278,12 @@ def _seen(message: _Message, fields: dict[str, Raw]) -> Seen:
         finished=True,
         upstream_id=relay.text(fields["id"]) if "id" in fields else None,
     )
+
+
+def _in_its_words(usage: Raw) -> Raw:
+    """What an answer cost, in Anthropic's words: an estimate comes in OpenAI's."""
+    members = {_NAMES.get(name, name): raw for name, raw in _members(usage).items() if name != "total_tokens"}
+    return Raw(_encode(members))
 
 
 def _priced(usage: Raw, charged: Settlement) -> Raw:

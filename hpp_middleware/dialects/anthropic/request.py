@@ -199,9 +199,9 @@ class _Turns:
     def _thoughts(self, message: chat.Message) -> list[_Block]:
         told = thinking.blocks(message)
         for part in chat.parts_of(message):
-            if part.type == "thinking" and part.signature is not None:
+            if part.type == "thinking" and part.signature:
                 told.append({"type": "thinking", "thinking": part.thinking or "", "signature": part.signature})
-            elif part.type == "redacted_thinking" and part.data is not None:
+            elif part.type == "redacted_thinking" and part.data:
                 told.append({"type": "redacted_thinking", "data": part.data})
         return told
 

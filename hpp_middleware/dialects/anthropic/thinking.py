@@ -81,12 +81,15 @@ def blocks(message: chat.Message) -> list[dict[str, Any]]:
         kind, form = detail.get("type"), detail.get("format")
         if form not in (None, FORMAT):
             continue
-        if kind == "reasoning.text" and isinstance(detail.get("signature"), str):
+        proof = detail.get({"reasoning.text": "signature", "reasoning.encrypted": "data"}.get(str(kind), ""))
+        if not isinstance(proof, str) or not proof:
+            continue
+        if kind == "reasoning.encrypted":
+            found.append({"type": "redacted_thinking", "data": proof})
+        else:
             text = detail.get("text")
             thought = text if isinstance(text, str) else ""
-            found.append({"type": "thinking", "thinking": thought, "signature": detail["signature"]})
-        elif kind == "reasoning.encrypted" and isinstance(detail.get("data"), str):
-            found.append({"type": "redacted_thinking", "data": detail["data"]})
+            found.append({"type": "thinking", "thinking": thought, "signature": proof})
     return found
 
 

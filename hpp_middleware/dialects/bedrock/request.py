@@ -30,6 +30,9 @@ _PACKED = {
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
 }
 _PLAIN = {"text/csv": "csv", "text/html": "html", "text/plain": "txt", "text/markdown": "md"}
+_FORMATS = frozenset({None, "anthropic-claude-v1"})
+"""Of ``reasoning_details`` those that no other provider has to prove."""
+
 _CACHE_POINT = {"type": "default"}
 _NO_OUTPUT = "(no output)"
 """A tool's empty result: Converse takes no empty text."""
@@ -189,7 +192,8 @@ class _Speaker:
         blocks: list[dict[str, Any]] = [
             {"reasoningContent": thought}
             for detail in message.reasoning_details or []
-            if (thought := _thought(detail.get("text"), detail.get("signature"), detail.get("data"))) is not None
+            if detail.get("format") in _FORMATS
+            and (thought := _thought(detail.get("text"), detail.get("signature"), detail.get("data"))) is not None
         ]
         for number, part in enumerate(parts_of(message)):
             place = f"{where}.content[{number}]"

@@ -25,6 +25,9 @@ __all__ = ["Contents"]
 UNSIGNED = "skip_thought_signature_validator"
 """Google's word for a signature that is not to be had."""
 
+_FORMAT = "google-gemini-v1"
+"""OpenRouter's name for proofs of Google's."""
+
 _SIGNED_SINCE = (3, 0)
 _FETCHED_SINCE = (2, 5)
 
@@ -99,11 +102,11 @@ class Contents:
             text for at, part in enumerate(parts_of(message)) for text in _text(_spoken(part, f"{where}.content[{at}]"))
         ]
         told += _text(message.refusal or "")
-        signature = _signature(message.extra_content)
+        told_apart = _proofs(message)
+        signature = _signature(message.extra_content) or told_apart.get(None)
         if signature is not None and told:
             told[-1]["thoughtSignature"] = signature
         calls = message.tool_calls or []
-        told_apart = _proofs(message) if calls else {}
         proofs = [_signature(call.extra_content) or told_apart.get(call.id) for call in calls]
         if calls and not any(proofs) and self._version >= _SIGNED_SINCE:
             proofs[0] = UNSIGNED
@@ -224,11 +227,14 @@ def _signature(extra: dict[str, Any] | None) -> str | None:
     return found if isinstance(found, str) and found else None
 
 
-def _proofs(message: Message) -> dict[str, str]:
-    """The signatures of calls in OpenRouter's form, by the call's id; of several, the first."""
-    found: dict[str, str] = {}
+def _proofs(message: Message) -> dict[str | None, str]:
+    """The signatures in OpenRouter's form, by the call's id, or by none where text was signed; of several, the first."""
+    found: dict[str | None, str] = {}
     for detail in message.reasoning_details or []:
         data, call = detail.get("data"), detail.get("id")
-        if detail.get("type") == "reasoning.encrypted" and isinstance(data, str) and isinstance(call, str):
+        form = detail.get("format", _FORMAT if call is not None else None)
+        if detail.get("type") != "reasoning.encrypted" or form != _FORMAT:
+            continue
+        if isinstance(data, str) and (call is None or isinstance(call, str)):
             found.setdefault(call, data)
     return found

@@ -10,7 +10,8 @@ from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.dialects import translating
 from hpp_middleware.dialects.gemini import place
 from hpp_middleware.dialects.gemini.answer import Answer, Stream
-from hpp_middleware.dialects.gemini.media import GeminiEmbeddings, GeminiImages
+from hpp_middleware.dialects.gemini.embeddings import GeminiEmbeddings, VertexEmbeddings
+from hpp_middleware.dialects.gemini.media import GeminiImages
 from hpp_middleware.dialects.gemini.refusal import refused
 from hpp_middleware.dialects.gemini.request import PAGES, asked, draws
 from hpp_middleware.dialects.media import Media
@@ -41,7 +42,7 @@ class Gemini:
 
     def __init__(self) -> None:
         self._places: dict[tuple[int, str, str], _Place] = {}
-        self._embeddings = GeminiEmbeddings(lambda target, _: self.place(target, "batchEmbedContents"))
+        self._embeddings: Media = GeminiEmbeddings(lambda target, _: self.place(target, "batchEmbedContents"))
         self._images = GeminiImages(lambda target, _: self.place(target, "generateContent"))
 
     def native(self, api: str, provider: Provider) -> Media | None:
@@ -145,6 +146,10 @@ class Vertex(Gemini):
     all of them may be left out.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._embeddings = VertexEmbeddings(lambda target, _: self.place(target, "predict"))
+
     def check(self, provider: Provider) -> None:
         """
         Whether a provider has what it needs.
@@ -159,10 +164,6 @@ class Vertex(Gemini):
                 raise ConfigurationError(f"options.{name} is none of Google's names", param=f"options.{name}")
         if "project" not in provider.options and provider.api_key is None:
             raise ConfigurationError("options.project is missing", param="options.project")
-
-    def native(self, api: str, provider: Provider) -> Media | None:
-        """The same without embeddings, which Vertex has in another form."""
-        return super().native(api, provider) if api != "embeddings" else None
 
     def url(self, target: Target, method: place.Method) -> str:
         """See :meth:`Gemini.url`."""

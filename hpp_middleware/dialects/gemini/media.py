@@ -1,12 +1,9 @@
 """
-Embeddings and images of the Gemini API, asked and answered in OpenAI's words.
+Images of the Gemini API, asked and answered in OpenAI's words.
 
-Sources: https://ai.google.dev/api/embeddings (``batchEmbedContents``, 100 texts at most) and
-https://ai.google.dev/gemini-api/docs/image-generation (``generateContent`` with ``responseModalities``).
+Source: https://ai.google.dev/gemini-api/docs/image-generation (``generateContent`` with ``responseModalities``).
 """
 
-import base64
-import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,42 +12,28 @@ from msgspec import Raw, Struct
 
 from hpp_middleware.core import names
 from hpp_middleware.core.drawing import most_tokens
-from hpp_middleware.core.embedding import inputs
 from hpp_middleware.core.fields import NULL, bad
 from hpp_middleware.core.relay import UNREADABLE, ProtocolError, StreamedError, mended
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.core.usage import Reading, reading
-from hpp_middleware.core.usage_media import told_embeddings, told_images
+from hpp_middleware.core.usage_media import told_images
 from hpp_middleware.dialects import media
-from hpp_middleware.dialects.gemini.refusal import refused
+from hpp_middleware.dialects.gemini.embeddings import Refusing
 from hpp_middleware.dialects.gemini.usage import reported
+from hpp_middleware.dialects.vectors import unsaid
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import HTTPCall
 from hpp_middleware.types.price import Usage
 
-__all__ = ["MOST_TEXTS", "GeminiEmbeddings", "GeminiImages"]
-
-MOST_TEXTS = 100
+__all__ = ["GeminiImages"]
 
 _RATIOS = {"1024x1024": "1:1", "1024x1536": "2:3", "1536x1024": "3:2"}
+_SAID = frozenset({"model", "prompt", "n", "size", "output_format", "stream", "response_format"})
 _HARMLESS = frozenset({"user", "quality", "background", "moderation"})
 """What Gemini has no word for, and what changes nothing of the worth of an image."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.decode
-
-
-class _Vector(Struct):
-    values: list[float]
-
-
-class _Tokens(Struct, rename="camel"):
-    prompt_token_count: int
-
-
-class _Embedded(Struct, rename="camel"):
-    embeddings: list[_Vector]
-    usage_metadata: Raw = NULL
 
 
 class _Blob(Struct, rename="camel"):
@@ -78,79 +61,7 @@ class _Drawn(Struct, rename="camel"):
     usage_metadata: Raw = NULL
 
 
-class _Refusing:
-    """Reads Google's errors."""
-
-    def refusal(self, status: int, headers: object, body: bytes) -> bytes:  # noqa: ARG002  # the body tells both
-        """See :meth:`hpp_middleware.dialects.gemini.Gemini.refusal`."""
-        return refused(body)
-
-
-class GeminiEmbeddings(_Refusing, media.Embeddings):
-    """
-    The dialect of embeddings.
-
-    Args:
-        endpoint: Where a method of a model is, ``batchEmbedContents``.
-    """
-
-    path = "batchEmbedContents"
-
-    def call(self, request: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:  # noqa: ARG002
-        """See :class:`hpp_middleware.ports.Dialect`."""
-        media.refuse_unpriced(request, target)
-        texts = inputs(request.fields["input"])
-        if request.tokens is not None:
-            raise bad("input", "must be text for this provider, no tokens")
-        if len(texts) > MOST_TEXTS:
-            raise bad("input", f"must not have more than {MOST_TEXTS} entries for this provider")
-        dropped = _unsaid(request, {"model", "input", "dimensions", "encoding_format", "stream"})
-        size = request.fields.get("dimensions", NULL)
-        name = target.model_name if "/" in target.model_name else f"models/{target.model_name}"
-        one = {"model": name} | ({} if size == NULL else {"outputDimensionality": size})
-        asked = [{**one, "content": {"parts": [{"text": text}]}} for text in texts]
-        url, shared = self._endpoint(target, self.path)
-        return HTTPCall(
-            url=url,
-            headers=[*shared, ("X-Request-Id", request_id)],
-            body=_encode({"requests": asked}),
-            connect_s=target.provider.timeouts.connect,
-            shared=shared,
-            more_tokens=self.more_tokens(request, 0),
-            dropped=dropped,
-        )
-
-    def answer(
-        self,
-        body: bytes,
-        request: Request,
-        target: Target,
-        *,
-        charge: Charge | None = None,
-        request_id: str = "",  # noqa: ARG002  # it has no id
-    ) -> tuple[bytes, Seen]:
-        """See :class:`hpp_middleware.ports.Dialect`."""
-        try:
-            found = _decode(body, type=_Embedded)
-            vectors = [each.values for each in found.embeddings]
-            packed = request.fields.get("encoding_format", NULL) == Raw(b'"base64"')
-            data = [
-                {"object": "embedding", "index": index, "embedding": _base64(each) if packed else each}
-                for index, each in enumerate(vectors)
-            ]
-        except (*UNREADABLE, struct.error) as problem:
-            raise ProtocolError("the body has no embeddings") from problem
-        raw = found.usage_metadata
-        tokens = _tokens(raw)
-        report = reading(Usage(input=tokens)) if tokens is not None else None
-        seen = _seen(report, raw, told_embeddings)
-        fields: dict[str, Any] = {"object": "list", "data": data, "model": target.shown or target.id}
-        if seen.usage_shown is not None:
-            fields["usage"] = seen.usage_shown
-        return media.told(fields, seen, charge, told_embeddings), seen
-
-
-class GeminiImages(_Refusing, media.Images):
+class GeminiImages(Refusing, media.Images):
     """
     The dialect of images.
 
@@ -172,8 +83,7 @@ class GeminiImages(_Refusing, media.Images):
         ):
             if bytes(request.fields.get(field, NULL)) == wrong:
                 raise bad(field, f"cannot be {wrong.decode()} for this provider")
-        said = {"model", "prompt", "n", "size", "output_format", "stream", "response_format"}
-        dropped = _unsaid(request, said)
+        dropped = unsaid(request, _SAID, _HARMLESS)
         drawing = request.drawing
         generation: dict[str, Any] = {"responseModalities": ["IMAGE"]}
         if drawing is not None:
@@ -225,31 +135,6 @@ class GeminiImages(_Refusing, media.Images):
         if seen.usage_shown is not None:
             fields["usage"] = seen.usage_shown
         return media.told(fields, seen, charge, told_images), seen
-
-
-def _unsaid(request: Request, said: set[str]) -> tuple[str, ...]:
-    """
-    The fields that are left out.
-
-    Raises:
-        RequestError: 400: one cannot be said, and is not harmless.
-    """
-    unsaid = [field for field, value in request.fields.items() if field not in said and value != NULL]
-    for field in unsaid:
-        if field not in _HARMLESS:
-            raise bad(field, "cannot be said to this provider")
-    return tuple(unsaid)
-
-
-def _base64(vector: list[float]) -> str:
-    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
-
-
-def _tokens(raw: Raw) -> int | None:
-    try:
-        return _decode(raw, type=_Tokens).prompt_token_count
-    except UNREADABLE:
-        return None
 
 
 def _seen(report: Reading | None, raw: Raw, told: Callable[[Usage], Mapping[str, Any]], *, images: int = 0) -> Seen:

@@ -11,8 +11,10 @@ from msgspec import Raw
 
 from claude.messages import ID, PDF, PNG, events, message, stream_of, target, wire
 from hpp_middleware.core import relay
+from hpp_middleware.core.messages import PACKED
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.dialects.anthropic import Anthropic, request
+from hpp_middleware.dialects.anthropic.native import Messages
 from hpp_middleware.dialects.openai import OpenAI
 from hpp_middleware.errors import GatewayError, RequestError, UpstreamError
 from hpp_middleware.types.completion import Request, Seen, Target
@@ -85,11 +87,11 @@ def test_a_request_is_sent_as_it_is_but_for_the_model() -> None:
         "inference_geo": None,
         "stream": True,
     }
-    asks = asked(USER, **fields)
+    asks = asked(USER, max_tokens=2000, **fields)
     call = call_of(asks)
     sent = json.loads(call.body)
     assert sent.pop("model") == "claude-opus-4-5"
-    assert sent == {"max_tokens": 100, "messages": [USER], **fields}
+    assert sent == {"max_tokens": 2000, "messages": [USER], **fields}
     for name, raw in asks.fields.items():
         assert name == "model" or bytes(raw) in call.body
     assert call.url == "https://api.anthropic.com/v1/messages"
@@ -136,7 +138,7 @@ def test_no_other_api_is_native() -> None:
         ("inference_geo", "us"),
         ("container", "c"),
         ("mcp_servers", [{}]),
-        ("context_management", {"edits": []}),
+        ("compaction", {"type": "summarize"}),
         ("user_profile_id", "u"),
         ("fallbacks", [{}]),
         ("Max_Tokens", 10),
@@ -174,6 +176,104 @@ def test_tools_that_the_client_runs_are_held_for() -> None:
     assert call_of(asked(tools=tools)).more_tokens == 3 * request.TOOL_TOKENS
     assert call_of(asked(tools=[])).more_tokens == 0
     assert call_of(asked(tools=None)).more_tokens == 0
+
+
+CLEARING = {"edits": [{"type": "clear_tool_uses_20250919"}, {"type": "clear_thinking_20251015", "keep": "all"}]}
+
+
+def betas_of(call: HTTPCall) -> list[str]:
+    return [value for name, value in call.headers if name == "anthropic-beta"]
+
+
+def test_clearing_is_passed_on_with_the_beta_that_it_needs() -> None:
+    call = call_of(asked(context_management=CLEARING))
+    assert json.loads(call.body)["context_management"] == CLEARING
+    assert (betas_of(call), call.dropped) == (["context-management-2025-06-27"], ())
+    assert call.headers[: len(call.shared)] == list(call.shared)
+    assert "context_management" not in json.loads(call_of(asked(context_management=None)).body)
+    assert betas_of(call_of(asked(context_management=None))) == []
+
+
+@pytest.mark.parametrize(
+    ("management", "field"),
+    [
+        ({"edits": [*CLEARING["edits"], {"type": "compact_20260112"}]}, "context_management.edits[2].type"),
+        ({"edits": [{"type": "a_new_one"}]}, "context_management.edits[0].type"),
+        ({"edits": [{}]}, "context_management"),
+        ({"edits": 7}, "context_management"),
+        ([], "context_management"),
+    ],
+)
+def test_what_is_more_than_clearing_is_refused(management: Any, field: str) -> None:
+    refused(asked(context_management=management), field)
+
+
+def test_betas_that_cost_nothing_pass_and_others_are_told() -> None:
+    harmless = ["interleaved-thinking-2025-05-14", "context-management-2025-06-27"]
+    call = call_of(asked(betas=harmless, context_management=CLEARING))
+    assert (betas_of(call), call.dropped) == ([",".join(harmless)], ())
+    assert "betas" not in json.loads(call.body)
+    dear = ["context-1m-2025-08-07", "fast-mode-2026-02-01", "x\r\nX-Api-Key: y", "compact-2026-01-12"]
+    call = call_of(asked(betas=[*dear, harmless[0], harmless[0]]))
+    assert (betas_of(call), call.dropped) == ([harmless[0]], ("betas",))
+    assert (betas_of(call_of(asked(betas=dear))), call_of(asked(betas=None)).dropped) == ([], ())
+    refused(asked(betas="x"), "betas")
+
+
+def test_a_server_that_is_not_anthropic_s_gets_neither_betas_nor_clearing() -> None:
+    found = target("m", provider={"base_url": "http://127.0.0.1:8080/v1", "dialect": "openai"})
+    thought = {"type": "thinking", "thinking": "Hm", "signature": ""}
+    said = {"role": "assistant", "content": [thought, {"type": "text", "text": "A"}]}
+    asks = asked(USER, said, USER, betas=["interleaved-thinking-2025-05-14"], context_management=CLEARING)
+    call = Messages().call(asks, found, cap=None, request_id=ID)
+    assert (betas_of(call), call.dropped) == ([], ("betas", "context_management"))
+    assert json.loads(call.body).keys() == {"model", "max_tokens", "messages"}
+    assert json.loads(call.body)["messages"][1] == said
+
+
+SIGNED = {"type": "thinking", "thinking": "Hm", "signature": "EqQB"}
+HIDDEN = {"type": "redacted_thinking", "data": "EmwK"}
+FOREIGN = [
+    {"type": "thinking", "thinking": "Hm", "signature": ""},
+    {"type": "thinking", "thinking": "Hm"},
+    {"type": "thinking", "thinking": "Hm", "signature": f"{PACKED}e30="},
+    {"type": "redacted_thinking", "data": f"{PACKED}e30="},
+    {"type": "redacted_thinking", "data": ""},
+]
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_thoughts_that_are_not_anthropic_s_are_left_out_and_told(foreign: dict[str, Any]) -> None:
+    text = {"type": "text", "text": 'says "thinking"'}
+    call = call_of(
+        asked(
+            USER,
+            {"role": "assistant", "content": [foreign, SIGNED, text, HIDDEN]},
+            {"role": "user", "content": [text]},
+            {"role": "assistant", "content": [foreign]},
+            USER,
+        )
+    )
+    assert json.loads(call.body)["messages"] == [
+        *(USER, {"role": "assistant", "content": [SIGNED, text, HIDDEN]}, {"role": "user", "content": [text]}, USER)
+    ]
+    assert call.dropped == ("messages.thinking",)
+
+
+def test_proven_thoughts_pass_byte_for_byte() -> None:
+    asks = asked(USER, {"role": "assistant", "content": [SIGNED, HIDDEN]}, USER)
+    call = call_of(asks)
+    assert bytes(asks.fields["messages"]) in call.body
+    assert call.dropped == ()
+
+
+def test_a_budget_of_thought_is_below_the_cap_that_is_held_for() -> None:
+    thinking = {"type": "enabled", "budget_tokens": 2000}
+    assert json.loads(call_of(asked(thinking=thinking, max_tokens=2001)).body)["thinking"] == thinking
+    refused(
+        asked(thinking=thinking, max_tokens=2000, betas=["interleaved-thinking-2025-05-14"]), "thinking.budget_tokens"
+    )
+    refused(asked(thinking={"type": "enabled", "budget_tokens": "x"}), "thinking")
 
 
 def test_a_format_and_documents_are_held_for() -> None:
@@ -319,10 +419,13 @@ def test_an_error_in_mid_stream_and_how_it_is_told() -> None:
     assert json.loads(raised.value.args[0])["code"] == "provider_overloaded"
     assert (reader.seen.usage, reader.seen.usage_early) == (Usage(input=25, cache_read=9, output=1), True)
     error = UpstreamError("The model is overloaded.", provider="anthropic", code="provider_overloaded", retryable=True)
-    last = reader.failed(error, Raw(b'{"cost":1}'))
+    last = reader.failed(error, Raw(b'{"prompt_tokens":34,"completion_tokens":2,"total_tokens":36,"cost":1}'))
     assert last.startswith(b"event: error\ndata: ")
     (told,) = events(last)
-    assert (told["type"], told["request_id"], told["usage"]) == ("error", ID, {"cost": 1})
+    assert (told["type"], told["request_id"], told["usage"]) == (
+        *("error", ID),
+        {"input_tokens": 34, "output_tokens": 2, "cost": 1},
+    )
     assert told["error"]["type"] == "overloaded_error"
     assert (told["error"]["message"], told["error"]["retryable"]) == ("The model is overloaded.", True)
 
