@@ -9,7 +9,7 @@ NODE = tests/node/node_modules/.package-lock.json
 JOBS ?= 3
 MINUTES ?= 20
 
-.PHONY: demo test matrix soak bench bench-curves bench-transports bench-workers bench-stores bench-check bench-count profile catalog dev check lint types layers build clean
+.PHONY: demo test matrix soak bench bench-curves bench-dialects bench-transports bench-workers bench-stores bench-check bench-count profile catalog dev check lint types layers build clean
 
 demo: $(VENV)/.demo        ## a router on 127.0.0.1:8000 with a $$5 consumer; prints curl lines
 	$(BIN)/hpp-router demo $(ARGS)
@@ -31,6 +31,9 @@ bench: $(VENV)/.dev        ## what a request and a chunk cost; QUICK=1 in a minu
 
 bench-curves: $(VENV)/.dev ## the cost of a request over connections and ledger sizes, as plots too
 	$(BIN)/python tests/benchmarks/curves.py $(ARGS)
+
+bench-dialects: $(VENV)/.dev ## what a translated request, chunk and answer cost, by dialect and by the client's API
+	$(BIN)/python tests/benchmarks/translations.py $(ARGS)
 
 bench-workers: $(VENV)/.dev ## one worker and two at one SQLite file
 	$(BIN)/python tests/benchmarks/speed.py --only json32,json128 --contestants noop,workers1,workers2 $(ARGS)
