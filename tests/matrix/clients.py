@@ -8,7 +8,7 @@ import asyncio
 import base64
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
@@ -388,15 +388,40 @@ def instructor_chat(ask: Ask) -> Told:
 
 def llm_models(url: str, models: list[str]) -> str:
     """The text of ``extra-openai-models.yaml``, in which a user of ``llm`` names models of other addresses."""
-    entry = "  api_key_name: router\n  supports_schema: true\n  supports_tools: true\n  vision: true\n"
-    return "".join(f"- model_id: {model}\n  model_name: {model}\n  api_base: {url}/v1\n{entry}" for model in models)
+    can = "  api_key_name: router\n  supports_schema: true\n  supports_tools: true\n  vision: true\n"
+    return "".join(
+        f"- model_id: {prefix}{model}\n  model_name: {model}\n  api_base: {url}/v1\n{can}{more}"
+        for model in models
+        for prefix, more in (("", ""), (_BY_RESPONSES, "  responses: true\n  reasoning: true\n"))
+    )
 
 
-def llm_library(ask: Ask) -> Told:
-    """``llm``, with the models of its ``extra-openai-models.yaml``."""
+_BY_RESPONSES = "by-responses/"
+
+
+def llm_chat(ask: Ask) -> Told:
+    """``llm``, with a model of its ``extra-openai-models.yaml``."""
+    return _llm(ask, ask.model)
+
+
+def llm_responses(ask: Ask) -> Told:
+    """``llm``, with one for which that file says ``responses: true``."""
+    effort: dict[str, Any] = {"reasoning_effort": "low"} if ask.feature == "reasoning" else {}
+    return _llm(ask, f"{_BY_RESPONSES}{ask.model}", **effort)
+
+
+def _llm(ask: Ask, name: str, **options: Any) -> Told:
     told = Told()
-    model = llm.get_model(ask.model)
-    asked: dict[str, Any] = {"key": ask.key, "stream": ask.stream}
+    model: Any = llm.get_model(name)
+    made = ExitStack()
+    make = model.get_client
+    model.get_client = lambda *args, **fields: made.enter_context(make(*args, **fields))  # llm itself closes none
+    with made:
+        return _llm_asked(model, ask, told, options)
+
+
+def _llm_asked(model: Any, ask: Ask, told: Told, options: dict[str, Any]) -> Told:
+    asked: dict[str, Any] = {"key": ask.key, "stream": ask.stream, **options}
     if ask.feature == "vision":
         asked["attachments"] = [llm.Attachment(content=base64.b64decode(PNG), type="image/png")]
     if ask.feature == "tools":
@@ -406,21 +431,25 @@ def llm_library(ask: Ask) -> Told:
             told.called.append(("weather", {"city": city}))
             return tool_result()
 
-        chain = model.chain(ask.prompt, tools=[weather], **asked)
-        told.text = "".join(chain)
+        told.text = "".join(model.chain(ask.prompt, tools=[weather], **asked)).strip()  # rounds are set apart
         return told
     response: Any = model.prompt(ask.prompt, schema=City if ask.feature == "structured" else None, **asked)
-    for piece in response:
-        told.text += piece
-        told.pieces += bool(piece)
+    for event in response.stream_events():
+        if event.type == "text":
+            told.text += event.chunk
+            told.pieces += bool(event.chunk)
+        elif event.type == "reasoning":
+            told.thoughts += event.chunk
     told.value = City.model_validate_json(told.text).model_dump() if ask.feature == "structured" else None
     usage = response.usage()
     details = usage.details or {}
+    inwards = details.get("prompt_tokens_details") or details.get("input_tokens_details") or {}
+    outwards = details.get("completion_tokens_details") or details.get("output_tokens_details") or {}
     told.counts = (
         usage.input,
-        details.get("prompt_tokens_details", {}).get("cached_tokens", 0),
+        inwards.get("cached_tokens", 0),
         usage.output,
-        details.get("completion_tokens_details", {}).get("reasoning_tokens", 0),
+        outwards.get("reasoning_tokens", 0),
     )
     return told
 
@@ -433,5 +462,6 @@ CLIENTS: dict[str, Callable[[Ask], Told]] = {
     "langchain-responses": langchain_responses,
     "pydantic-ai": pydantic_ai_chat,
     "instructor": instructor_chat,
-    "llm": llm_library,
+    "llm-chat": llm_chat,
+    "llm-responses": llm_responses,
 }

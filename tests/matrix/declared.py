@@ -23,7 +23,8 @@ CLIENTS: dict[str, Client] = {
     "langchain-responses": Client("LangChain, `ChatOpenAI(use_responses_api=True)`", "Responses"),
     "pydantic-ai": Client("pydantic-ai, `OpenAIChatModel`", "chat"),
     "instructor": Client("instructor, `from_openai`", "chat"),
-    "llm": Client("`llm`, `extra-openai-models.yaml`", "chat"),
+    "llm-chat": Client("`llm`, `extra-openai-models.yaml`", "chat"),
+    "llm-responses": Client("`llm`, with `responses: true`", "Responses"),
     "node-openai": Client("openai (Node), `chat.completions`", "chat"),
     "ai-sdk-compatible": Client("Vercel AI SDK, `@ai-sdk/openai-compatible`", "chat"),
     "ai-sdk-openai": Client("Vercel AI SDK, `@ai-sdk/openai`", "Responses"),
@@ -35,9 +36,10 @@ NO: dict[tuple[str, str], str] = {
         "`ChatOpenAI` leaves out `reasoning_content`, as its documentation says: it is no field of OpenAI's chat "
         "completions. By way of Responses it shows thoughts"
     ),
-    ("llm", "reasoning"): (
-        "`llm` reads no `reasoning_content` of chat completions; it tells thoughts of models of its own plugins only"
-    ),
+    (
+        "llm-chat",
+        "reasoning",
+    ): "`llm` reads no `reasoning_content` of chat completions; by way of Responses it shows thoughts",
 }
 """Client and feature: what the client does not tell its user, whatever the dialect. It is asked all the same."""
 NO_BEFORE: dict[tuple[str, str, str], str] = {

@@ -159,7 +159,7 @@ def check_sent(cell: Cell, journal: list[Provided], ways: int) -> None:
     path = PASSED_ON.get((cell.vendor, declared.CLIENTS[cell.client].api), PATHS[cell.vendor])
     assert all(each.path.startswith(path) for each in journal)
     wanted = KINDS.get(cell.feature)
-    if wanted is not None and (cell.client, cell.feature) not in {("instructor", "tools"), ("llm", "reasoning")}:
+    if wanted is not None and (cell.client, cell.feature) not in {("instructor", "tools"), ("llm-chat", "reasoning")}:
         assert wanted in journal[-1].kinds
 
 

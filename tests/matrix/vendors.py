@@ -221,6 +221,8 @@ def _check_responses(_: str, body: bytes) -> None:
         for part in item["content"] if isinstance(item.get("content"), list) else ():
             if part["type"] == "input_image":
                 part.setdefault("detail", "auto")  # which the SDK's types want, and OpenAI does not
+    for tool in asked.get("tools", ()):
+        tool.setdefault("strict", None)  # likewise
     _exhaust(_response_params.validate_python(asked))
     assert asked["store"] is False, "nothing is to be kept"
 
