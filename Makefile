@@ -9,13 +9,17 @@ NODE = tests/node/node_modules/.package-lock.json
 JOBS ?= 3
 MINUTES ?= 20
 
-.PHONY: demo test soak bench bench-curves bench-transports bench-workers bench-stores bench-check bench-count profile catalog dev check lint types layers build clean
+.PHONY: demo test matrix soak bench bench-curves bench-dialects bench-transports bench-workers bench-stores bench-check bench-count profile catalog dev check lint types layers build clean
 
 demo: $(VENV)/.demo        ## a router on 127.0.0.1:8000 with a $$5 consumer; prints curl lines
 	$(BIN)/hpp-router demo $(ARGS)
 
 test: $(VENV)/.dev $(NODE) ## the whole suite, real parts included
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --max-worker-restart 2 $(ARGS)
+
+matrix: $(VENV)/.dev $(NODE) ## every client before every dialect, feature by feature; writes docs/compatibility.md
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope tests/matrix --deselect tests/matrix/test_table.py::test_the_page_is_what_the_suite_declares $(ARGS)
+	$(BIN)/python tests/matrix/table.py
 
 soak: $(VENV)/.dev $(NODE) ## hours: the suite with all rounds (HPP_SOAK), 2,000 random programs, load and faults on each store
 	HPP_SOAK=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --max-worker-restart 2
@@ -27,6 +31,9 @@ bench: $(VENV)/.dev        ## what a request and a chunk cost; QUICK=1 in a minu
 
 bench-curves: $(VENV)/.dev ## the cost of a request over connections and ledger sizes, as plots too
 	$(BIN)/python tests/benchmarks/curves.py $(ARGS)
+
+bench-dialects: $(VENV)/.dev ## what a translated request, chunk and answer cost, by dialect and by the client's API
+	$(BIN)/python tests/benchmarks/translations.py $(ARGS)
 
 bench-workers: $(VENV)/.dev ## one worker and two at one SQLite file
 	$(BIN)/python tests/benchmarks/speed.py --only json32,json128 --contestants noop,workers1,workers2 $(ARGS)

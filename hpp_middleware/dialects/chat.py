@@ -28,6 +28,7 @@ __all__ = [
     "bad",
     "cap_of",
     "data_url",
+    "effort_for",
     "effort_of",
     "excludes_reasoning",
     "format_of",
@@ -58,6 +59,10 @@ HARMLESS = frozenset(
 Fields that a provider may be left untold: they ask for nothing that an answer without them would get wrong. They are
 labels for logs and caches, hints that OpenAI itself calls best effort, and what the router has acted on itself.
 """
+
+LOW_TOKENS = 4_096
+MEDIUM_TOKENS = 16_384
+"""Up to where a budget of thought is a low effort, and a medium one; any larger one is high."""
 
 _SAYS_NOTHING: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
@@ -284,6 +289,15 @@ def cap_of(request: Request, cap: int | None) -> int | None:
 def effort_of(chat: Chat) -> str | None:
     """``low``, ``medium``, ``high`` or another word of the client's; None where no reasoning is asked for."""
     return None if chat.reasoning_effort in {None, "none"} else chat.reasoning_effort
+
+
+def effort_for(budget: int) -> str:
+    """
+    The effort that a budget of thought in tokens comes to, for a model that knows efforts alone.
+
+    OpenRouter does so too: https://openrouter.ai/docs/guides/best-practices/reasoning-tokens.
+    """
+    return "low" if budget <= LOW_TOKENS else "medium" if budget <= MEDIUM_TOKENS else "high"
 
 
 def excludes_reasoning(request: Request) -> bool:

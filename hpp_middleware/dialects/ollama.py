@@ -262,8 +262,8 @@ def _body(asked: Chat, target: Target, cap: int | None, *, stream: bool) -> dict
     if form is not None:
         body["format"] = "json" if form.schema is None else form.schema
     effort = chat.effort_of(asked)
-    if asked.reasoning_tokens is not None:
-        raise bad("reasoning.max_tokens", "is not known to this model's provider: use reasoning_effort")
+    if effort is None and asked.reasoning_tokens is not None:
+        effort = chat.effort_for(asked.reasoning_tokens)  # num_predict bounds thoughts as well
     if asked.reasoning_effort == "none":
         body["think"] = False
     elif effort is not None:

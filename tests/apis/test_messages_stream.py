@@ -198,6 +198,17 @@ def test_thoughts_are_proven_in_their_own_block() -> None:
     ]
 
 
+def test_a_thought_that_its_proof_repeats_is_told_once() -> None:
+    data = sse(
+        {"reasoning_content": "H"},
+        {"reasoning_content": "m"},
+        {"reasoning_details": [{"type": "reasoning.text", "text": "Hm", "signature": "sig"}]},
+        {"content": "Yes"},
+        "stop",
+    )
+    assert content(feed(reader(), data))[0] == {"type": "thinking", "thinking": "Hm", "signature": "sig"}
+
+
 def test_a_signature_that_comes_alone_has_a_block() -> None:
     data = sse({"reasoning_details": [{"type": "reasoning.text", "signature": "sig"}]}, {"content": "Yes"}, "stop")
     assert content(feed(reader(), data))[0] == {"type": "thinking", "thinking": "", "signature": "sig"}

@@ -190,6 +190,15 @@ def test_thoughts_can_be_handed_back_where_that_is_asked_for() -> None:
     assert reasoning["summary"][0]["text"] == "Hm"
 
 
+def test_a_thought_that_its_proof_repeats_is_told_once() -> None:
+    proof = {"type": "reasoning.text", "text": "Hm", "signature": "s"}
+    chunks = [said({"reasoning_content": "H"}), said({"reasoning_content": "m"}), said({"reasoning_details": [proof]})]
+    found = told(*chunks, *WHOLE, include=["reasoning.encrypted_content"])
+    reasoning = found[-1]["response"]["output"][0]
+    assert reasoning["summary"] == [{"type": "summary_text", "text": "Hm"}]
+    assert unpacked(reasoning["encrypted_content"]) == Thoughts(reasoning_content="Hm", reasoning_details=[proof])
+
+
 def test_thoughts_that_only_their_details_tell_are_told() -> None:
     details = [{"type": "reasoning.summary", "summary": "Hm"}]
     found = told(said({"reasoning_details": details}), *WHOLE)

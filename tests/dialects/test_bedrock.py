@@ -297,6 +297,11 @@ def test_other_makers_have_words_of_their_own_for_effort() -> None:
     assert thinking["reasoningConfig"] == {"type": "enabled", "maxReasoningEffort": "medium"}
     assert thinking["inferenceConfig"] == {"topK": 5}
     assert refused(nova, reasoning_effort="high") == "reasoning_effort"  # it would know no cap
+    budget = {"max_tokens": 20_000}
+    assert said(gpt, reasoning=budget)["additionalModelRequestFields"] == {"reasoning_effort": "high"}
+    most = said(nova, reasoning=budget)["additionalModelRequestFields"]["reasoningConfig"]
+    assert most == {"type": "enabled", "maxReasoningEffort": "medium"}
+    assert refused("meta.llama3-3-70b-instruct-v1:0", reasoning=budget) == "reasoning"
     assert refused("meta.llama3-3-70b-instruct-v1:0", reasoning_effort="low") == "reasoning_effort"
     assert refused("meta.llama3-3-70b-instruct-v1:0", top_k=5) == "top_k"
 

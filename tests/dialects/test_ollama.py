@@ -155,6 +155,14 @@ def test_formats_and_thoughts() -> None:
 
 
 @pytest.mark.parametrize(
+    ("budget", "level"), [(1, "low"), (4_096, "low"), (4_097, "medium"), (16_384, "medium"), (16_385, "high")]
+)
+def test_a_budget_of_thought_is_an_effort(budget: int, level: str) -> None:
+    assert said(reasoning={"max_tokens": budget})["think"] is True
+    assert said(target("gpt-oss:20b"), reasoning={"max_tokens": budget})["think"] == level
+
+
+@pytest.mark.parametrize(
     ("fields", "param"),
     [
         ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
@@ -165,7 +173,6 @@ def test_formats_and_thoughts() -> None:
         ({"options": {"num_predict": 9}}, "options"),
         ({"num_predict": 9}, "num_predict"),
         ({"keep_alive": -1}, "keep_alive"),
-        ({"reasoning": {"max_tokens": 9}}, "reasoning.max_tokens"),
         (
             {
                 "messages": [

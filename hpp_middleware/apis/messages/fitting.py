@@ -14,13 +14,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from hpp_middleware.apis.messages.asked import NULL
+from hpp_middleware.dialects.chat import effort_for
 from hpp_middleware.types.completion import Request, Target
 
-__all__ = ["LOW_TOKENS", "MEDIUM_TOKENS", "fitted"]
-
-LOW_TOKENS = 4_096
-MEDIUM_TOKENS = 16_384
-"""Up to where a budget of thought is a low effort, and a medium one; any larger one is high."""
+__all__ = ["fitted"]
 
 _CACHE = "cache_control"
 _THOUGHTS = ("reasoning_content", "reasoning_details")
@@ -123,6 +120,4 @@ def _each(objects: Raw, fit: Callable[[dict[str, Raw]], dict[str, Raw]]) -> Raw:
 def _effort(asked: _Reasoning) -> str | None:
     if asked.effort is not None:
         return _EFFORTS.get(asked.effort, asked.effort)
-    if asked.max_tokens is None:
-        return None
-    return "low" if asked.max_tokens <= LOW_TOKENS else "medium" if asked.max_tokens <= MEDIUM_TOKENS else "high"
+    return None if asked.max_tokens is None else effort_for(asked.max_tokens)

@@ -54,6 +54,7 @@ class Reader:
         self._blocks: Blocks | None = None
         self._last = Choice()
         self._refused = False
+        self._thought = False
         self._usage: Raw | None = None
 
     @property
@@ -155,7 +156,11 @@ class Reader:
         if isinstance(content, str) and content and delta.is_text_alone:
             return blocks.say("text", content)  # as nearly always
         said = b""
-        thought = told.thought_in(delta)
+        named = bool(delta.reasoning_content or delta.reasoning)
+        self._thought = self._thought or named
+        # Details that come alone after a text are its proof, and have it once more.
+        repeated = self._thought and not named and bool(delta.reasoning_details)
+        thought = "" if repeated else told.thought_in(delta)
         if thought:
             said += blocks.say("thinking", thought)
         for detail in (*(delta.reasoning_details or ()), *told.signatures(delta)):

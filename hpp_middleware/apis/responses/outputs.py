@@ -122,13 +122,18 @@ class Reasoning:
         self._contents: list[str] = []
         self._reasonings: list[str] = []
         self._details: list[dict[str, Any]] = []
+        self._named = False
 
     def begun(self) -> Events:
         """See :class:`Output`."""
         return [("response.output_item.added", {"output_index": self._index, "item": self.item()})]
 
     def add(self, content: Any, reasoning: Any, details: Any) -> Events:
-        """More of it, under whichever of three names; they are one text."""
+        """
+        More of it, under whichever of three names; they are one text.
+
+        Details that come alone after a text are its proof, and have it once more.
+        """
         named = [piece for piece in details if isinstance(piece, dict)] if isinstance(details, list) else []
         texts = [piece.get("text") or piece.get("summary") for piece in named]
         spoken = "".join(text for text in texts if isinstance(text, str))
@@ -137,7 +142,9 @@ class Reasoning:
                 kept.append(text)
         if self._keeps:
             self._details += named
-        text = next((text for text in (content, reasoning, spoken) if isinstance(text, str) and text), "")
+        named_text = next((text for text in (content, reasoning) if isinstance(text, str) and text), "")
+        self._named = self._named or bool(named_text)
+        text = named_text if self._named else spoken
         if not text:
             return []
         events: Events = []

@@ -10,7 +10,7 @@ gpt-oss, https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-o
 import re
 from typing import Any
 
-from hpp_middleware.dialects.chat import Chat, bad, effort_of
+from hpp_middleware.dialects.chat import Chat, bad, effort_for, effort_of
 
 __all__ = ["CAP_FOR_THINKING", "claude_version", "of_the_maker"]
 
@@ -58,13 +58,17 @@ def of_the_maker(chat: Chat, model: str, cap: int | None) -> tuple[dict[str, Any
     more: dict[str, Any] = {}
     said: set[str] = set()
     effort = effort_of(chat)
+    if effort is None and chat.reasoning_tokens is not None:
+        effort = effort_for(chat.reasoning_tokens)
+        if "amazon.nova-2" in model and effort == "high":
+            effort = "medium"  # the most that it has below: a budget is no more than a bound
     if "amazon.nova" in model and chat.top_k is not None:
         more["inferenceConfig"] = {"topK": chat.top_k}
         said.add("top_k")
-    if "openai.gpt-oss" in model and effort is not None and chat.reasoning_tokens is None:
+    if "openai.gpt-oss" in model and effort is not None:
         more["reasoning_effort"] = _one_of(effort, ("low", "medium", "high"))
         said |= {"reasoning_effort", "reasoning"}
-    elif "amazon.nova-2" in model and effort is not None and chat.reasoning_tokens is None:
+    elif "amazon.nova-2" in model and effort is not None:
         # With high effort Nova 2 takes no cap at all, and nothing bounds the bill.
         more["reasoningConfig"] = {"type": "enabled", "maxReasoningEffort": _one_of(effort, ("low", "medium"))}
         said |= {"reasoning_effort", "reasoning"}

@@ -1,0 +1,1 @@
+"""Every client before every dialect, feature by feature."""
