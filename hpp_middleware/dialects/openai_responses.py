@@ -254,7 +254,7 @@ class Stream:
         end = End.COMPLETED if found.type in _ENDS else None
         if end is not None:
             self._shown.finished = self.done = True
-            if not self._shown.texts:  # a server that tells all of it at once
+            if not self._text.texts:  # a server that tells all of it at once
                 self._count(response.get("output", relay.NULL))
         members: dict[str, Any] = relay.members.decode(data)
         members["response"] = self._shown.response(response, end)
@@ -266,7 +266,7 @@ class Stream:
         """Note the text of all items; nothing, where they cannot be understood."""
         with suppress(*relay.BROKEN):
             for item in _items.decode(output):
-                self._shown.count(item_bytes(item))
+                self._text.add(item_bytes(item))
 
     def _cut(self) -> bytes:
         """The end of a stream that ran past its cap."""

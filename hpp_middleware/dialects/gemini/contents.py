@@ -228,7 +228,7 @@ def _signature(extra: dict[str, Any] | None) -> str | None:
 
 
 def _proofs(message: Message) -> dict[str | None, str]:
-    """The signatures in OpenRouter's form, by the call's id, or by none where text was signed; of several, the first."""
+    """The signatures in OpenRouter's form, by the call's id, or by none where text was signed; the first counts."""
     found: dict[str | None, str] = {}
     for detail in message.reasoning_details or []:
         data, call = detail.get("data"), detail.get("id")
