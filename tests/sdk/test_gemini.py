@@ -20,6 +20,7 @@ MODEL = "fake/gemini-2.5-flash"
 COUNTS = {"promptTokenCount": 20, "candidatesTokenCount": 6, "thoughtsTokenCount": 4, "totalTokenCount": 30}
 COUNTS["cachedContentTokenCount"] = 8
 NANO = 12 * 300 + 8 * 30 + 10 * 2_500
+WAV = "UklGRgAAAABXQVZFZm10IBAAAAABAAEAQB8AAEAfAAABAAgAZGF0YQAAAAA="  # 8 kHz, 8 bits, one channel
 PRICE = {"input": "0.30", "output": "2.50", "cache_read": "0.03", "input_audio": "1"}
 DRAWING = "fake/gemini-2.5-flash-image"
 TOOL: Any = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
@@ -133,7 +134,7 @@ def test_tools_are_called_and_their_signature_comes_back(router: Router, client:
 def test_an_image_and_sound_are_seen_and_heard(router: Router, client: openai.OpenAI, gateway: Gateway) -> None:
     parts: Any = [
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
-        {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
+        {"type": "input_audio", "input_audio": {"data": WAV, "format": "wav"}},
         {"type": "text", "text": "?"},
     ]
     heard = [{"modality": "AUDIO", "tokenCount": 10}]

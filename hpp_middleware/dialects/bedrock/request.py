@@ -30,7 +30,7 @@ _PACKED = {
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
 }
 _PLAIN = {"text/csv": "csv", "text/html": "html", "text/plain": "txt", "text/markdown": "md"}
-_FORMATS = frozenset({None, "anthropic-claude-v1"})
+_FORMATS = (None, "anthropic-claude-v1")  # a tuple, since a client may say what cannot be hashed
 """Of ``reasoning_details`` those that no other provider has to prove."""
 
 _CACHE_POINT = {"type": "default"}
