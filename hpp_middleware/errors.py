@@ -52,10 +52,16 @@ class GatewayError(Exception):
 
 
 class RequestError(GatewayError):
-    """The caller can fix it: 400, 401, 403, 404, 405, 408, 413, 415, 429."""
+    """
+    The caller can fix it: 400, 401, 403, 404, 405, 408, 413, 415, 429.
+
+    Attributes:
+        availability: Of ``smart_routing_failed``: why each model cannot answer.
+    """
 
     status = 400
     code = "invalid_request"
+    availability: Mapping[str, str] | None = None
 
     TYPES: ClassVar[dict[int, str]] = {
         401: "authentication_error",

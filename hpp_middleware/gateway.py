@@ -15,17 +15,18 @@ import msgspec
 
 from hpp_middleware.accounts import Accounts
 from hpp_middleware.apis.chat import CHAT
-from hpp_middleware.core import names, reply, route
+from hpp_middleware.core import names, reply
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import NotOpenedError, RequestError
 from hpp_middleware.ports import API, Client, Transport
-from hpp_middleware.stages import apart, plan, replay, reserve, settle, speak
+from hpp_middleware.stages import apart, auto, plan, replay, reserve, settle, speak
 from hpp_middleware.stages.caller import Caller
 from hpp_middleware.stages.journal import Journal
 from hpp_middleware.stages.notice import Notice
 from hpp_middleware.stages.relay import Exchange
 from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.worker import Worker, new_id
+from hpp_middleware.types.auto import Hints
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.events import Replayed
 from hpp_middleware.types.http import Reply
@@ -89,6 +90,7 @@ class Gateway:
         api: API = CHAT,
         within: str | None = None,
         transport: Transport | None = None,
+        hints: Hints | None = None,
     ) -> Settlement:
         """
         One completion, from parsed to settled, for a consumer that has been authenticated.
@@ -105,16 +107,20 @@ class Gateway:
             api: What the client speaks.
             within: A provider: the request names its model without it, and so does the answer.
             transport: What to send by, instead of the provider's own.
+            hints: What the client says beside its body, for ``hpprouter/auto``.
         Raises:
             RequestError: The caller can fix it; nothing was held. 409: the key is in use.
             UpstreamError: The provider failed; it is settled.
             StoreError: The quota cannot be verified; nothing was forwarded.
         """
-        _check_names(consumer)
+        names.check_consumer(consumer)
         if worker is None or not worker.ready:
             worker = self.setup.at_hand() or await self.worker()
         request = api.request(body, self.limits)  # parse
-        target = route.resolve(request, consumer, self.catalog, within=within)  # route
+        chosen = auto.resolve(
+            self.setup.auto, self.catalog, request, consumer, api, within=within, hints=hints
+        )  # route
+        target, routed = chosen.target, chosen.routed
         request, dialect = speak.said(api, request, target, self.setup.dialects, self.limits)
         planned = plan.Plan(
             request,
@@ -124,10 +130,13 @@ class Gateway:
             limits=self.limits,
             orphan=self.setup.orphan,
             tokenizer=self.setup.tokenizer,
+            routed=routed,
         )
         keyed = replay.KEYLESS
         if idempotency_key is not None:
             keyed = replay.Keyed(self.setup.keeper, consumer.id, idempotency_key, body, api.name)
+        if chosen.shadow is not None:
+            self.notice.shadowed(chosen.shadow(request_id))
         operation = planned.reserve(
             consumer, worker.lease.owner, client_request_id=client_request_id, claim=keyed.claim
         )
@@ -155,7 +164,7 @@ class Gateway:
             self.notice.replayed(Replayed(request_id=settlement.hold, consumer=consumer.id, model=target.id))
             return given
         if exchange.error is not None and not client.started:
-            exchange.error.headers.update(reply.completion_headers(target, cost=settlement.amount))
+            exchange.error.headers.update(reply.completion_headers(target, cost=settlement.amount, routed=routed))
             raise exchange.error
         return settlement
 
@@ -384,16 +393,3 @@ class Gateway:
         if not self._entered[task]:
             del self._entered[task]
         await opened.__aexit__(None, None, None)
-
-
-def _check_names(consumer: Consumer) -> None:
-    """
-    A consumer is named as every store can keep it.
-
-    Raises:
-        RequestError: 400: it is not.
-    """
-    if not names.can_be_kept(consumer.id):
-        raise RequestError("consumer.id is no name that can be kept.", status=400, code="invalid_consumer")
-    if consumer.account is not consumer.id and not names.can_be_kept(consumer.account):
-        raise RequestError("consumer.account is no name that can be kept.", status=400, code="invalid_consumer")

@@ -8,16 +8,29 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from hpp_middleware.types.auto import AUTO
 from hpp_middleware.types.completion import Target
 
 __all__ = ["anthropic_model", "anthropic_models"]
 
 
-def anthropic_models(targets: Sequence[Target]) -> dict[str, Any]:
-    """The page of all of them."""
-    ids = [target.id for target in targets]
+_AUTO: dict[str, Any] = {
+    "type": "model",
+    "id": AUTO,
+    "display_name": "Auto",
+    "created_at": "1970-01-01T00:00:00Z",
+    "lifecycle": "active",
+    "max_input_tokens": None,
+    "max_tokens": None,
+}
+
+
+def anthropic_models(targets: Sequence[Target], *, auto: bool = False) -> dict[str, Any]:
+    """The page of all of them; ``auto`` where the router can be asked to choose."""
+    first = [_AUTO] if auto else []
+    ids = [each["id"] for each in first] + [target.id for target in targets]
     return {
-        "data": [anthropic_model(target) for target in targets],
+        "data": [*first, *(anthropic_model(target) for target in targets)],
         "has_more": False,
         "first_id": ids[0] if ids else None,
         "last_id": ids[-1] if ids else None,

@@ -25,7 +25,7 @@ from hpp_middleware import gateway
 from hpp_middleware.apis.chat import CHAT
 from hpp_middleware.asgi.boundary import Boundary, Completions
 from hpp_middleware.asgi.endpoints import Endpoints, respond
-from hpp_middleware.asgi.paths import APIS, COUNTS, MODELS
+from hpp_middleware.asgi.paths import APIS, COUNTS, MODELS, ROUTES
 from hpp_middleware.core import auth, reply
 from hpp_middleware.errors import ConfigurationError, GatewayError, StoreError, UpstreamError
 from hpp_middleware.types.consumer import Consumer
@@ -49,7 +49,9 @@ _ALLOWED = (
     "content-type",
     "idempotency-key",
     "x-api-key",
+    "x-hpp-router-require",
     "x-request-id",
+    "x-session-id",
 )
 """Request headers that a browser may send, where a host switches CORS on."""
 
@@ -100,6 +102,7 @@ class Gateway(gateway.Gateway):
             routes=[
                 *(_route(path, endpoints.completions, "POST") for path in APIS),
                 *(_route(path, endpoints.count_tokens, "POST") for path in COUNTS),
+                *(_route(path, endpoints.route, "POST") for path in ROUTES),
                 *(_route(path, endpoints.models) for path in MODELS),
                 *(_route(f"{path}/{{id:path}}", endpoints.model) for path in MODELS),
                 _route("/api/usage", endpoints.usage),

@@ -19,12 +19,13 @@ from hpp_middleware.asgi.anthropic_models import anthropic_model, anthropic_mode
 from hpp_middleware.asgi.client import ASGIClient, raw, read_body
 from hpp_middleware.asgi.paths import ID_HEADERS, is_anthropics
 from hpp_middleware.core import auth, price, replay
-from hpp_middleware.core.route import AUTO
+from hpp_middleware.core.auto import facts
 from hpp_middleware.errors import GatewayError, RequestError
 from hpp_middleware.ports import API, Transport
-from hpp_middleware.stages import count
+from hpp_middleware.stages import auto, count
 from hpp_middleware.stages.journal import JournalError
 from hpp_middleware.stages.worker import Worker
+from hpp_middleware.types.auto import AUTO
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.quota import Balance, Entry
@@ -93,7 +94,26 @@ class Endpoints:
             api=api if hear is None else hear(scope["headers"]),
             within=within,
             transport=through(consumer) if through is not None else None,
+            hints=facts.hints(headers),
         )
+
+    async def route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """``POST /v1/route``: which model would answer a chat completion, and why; nothing is held or forwarded."""
+        gateway = self._gateway
+        consumer = await gateway.identify(scope)
+        headers = dict(scope["headers"])
+        body = await read_body(receive, headers, gateway.limits)
+        await gateway.worker()  # prices are read when it starts
+        found = auto.explain(
+            gateway.setup.auto,
+            gateway.catalog,
+            CHAT.request(body, gateway.limits),
+            consumer,
+            CHAT,
+            limits=gateway.limits,
+            hints=facts.hints(headers),
+        )
+        await respond(send, _encode(found))
 
     async def count_tokens(self, scope: Scope, receive: Receive, send: Send) -> None:
         """``POST /v1/messages/count_tokens``: how large a prompt is; nothing is held, and nothing charged."""
@@ -109,14 +129,20 @@ class Endpoints:
         consumer = await self._reader(scope)
         targets = [target for target in self._gateway.catalog.targets() if _visible(consumer, target)]
         if is_anthropics(scope["headers"]):
-            await respond(send, _encode(anthropic_models(targets)))
+            await respond(send, _encode(anthropic_models(targets, auto=self._chooses)))
             return
-        await respond(send, _encode({"object": "list", "data": [_model(target) for target in targets]}))
+        found = [_model(target) for target in targets]
+        if self._chooses:
+            found.insert(0, _AUTO)
+        await respond(send, _encode({"object": "list", "data": found}))
 
     async def model(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """``GET /llm/v1/models/{id}``; the id contains ``/``."""
         consumer = await self._reader(scope)
         model_id = scope["path_params"]["id"]
+        if model_id == AUTO and self._chooses:
+            await respond(send, _encode(_AUTO))
+            return
         target = self._gateway.catalog.find(self._gateway.catalog.aliases.get(model_id, model_id))
         if target is None or model_id == AUTO or not _visible(consumer, target):
             raise RequestError("There is no such model.", status=404, code="not_found", param="model")
@@ -178,6 +204,11 @@ class Endpoints:
         document["servers"] = [{"url": scope.get("root_path", "") or "/"}]
         await respond(send, _encode(document))
 
+    @property
+    def _chooses(self) -> bool:
+        """Whether ``hpprouter/auto`` can be asked for."""
+        return self._gateway.setup.auto is not None
+
     async def _reader(self, scope: Scope) -> Consumer | None:
         """Who reads the models: nobody in particular, where they are public and no key is shown."""
         if self._public_models and not auth.shown_in(scope["headers"]):
@@ -233,6 +264,24 @@ def _model(target: Target) -> dict[str, Any]:
     }
 
 
+_AUTO: dict[str, Any] = {
+    "id": AUTO,
+    "object": "model",
+    "created": 0,
+    "owned_by": "hpprouter",
+    "name": "Auto",
+    "description": "The router chooses the model; the chosen one's price is billed.",
+    "pricing": None,
+    "context": None,
+    "max_output": None,
+    "tool": None,
+    "structured": None,
+    "knowledge_cutoff": None,
+    "input_modalities": None,
+    "output_modalities": None,
+}
+
+
 def _quota(balance: Balance) -> dict[str, Any]:
     return {
         "has_quota": balance.remaining > 0,
@@ -255,6 +304,7 @@ def _entry(entries: list[Entry]) -> dict[str, Any]:
         "created": first.created,
         "model": first.draft.model,
         "requested_model": first.draft.requested_model,
+        "routing": msgspec.structs.asdict(first.draft.routed) if first.draft.routed is not None else None,
         "outcome": last.report.outcome,
         "estimated": last.report.estimated,
         "usage": {

@@ -10,7 +10,7 @@ from hpp_middleware.apis.messages import MESSAGES
 from hpp_middleware.apis.responses import RESPONSES
 from hpp_middleware.ports import API
 
-__all__ = ["APIS", "COUNTS", "ID_HEADERS", "MODELS", "UNMETERED", "is_anthropics", "plain", "spoken_at"]
+__all__ = ["APIS", "COUNTS", "ID_HEADERS", "MODELS", "ROUTES", "UNMETERED", "is_anthropics", "plain", "spoken_at"]
 
 _PREFIXES = ("/llm/v1", "/v1")
 
@@ -34,6 +34,9 @@ UNMETERED = ("/v1/completions", "/completions", "/invocations", "/generate", "/v
 """
 Where servers of models (vLLM's, SGLang's, llama.cpp's) answer what has no API here: whoever asks there would not pay.
 """
+
+ROUTES = tuple(f"{prefix}/route" for prefix in _PREFIXES)
+"""Where a client asks which model it would be given, and why."""
 
 MODELS = ("/llm/v1/models", "/v1/models")
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from hpp_middleware.cli import demo, keys, ledger, models, quota, serve
+from hpp_middleware.cli import auto, demo, explain, keys, ledger, models, quota, serve
 from hpp_middleware.cli.errors import guarded
 
 __all__ = ["app", "run"]
@@ -19,9 +19,11 @@ app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("usage")(quota.usage)
 app.command("models")(models.models)
+app.command("explain")(explain.explain)
 app.add_typer(keys.app, name="keys")
 app.add_typer(quota.app, name="quota")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(auto.app, name="auto")
 
 
 def run() -> int:

@@ -10,6 +10,7 @@ import msgspec
 from hpp_middleware.audit import Audited
 from hpp_middleware.core import ledger
 from hpp_middleware.core import price as pricing
+from hpp_middleware.types.auto import Routed
 from hpp_middleware.types.price import Usage
 from hpp_middleware.types.quota import Entry, Seal
 
@@ -19,6 +20,7 @@ PAGE = 1000
 COLUMNS = (
     *("id", "account", "seq", "class", "created", "consumer", "key_id", "model", "requested_model", "outcome"),
     *("estimated", *Usage.__struct_fields__, "amount_usd", "client_request_id"),
+    *("basket", "rule", "tier", "rules_version", "score", "reason"),
 )
 """A later release adds columns at the end only."""
 
@@ -79,7 +81,16 @@ def _row(entry: Entry) -> list[str]:
         *(str(getattr(report.usage, name)) for name in Usage.__struct_fields__),
         pricing.dollars(entry.amount),
         _text(draft.client_request_id or ""),
+        *_routed(draft.routed),
     ]
+
+
+def _routed(routed: Routed | None) -> list[str]:
+    if routed is None:
+        return [""] * 6
+    score = "" if routed.score is None else repr(routed.score)
+    told = (routed.basket, routed.rule, routed.tier or "", routed.version)
+    return [*map(_text, told), score, _text(routed.reason)]
 
 
 def _text(value: str) -> str:

@@ -136,6 +136,7 @@ class ModelSection(Section):
     knowledge_cutoff: Word | None = None
     input_modalities: list[Word] | None = None
     output_modalities: list[Word] | None = None
+    tags: list[Word] | None = None
 
 
 class CapabilitiesSection(Section):
@@ -170,6 +171,7 @@ class ConsumerSection(Section):
     quota: Quota | None = None
     keys: list[Key] = Field(default=[], repr=False)
     models: list[Word] | None = None
+    requires: list[Word] = []
 
 
 class LimitsSection(Section):
@@ -228,6 +230,50 @@ class BillingSection(Section):
     tokenizer: Literal["auto", "off"] = "auto"
 
 
+class TierSection(Section):
+    """A tier of ``[auto.tiers]``."""
+
+    max_tokens: Count | None = None
+    models: list[Word] = Field(min_length=1)
+
+
+class TiersSection(Section):
+    """``[auto.tiers]``: the complex basket, by estimated input tokens."""
+
+    T1: TierSection | None = None
+    T2: TierSection | None = None
+    T3: TierSection | None = None
+
+
+class LearnedSection(Section):
+    """``[auto.learned]``: the two models of the learned policy, and how much quality is worth."""
+
+    strong: Word | None = None
+    weak: Word | None = None
+    quality: float | None = Field(default=None, ge=0, le=1)
+    share: float | None = Field(default=None, ge=0, le=1)
+    budget: Quota | None = None
+
+
+class AutoSection(Section):
+    """``[auto]``: see :class:`hpp_middleware.core.auto.AutoPolicy`."""
+
+    policy: Literal["rules", "learned"] = "rules"
+    rules_version: Word | None = None
+    streaming: Literal["classify", "fallback"] = "classify"
+    streaming_fallback: Word | None = None
+    tool: list[Word] = []
+    simple: list[Word] = []
+    simple_keywords: list[Word] = []
+    simple_max_tokens: int | None = Field(default=None, ge=0)
+    margin: float | None = Field(default=None, gt=0, lt=1000)
+    sticky: Literal["conversation", "upwards", "off"] = "conversation"
+    shadow: Literal["rules", "learned"] | None = None
+    rules: dict[Word, Word] = {}
+    tiers: TiersSection = TiersSection()
+    learned: LearnedSection = LearnedSection()
+
+
 class File(Section):
     """The whole file."""
 
@@ -248,3 +294,4 @@ class File(Section):
     responses: ResponsesSection = ResponsesSection()
     idempotency: IdempotencySection = IdempotencySection()
     billing: BillingSection = BillingSection()
+    auto: AutoSection = AutoSection()

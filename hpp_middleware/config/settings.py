@@ -10,12 +10,14 @@ from urllib.parse import urlsplit
 
 from hpp_middleware.audit import Sealing
 from hpp_middleware.catalog.known import VendoredModels
+from hpp_middleware.config.auto import auto_policy
 from hpp_middleware.config.sealing import sealing
 from hpp_middleware.config.sections import ConsumerSection, File, KeysSection, ModelSection, ProviderSection
 from hpp_middleware.config.stores import Places, Stores
 from hpp_middleware.config.stores import places as places_of
 from hpp_middleware.config.values import Context, from_environment, key_path, origin
 from hpp_middleware.core import auth
+from hpp_middleware.core.auto import AutoPolicy
 from hpp_middleware.core.price import RATES
 from hpp_middleware.dialects import presets
 from hpp_middleware.errors import ConfigurationError
@@ -71,6 +73,7 @@ class Settings:
         capabilities: What is known of models besides; None where that is switched off.
         sealing: How the ledger is sealed; None where there is no key.
         journal: The folder for settlements that the store did not take; ``auto`` for the one that the store names.
+        auto: What ``hpprouter/auto`` comes to; None where ``[auto]`` names no model.
     """
 
     file: File
@@ -84,6 +87,7 @@ class Settings:
     capabilities: VendoredModels | None = None
     sealing: Sealing | None = field(default=None, repr=False)
     journal: Path | str = "auto"
+    auto: AutoPolicy | None = None
 
     def stores(self) -> Stores:
         """
@@ -130,6 +134,7 @@ class Settings:
             public_models=self.file.server.public_models,
             cors_origins=tuple(self.file.server.cors_origins),
             observers=(LoggingObserver(),),
+            auto=self.auto,
         )
 
 
@@ -161,6 +166,7 @@ def settle(file: File, *, directory: Path, context: Context) -> Settings:
         capabilities=_capabilities(file, directory, problems),
         sealing=sealing(file.ledger, directory=directory, context=context, problems=problems),
         journal=_journal(file, directory, context, problems),
+        auto=auto_policy(file.auto, problems=problems),
     )
     problems += _shared_keys(settings.consumers)
     problems += _same_peppers(settings)
@@ -233,6 +239,7 @@ def _model(model_id: str, section: ModelSection, problems: list[str]) -> Model:
         reasoning=section.reasoning_model,
         input_modalities=_tuple(section.input_modalities),
         output_modalities=_tuple(section.output_modalities),
+        tags=_tuple(section.tags),
         **section.given(*_CAPABILITIES),
     )
 
@@ -252,7 +259,7 @@ def _capabilities(file: File, directory: Path, problems: list[str]) -> VendoredM
 
 def _consumer(section: ConsumerSection) -> Declared:
     keys = tuple(key for key in section.keys if key)
-    return Declared(quota=section.quota, keys=keys, models=_tuple(section.models))
+    return Declared(quota=section.quota, keys=keys, models=_tuple(section.models), requires=tuple(section.requires))
 
 
 def _journal(file: File, directory: Path, context: Context, problems: list[str]) -> Path | str:

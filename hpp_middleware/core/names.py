@@ -1,6 +1,9 @@
 """Names that every store can keep. What is none exists nowhere, and no store need be asked."""
 
-__all__ = ["MOST_BYTES", "can_be_kept", "created"]
+from hpp_middleware.errors import RequestError
+from hpp_middleware.types.consumer import Consumer
+
+__all__ = ["MOST_BYTES", "can_be_kept", "check_consumer", "created"]
 
 MOST_BYTES = 1000
 """As UTF-8; an index of PostgreSQL takes little more."""
@@ -12,6 +15,19 @@ def can_be_kept(name: str) -> bool:
         return "\0" not in name and len(name.encode()) <= MOST_BYTES
     except UnicodeEncodeError:  # half a pair of surrogates
         return False
+
+
+def check_consumer(consumer: Consumer) -> None:
+    """
+    A consumer is named as every store can keep it.
+
+    Raises:
+        RequestError: 400: it is not.
+    """
+    if not can_be_kept(consumer.id):
+        raise RequestError("consumer.id is no name that can be kept.", status=400, code="invalid_consumer")
+    if consumer.account is not consumer.id and not can_be_kept(consumer.account):
+        raise RequestError("consumer.account is no name that can be kept.", status=400, code="invalid_consumer")
 
 
 def created(request_id: str) -> int:

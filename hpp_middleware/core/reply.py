@@ -9,7 +9,8 @@ from msgspec import Raw
 
 from hpp_middleware.core import price as pricing
 from hpp_middleware.core import sse
-from hpp_middleware.errors import GatewayError, UpstreamError
+from hpp_middleware.errors import GatewayError, RequestError, UpstreamError
+from hpp_middleware.types.auto import Routed
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.http import Headers
 
@@ -129,7 +130,9 @@ STREAM_HEADERS: Headers = [
 ]
 
 
-def completion_headers(target: Target, *, cost: int | None = None, dropped: Sequence[str] = ()) -> Headers:
+def completion_headers(
+    target: Target, *, cost: int | None = None, dropped: Sequence[str] = (), routed: Routed | None = None
+) -> Headers:
     """
     The headers that every completion carries.
 
@@ -137,12 +140,26 @@ def completion_headers(target: Target, *, cost: int | None = None, dropped: Sequ
         target: What was called.
         cost: Nano-dollars, where it is known at the head.
         dropped: Fields of the client's that the provider was not told.
+        routed: How the model was chosen, where the router did.
     """
     headers = [("X-HPP-Router-Resolved-Model", target.id)]
+    if routed is not None:
+        headers += _routed_headers(routed)
     if cost is not None:
         headers.append(("X-HPP-Router-Cost", pricing.dollars(cost)))
     if dropped:
         headers.append(("X-HPP-Router-Dropped-Fields", ", ".join(dropped)))
+    return headers
+
+
+def _routed_headers(routed: Routed) -> Headers:
+    headers = [
+        ("X-HPP-Router-Basket", routed.basket),
+        ("X-HPP-Router-Rule-Id", routed.rule),
+        ("X-HPP-Router-Rules-Version", routed.version),
+    ]
+    if routed.tier is not None:
+        headers.append(("X-HPP-Router-Tier", routed.tier))
     return headers
 
 
@@ -171,6 +188,8 @@ def error_object(error: GatewayError) -> dict[str, Any]:
         body["provider"] = error.provider
         body["upstream_status"] = error.upstream_status
     body["retryable"] = error.retryable
+    if isinstance(error, RequestError) and error.availability is not None:
+        body["availability"] = dict(error.availability)
     return body
 
 

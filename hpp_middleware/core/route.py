@@ -17,14 +17,13 @@ import msgspec
 from hpp_middleware.core import auth
 from hpp_middleware.core.parse import is_model_id
 from hpp_middleware.errors import ConfigurationError, RequestError
+from hpp_middleware.types.auto import AUTO
 from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.price import Price
 from hpp_middleware.types.provider import Model, Provider
 
-__all__ = ["AUTO", "Catalog", "resolve"]
-
-AUTO = "hpprouter/auto"
+__all__ = ["AUTO", "Catalog", "check_priced", "resolve", "unconfigured"]
 
 
 class Prices(Protocol):
@@ -137,6 +136,15 @@ class Catalog:
         return [target for target in map(self.find, ids) if target is not None]
 
 
+def unconfigured() -> RequestError:
+    """``hpprouter/auto`` was asked for, and nothing is configured for it."""
+    return RequestError(
+        f"{AUTO} has no usable rule: this router has no smart routing configured.",
+        code="smart_routing_failed",
+        param="model",
+    )
+
+
 def resolve(request: Request, consumer: Consumer, catalog: Catalog, *, within: str | None = None) -> Target:
     """
     Where a request goes.
@@ -151,11 +159,7 @@ def resolve(request: Request, consumer: Consumer, catalog: Catalog, *, within: s
     """
     asked = request.model if within is None else f"{within}/{request.model}"
     if asked == AUTO:
-        raise RequestError(
-            "hpprouter/auto has no usable rule: this router has no smart routing configured.",
-            code="smart_routing_failed",
-            param="model",
-        )
+        raise unconfigured()
     target = catalog.find(catalog.aliases.get(asked) or _whole_id(asked, request.api, catalog))
     if target is None:
         raise RequestError(
@@ -168,7 +172,7 @@ def resolve(request: Request, consumer: Consumer, catalog: Catalog, *, within: s
         raise RequestError(
             f"This key may not use the model {asked!r}.", status=403, code="model_not_allowed", param="model"
         )
-    _check_priced(request, target)
+    check_priced(request, target)
     return target if within is None else msgspec.structs.replace(target, shown=request.model)
 
 
@@ -177,10 +181,13 @@ def _whole_id(asked: str, api: str, catalog: Catalog) -> str:
     return f"{catalog.image_provider}/{asked}" if api == "images" and "/" not in asked else asked
 
 
-def _check_priced(request: Request, target: Target) -> None:
+def check_priced(request: Request, target: Target) -> None:
     """
     What has a rate of its own (audio, images that come out) is refused without one, never billed as text; and so is
     what a price is not for: the price list has none for the output of a model that only embeds.
+
+    Raises:
+        RequestError: 400 ``unsupported_model``.
     """
     only = target.price.only
     if only is not None and request.api != only:

@@ -2,7 +2,9 @@
 
 import logging
 
-from hpp_middleware.types.events import Alarm, Event, Refused, Replayed, Settled
+import msgspec
+
+from hpp_middleware.types.events import Alarm, Event, Refused, Replayed, Settled, Shadowed
 
 __all__ = ["LoggingObserver"]
 
@@ -29,6 +31,13 @@ class LoggingObserver:
             case Replayed():
                 fields = {"request_id": event.request_id, "consumer": event.consumer, "model": event.model}
                 self._logger.info("replayed %(request_id)s %(consumer)s %(model)s", fields, extra={"hpp": fields})
+            case Shadowed():
+                fields = msgspec.structs.asdict(event)
+                self._logger.info(
+                    "shadow %(request_id)s %(consumer)s %(model)s by %(rule)s, else %(shadow)s by %(shadow_rule)s",
+                    fields,
+                    extra={"hpp": fields},
+                )
             case Alarm():
                 fields = {"kind": event.kind, "request_id": event.request_id, "detail": event.detail}
                 self._logger.warning("%(kind)s %(request_id)s %(detail)s", fields, extra={"hpp": fields})

@@ -7,6 +7,7 @@ from msgspec import Raw
 
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.errors import GatewayError
+from hpp_middleware.types.auto import Asked, Candidate, Decision
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.events import Event
 from hpp_middleware.types.http import Headers, HTTPCall
@@ -20,6 +21,7 @@ __all__ = [
     "Dialect",
     "Observer",
     "PriceList",
+    "RoutingPolicy",
     "StreamReader",
     "Tokenizer",
     "Transport",
@@ -259,6 +261,33 @@ class Capabilities(Protocol):
         Args:
             provider: The provider's name in the price list.
             model: The model's name at its provider.
+        """
+        ...
+
+
+class RoutingPolicy(Protocol):
+    """
+    What ``hpprouter/auto`` comes to: ``Gateway(auto=...)``. See ``examples/own_policy.py``.
+
+    Filters come first: a model that cannot answer (its context, what it takes, the key's allow-list, its price) says so
+    in its candidate's ``why_not``, and must not be chosen. ``asked.before`` is what the conversation's last turn was
+    given; a policy that keeps to it lets the provider's prompt cache pay.
+    """
+
+    @property
+    def models(self) -> Sequence[str]:
+        """Every model that it may choose, as ``provider/model``; each must have a price."""
+        ...
+
+    def decide(self, asked: Asked, candidates: Sequence[Candidate]) -> Decision | None:
+        """
+        One of the candidates that are eligible; None where there is none for this request (400).
+
+        It runs in the event loop before each request for ``hpprouter/auto``: be quick. What it raises is a 500.
+
+        Args:
+            asked: What is asked.
+            candidates: The models, in their order, each measured against it.
         """
         ...
 

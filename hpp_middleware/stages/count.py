@@ -11,9 +11,9 @@ import msgspec
 from hpp_middleware.apis.messages import MESSAGES
 from hpp_middleware.apis.messages.asked import asked
 from hpp_middleware.apis.messages.counting import ANSWER_BYTES, answer, counted, counter
-from hpp_middleware.core import relay, route
+from hpp_middleware.core import relay
 from hpp_middleware.errors import UpstreamError
-from hpp_middleware.stages import plan, speak
+from hpp_middleware.stages import auto, plan, speak
 from hpp_middleware.stages.guard import guard
 from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.upstream import Refusal, Upstream
@@ -46,7 +46,7 @@ async def count_tokens(setup: Setup, worker: Worker, consumer: Consumer, body: b
     """
     request = asked(body, setup.limits, counting=True)
     request = msgspec.structs.replace(request, stream=False)
-    target = route.resolve(request, consumer, setup.catalog)
+    target = auto.resolve(setup.auto, setup.catalog, request, consumer, MESSAGES, turn=False).target
     dialect = setup.dialects[target.provider.dialect]
     native = getattr(dialect, "native", None)
     counting = native(MESSAGES.name, target.provider) if native is not None else None

@@ -2,13 +2,14 @@
 
 from msgspec import Struct
 
-from hpp_middleware.core import settlement
+from hpp_middleware.core import reply, settlement
 from hpp_middleware.core.bound import Bound
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.ports import Dialect, StreamReader
+from hpp_middleware.types.auto import Routed
 from hpp_middleware.types.completion import Request, Seen, Target
-from hpp_middleware.types.http import CostIn, HTTPCall
+from hpp_middleware.types.http import CostIn, Headers, HTTPCall
 from hpp_middleware.types.provider import Limits, MissingUsage
 
 __all__ = ["Job"]
@@ -25,6 +26,7 @@ class Job(Struct, frozen=True, kw_only=True):
         id: The request's, and the hold's.
         keyed: Whether the request can be asked for again by a key of its own: its stream is then drained for a client
             that has left, whatever its provider's policy.
+        routed: How its model was chosen, where the router did.
     """
 
     id: str
@@ -39,12 +41,17 @@ class Job(Struct, frozen=True, kw_only=True):
     missing_usage: MissingUsage
     cost_in: CostIn = "header"
     keyed: bool = False
+    routed: Routed | None = None
 
     @property
     def response_bytes(self) -> int:
         """The largest JSON answer."""
         of_media = self.request.drawing is not None or self.request.inputs
         return self.limits.media_bytes if of_media else self.limits.response_bytes
+
+    def headers(self, *, cost: int | None = None) -> Headers:
+        """What every answer's head says."""
+        return reply.completion_headers(self.target, cost=cost, dropped=self.call.dropped, routed=self.routed)
 
     def reader(self, dialect: Dialect, charge: Charge | None) -> StreamReader:
         """What reads the streamed answer, which says what it is charged if ``charge`` does."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.ports import Observer
 from hpp_middleware.stages.relay import Exchange
-from hpp_middleware.types.events import Alarm, Event, Refused, Replayed, Settled
+from hpp_middleware.types.events import Alarm, Event, Refused, Replayed, Settled, Shadowed
 from hpp_middleware.types.operations import Result
 from hpp_middleware.types.quota import Entry
 
@@ -37,6 +37,10 @@ class Notice:
     def replayed(self, replayed: Replayed) -> None:
         """A kept answer was given again."""
         self._tell(replayed)
+
+    def shadowed(self, shadowed: Shadowed) -> None:
+        """Another policy would have chosen so."""
+        self._tell(shadowed)
 
     def swept(self, entries: Sequence[Entry]) -> None:
         """Holds whose owner died were charged."""

@@ -7,6 +7,7 @@ from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.ports import Dialect, Tokenizer
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.relay import Exchange
+from hpp_middleware.types.auto import Routed
 from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.http import CostIn
@@ -32,6 +33,7 @@ class Plan:
         dialect: How it is said there.
         request_id: Its id, and the hold's.
         tokenizer: Counts the prompt; None leaves it to its bytes.
+        routed: How its model was chosen, where the router did.
     Raises:
         RequestError: The dialect cannot express it, or cannot price it.
     """
@@ -46,12 +48,14 @@ class Plan:
         limits: Limits,
         orphan: OrphanPolicy,
         tokenizer: Tokenizer | None = None,
+        routed: Routed | None = None,
     ) -> None:
         self.request_id = request_id
         self._request = request
         self._target = target
         self._dialect = dialect
         self._limits = limits
+        self._routed = routed
         ours = bound.own_cap(request, target, limits)
         self._call = dialect.call(request, target, cap=ours, request_id=request_id)
         text = None
@@ -96,6 +100,8 @@ class Plan:
                 client_request_id=client_request_id,
                 stream=self._request.stream,
                 estimator_version=self._bound.estimator_version,
+                policy=self._routed.version if self._routed is not None else None,
+                routed=self._routed,
             ),
         )
 
@@ -120,6 +126,7 @@ class Plan:
             missing_usage=missing_usage,
             cost_in=cost_in,
             keyed=keyed,
+            routed=self._routed,
         )
 
 

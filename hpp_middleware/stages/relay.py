@@ -304,7 +304,7 @@ class Exchange:
         headers = [
             ("Content-Type", "application/json"),
             ("Content-Length", str(len(answer))),
-            *reply.completion_headers(job.target, cost=self._settled.amount, dropped=job.call.dropped),
+            *job.headers(cost=self._settled.amount),
         ]
         self._over = True
         self._begin_ending()
@@ -315,7 +315,7 @@ class Exchange:
     async def _stream(self) -> None:
         job = self.job
         reader = self._reader = job.reader(self._dialect, self._shown)
-        headers = [*reply.STREAM_HEADERS, *reply.completion_headers(job.target, dropped=job.call.dropped)]
+        headers = [*reply.STREAM_HEADERS, *job.headers()]
         if (rest := self._begin_answer(headers)) is not None:
             await rest
         done = False

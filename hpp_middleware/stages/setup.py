@@ -6,7 +6,7 @@ Nothing is opened here; each event loop gets its :class:`~hpp_middleware.stages.
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,10 +29,12 @@ from hpp_middleware.ports import (
     Observer,
     PriceList,
     QuotaStore,
+    RoutingPolicy,
     Store,
     Tokenizer,
     Transport,
 )
+from hpp_middleware.stages.auto import Auto
 from hpp_middleware.stages.checked import (
     backends_of,
     capabilities_of,
@@ -103,6 +105,9 @@ class Setup:
             be signed (:mod:`hpp_middleware.transports.signing`).
         client: A host's own ``httpx.AsyncClient`` for all providers.
         observers: Who is told what happened.
+        auto: Chooses the model of requests for ``hpprouter/auto``: an
+            :class:`~hpp_middleware.core.auto.AutoPolicy`, or a host's own; None refuses them.
+        unhealthy: Whether it is to pass a model over for now, asked with its id.
     """
 
     def __init__(
@@ -135,6 +140,8 @@ class Setup:
         transports: Mapping[str, Transport] | None = None,
         client: "HTTPClient | None" = None,
         observers: Sequence[Observer] = (),
+        auto: RoutingPolicy | None = None,
+        unhealthy: Callable[[str], bool] | None = None,
     ) -> None:
         one_of("error_format", error_format, ("object", "simple"))
         one_of("missing_usage", missing_usage, ("estimate", "hold", "free"))
@@ -168,6 +175,9 @@ class Setup:
             raise ConfigurationError(f"journal.slots must be from 1 to {MOST_SLOTS}", param="journal.slots")
         self.journal_slots = journal_slots
         self.limits = limits or Limits()
+        self.auto: Auto | None = None
+        if auto is not None:
+            self.auto = Auto(auto, self.catalog, self.dialects, self.limits, self.consumers, unhealthy=unhealthy)
         self.sealer = sealer_of(self.backends.ledger, sealing)
         self.mover = self.backends.ledger.mover if isinstance(self.backends.ledger, Moved) else None
         self.observers = tuple(observers)

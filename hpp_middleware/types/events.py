@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from hpp_middleware.types.quota import Entry
 
-__all__ = ["Alarm", "Event", "Refused", "Replayed", "Settled"]
+__all__ = ["Alarm", "Event", "Refused", "Replayed", "Settled", "Shadowed"]
 
 
 class Settled(Struct, frozen=True, kw_only=True):
@@ -57,4 +57,27 @@ class Alarm(Struct, frozen=True, kw_only=True):
     detail: str
 
 
-Event = Settled | Refused | Replayed | Alarm
+class Shadowed(Struct, frozen=True, kw_only=True):
+    """
+    What another policy would have chosen for ``hpprouter/auto``; it was not followed.
+
+    Attributes:
+        request_id: The request's.
+        consumer: Whose.
+        model: What was chosen.
+        rule: By which rule.
+        shadow: What the other would have chosen; None for nothing.
+        shadow_rule: By which rule; None for none.
+        score: The learned score, where either of them used it.
+    """
+
+    request_id: str
+    consumer: str
+    model: str
+    rule: str
+    shadow: str | None
+    shadow_rule: str | None = None
+    score: float | None = None
+
+
+Event = Settled | Refused | Replayed | Shadowed | Alarm

@@ -149,6 +149,8 @@ class Model:
         image_output_tokens: The most tokens that one image can cost which it draws, whatever its size and quality.
         reasoning: Whether its reasoning is hidden from the stream.
         created: Seconds since the epoch, for the models list.
+        tags: Words of the operator's own (``eu``, ``no-training``) that a data policy may require of a model which
+            ``hpprouter/auto`` chooses.
     """
 
     price: Price | None = None
@@ -166,6 +168,7 @@ class Model:
     input_modalities: tuple[str, ...] | None = None
     output_modalities: tuple[str, ...] | None = None
     created: int = 0
+    tags: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,8 +228,10 @@ class Declared:
         quota: Nano-dollars; None leaves the account as it is. A changed figure moves the quota by the change.
         keys: The secrets it may show.
         models: Model ids or globs its keys may use; None allows every model.
+        requires: Tags that a model must have which ``hpprouter/auto`` chooses for it.
     """
 
     quota: int | None = None
     keys: tuple[str, ...] = field(default=(), repr=False)
     models: tuple[str, ...] | None = None
+    requires: tuple[str, ...] = ()

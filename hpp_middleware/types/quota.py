@@ -11,6 +11,7 @@ from typing import Literal
 
 from msgspec import Raw, Struct
 
+from hpp_middleware.types.auto import Routed
 from hpp_middleware.types.price import Price, Usage
 
 __all__ = [
@@ -80,6 +81,10 @@ class Draft(Struct, frozen=True, kw_only=True, gc=False):
     """
     What is known of a ledger entry when the hold is placed; kept with the hold, so that a sweeper can write the entry
     of an owner that died, and prices nothing.
+
+    Attributes:
+        policy: The version of the rules that chose the model; None where the client did.
+        routed: How they did.
     """
 
     consumer: str
@@ -93,6 +98,7 @@ class Draft(Struct, frozen=True, kw_only=True, gc=False):
     pricing_version: int = 1
     estimator_version: int = 1
     row_version: int = 1
+    routed: Routed | None = None
 
 
 class Report(Struct, frozen=True, kw_only=True, gc=False):

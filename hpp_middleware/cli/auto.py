@@ -1,0 +1,74 @@
+"""``hpp-router auto``: what a policy would have done with requests that were, before it is let near any."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hpp_middleware.cli.common import AsJSON, as_json, dollars, table
+from hpp_middleware.cli.replaying import Replay, lines
+from hpp_middleware.config import load
+from hpp_middleware.core import price as pricing
+from hpp_middleware.errors import ConfigurationError
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Try the policy of hpprouter/auto on past requests.", no_args_is_help=True)
+
+
+@app.callback()
+def _auto() -> None:
+    """Try the policy of hpprouter/auto on past requests."""
+
+
+@app.command()
+def replay(
+    policy: Annotated[Path, typer.Option(help="A TOML file with [auto], and the providers and models it names.")],
+    data: Annotated[Path, typer.Option(help="JSON lines: requests, or what `ledger export` has written.")],
+    json: AsJSON = False,
+) -> None:
+    """Run a policy over past requests: each model's share, the cost, and the quality that is to be expected."""
+    gateway = load(policy, secrets=False).gateway()
+    if gateway.setup.auto is None:
+        raise ConfigurationError(f"auto: is missing in {policy}")
+    done = Replay(gateway.setup.auto.policy, gateway.catalog, gateway.limits)
+    for line in lines(data):
+        done.feed(line)
+    found = done.result()
+    if json:
+        as_json(
+            {
+                "requests": found.requests,
+                "unread": found.unread,
+                "unanswered": found.unanswered,
+                "cost": dollars(found.cost),
+                "actual_cost": None if found.actual is None else dollars(found.actual),
+                "quality": found.quality,
+                "with_quality": found.with_quality,
+                "mean_score": found.mean_score,
+                "models": [
+                    {"model": each.model, "requests": each.requests, "share": each.share, "cost": dollars(each.cost)}
+                    for each in found.models
+                ],
+                "rules": found.rules,
+            }
+        )
+        return
+    table(
+        ("MODEL", "REQUESTS", "SHARE", "COST"),
+        [
+            (each.model, str(each.requests), f"{each.share:.1%}", f"${pricing.dollars(each.cost)}")
+            for each in found.models
+        ],
+    )
+    rows = [("requests", str(found.requests)), ("cost", f"${pricing.dollars(found.cost)}")]
+    if found.actual is not None:
+        rows.append(("actual cost", f"${pricing.dollars(found.actual)}"))
+    if found.quality is not None:
+        rows.append(("quality", f"{found.quality:.4f} over {found.with_quality} requests"))
+    if found.mean_score is not None:
+        rows.append(("mean score", f"{found.mean_score:.4f}"))
+    rows += [(f"rule {rule}", str(count)) for rule, count in found.rules.items()]
+    rows += [(name, str(count)) for name, count in (("no model", found.unanswered), ("unread", found.unread)) if count]
+    print()
+    table(("", ""), rows)

@@ -1,0 +1,157 @@
+"""
+The learned policy: the stronger model where its expected gain is worth its extra dollars.
+
+A request's score is placed among those of ordinary prompts, and the stronger model answers where the place is within
+the share that ``quality`` allows it: none at 0, all at 1. That share shrinks for a request whose step up is dearer than
+an ordinary one's, and grows for one whose step is cheaper (a conversation that the stronger model has in its cache,
+say): requests are ranked by gain per extra dollar.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol
+
+from hpp_middleware.core import price as pricing
+from hpp_middleware.core.auto.filters import EXPECTED_OUTPUT
+from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.types.auto import Asked, Candidate
+from hpp_middleware.types.completion import Target
+from hpp_middleware.types.price import Usage
+
+__all__ = ["Learned", "Ranked", "Scores", "rank"]
+
+ORDINARY = Usage(input=400, output=EXPECTED_OUTPUT)
+"""What an ordinary request is taken to use, to say how much dearer another one is."""
+
+MOST_WEIGHED = 4.0
+"""A step up counts as at most so many times an ordinary one, and at least as its reciprocal."""
+
+
+class Scores(Protocol):
+    """What estimates how much a request gains by the stronger model: see :mod:`hpp_middleware.core.auto.learned`."""
+
+    def score(self, messages: Sequence[Any]) -> float:
+        """Higher: it needs the stronger model."""
+        ...
+
+    def explain(self, messages: Sequence[Any]) -> Sequence[tuple[str, float]]:
+        """The features that weigh most in it, the strongest first."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """
+    What ``[auto.learned]`` of the configuration says.
+
+    Attributes:
+        strong: The better model.
+        weak: The cheaper one.
+        quality: 0 is the cheapest, 1 the best.
+        share: In its place: which share of requests the stronger model is to have, 0 to 1.
+        budget: In its place: nano-dollars that a request may cost on average.
+        scorer: What scores requests; None for the one that comes with the package.
+
+    Raises:
+        ConfigurationError: A value is wrong; the message names it.
+    """
+
+    strong: str
+    weak: str
+    quality: float | None = None
+    share: float | None = None
+    budget: int | None = None
+    scorer: Scores | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("quality", "share", "budget") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise _wrong(given[1], f"cannot be set beside {given[0]}")
+        for name in ("quality", "share"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise _wrong(name, "must be from 0 to 1")
+        if self.budget is not None and self.budget < 0:
+            raise _wrong("budget", "must not be below 0")
+        if self.strong == self.weak:
+            raise _wrong("strong", "must be another model than weak")
+
+
+class Ranked(NamedTuple):
+    """Which of the two, and why."""
+
+    model: str
+    score: float | None
+    reason: str
+    features: tuple[tuple[str, float], ...] = ()
+
+
+def rank(learned: Learned, asked: Asked, weak: Candidate, strong: Candidate) -> Ranked | None:
+    """
+    One of the two models; None where neither can answer.
+
+    Args:
+        learned: The two, and how much quality is worth.
+        asked: What is asked.
+        weak: The cheaper one, measured against it.
+        strong: The better one.
+    """
+    able = [each for each in (weak, strong) if each.eligible]
+    if not able:
+        return None
+    if len(able) == 1:
+        return Ranked(able[0].model, None, "the other of the two cannot answer")
+    scorer = learned.scorer or _shipped()
+    score = scorer.score(asked.messages)
+    place = _place(scorer, score)
+    extra = strong.cost - weak.cost
+    share = _share(learned, weak, extra, _weight(extra, weak, strong))
+    is_strong = place > 1 - share or share >= 1
+    if learned.quality == 0 and extra <= 0:
+        is_strong = extra < 0  # the cheapest is asked for
+    features = tuple((name, round(weight, 4)) for name, weight in scorer.explain(asked.messages)[:5])
+    said = f"score {score:.3f} above {place:.0%} of prompts, {share:.0%} of them go to the stronger model"
+    names = ", ".join(name for name, _ in features[:3])
+    return Ranked((strong if is_strong else weak).model, score, f"{said}: {names}" if names else said, features)
+
+
+def _share(learned: Learned, weak: Candidate, extra: int, weight: float) -> float:
+    if learned.budget is not None:
+        spare = learned.budget - weak.cost
+        return 1.0 if extra <= 0 else min(1.0, max(0.0, spare / extra))
+    if learned.share is not None:
+        return learned.share
+    quality = 0.5 if learned.quality is None else learned.quality
+    if extra <= 0:
+        return 1.0
+    return float(quality**weight)  # 0 stays 0, and 1 stays 1, whatever it costs
+
+
+def _weight(extra: int, weak: Candidate, strong: Candidate) -> float:
+    """How much dearer the step up is than an ordinary request's."""
+    usual = _ordinary(strong.target) - _ordinary(weak.target)
+    if usual <= 0 or extra <= 0:
+        return 1.0
+    return min(MOST_WEIGHED, max(1 / MOST_WEIGHED, extra / usual))
+
+
+def _ordinary(target: Target | None) -> int:
+    return 0 if target is None else pricing.cost(ORDINARY, target.price)
+
+
+def _place(scorer: Scores, score: float) -> float:
+    """Which share of ordinary prompts scores lower, by the scorer's own quantiles; the score itself without them."""
+    quantiles: Sequence[float] = getattr(scorer, "quantiles", ())
+    if not quantiles:
+        return min(1.0, max(0.0, score))
+    return bisect_left(quantiles, score) / len(quantiles)
+
+
+def _shipped() -> Scores:
+    return import_module("hpp_middleware.core.auto.learned")  # read when a request first needs it
+
+
+def _wrong(name: str, problem: str) -> ConfigurationError:
+    return ConfigurationError(f"auto.learned.{name} {problem}", param=f"auto.learned.{name}")

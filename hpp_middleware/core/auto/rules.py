@@ -1,0 +1,327 @@
+"""
+The rules: tool, simple, complex, in this order; and what each of them asks for is a list whose first eligible model
+answers. A basket without an eligible model is passed over; a tier without one leaves it to the next higher. Up, never
+down: no request gets a smaller model than its rule asks for.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from hpp_middleware.core.auto import ranked
+from hpp_middleware.core.auto.filters import prompt_tokens
+from hpp_middleware.core.auto.ranked import Learned
+from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.types.auto import Asked, Candidate, Decision
+
+__all__ = ["RULES", "TIERS", "AutoPolicy", "Learned", "Tier"]
+
+TIERS = ("T1", "T2", "T3")
+RULES = (
+    *("streaming-fallback", "tool", "simple-keyword", "simple-tokens", "complex-T1", "complex-T2", "complex-T3"),
+    *("learned-weak", "learned-strong"),
+)
+"""The rules that can have an id of the operator's own."""
+
+_HEADER = re.compile(r"[!-~](?:[ -~]{0,98}[!-~])?")
+_RANKS = {"simple": 0, "T1": 1, "T2": 2, "T3": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """
+    A tier of the complex basket.
+
+    Attributes:
+        models: The first eligible one answers.
+        max_tokens: Estimated input tokens x margin, up to and including; None for no bound.
+    """
+
+    models: Sequence[str]
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoPolicy:
+    """
+    What ``[auto]`` of the configuration says, and what it decides.
+
+    Attributes:
+        policy: ``rules``, or ``learned``, which goes by the rules too for tools and streaming.
+        rules_version: Told with every decision.
+        streaming: ``classify`` streams as all else, or send them all to ``streaming_fallback``.
+        streaming_fallback: A model.
+        tool: Models for requests with tools.
+        simple: Models for simple requests.
+        simple_keywords: Words, or several in a row, that make a request simple: sought in the last user message, on
+            word boundaries, whatever their case.
+        simple_max_tokens: A request of at most so many estimated tokens is simple; None for none.
+        margin: What estimates are multiplied by before they are compared with a tier's band.
+        tiers: ``T1``, ``T2`` and ``T3`` of the complex basket.
+        learned: The two models of the learned policy.
+        rules: Ids of the operator's own for the rules in :data:`RULES`.
+        shadow: Which policy's choice is told to observers besides, and never followed.
+        sticky: Whether a conversation keeps its model: ``conversation``: while it is eligible, and until it asks for
+            tools and its model is not in their basket; ``upwards``: until a rule asks for a larger one; ``off``.
+
+    Raises:
+        ConfigurationError: A value is wrong; the message names it.
+    """
+
+    policy: Literal["rules", "learned"] = "rules"
+    rules_version: str = "1"
+    streaming: Literal["classify", "fallback"] = "classify"
+    streaming_fallback: str | None = None
+    tool: Sequence[str] = ()
+    simple: Sequence[str] = ()
+    simple_keywords: Sequence[str] = ()
+    simple_max_tokens: int | None = None
+    margin: float = 1.0
+    tiers: Mapping[str, Tier] = field(default_factory=dict)
+    learned: Learned | None = None
+    rules: Mapping[str, str] = field(default_factory=dict)
+    shadow: Literal["rules", "learned"] | None = None
+    sticky: Literal["conversation", "upwards", "off"] = "conversation"
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @cached_property
+    def models(self) -> tuple[str, ...]:
+        """Every model that it names, once, in the order of the rules."""
+        return tuple(dict.fromkeys(model for _, models in self.named for model in models))
+
+    @cached_property
+    def named(self) -> tuple[tuple[str, Sequence[str]], ...]:
+        """The settings that name models, and which."""
+        learned = self.learned
+        return (
+            ("streaming_fallback", (self.streaming_fallback,) if self.streaming_fallback else ()),
+            ("tool", self.tool),
+            ("simple", self.simple),
+            *((f"tiers.{name}.models", tier.models) for name, tier in self.tiers.items()),
+            ("learned.weak", (learned.weak,) if learned is not None else ()),
+            ("learned.strong", (learned.strong,) if learned is not None else ()),
+        )
+
+    def decide(self, asked: Asked, candidates: Sequence[Candidate]) -> Decision | None:
+        """
+        A model for a request.
+
+        Args:
+            asked: What it asks.
+            candidates: The policy's :attr:`models`, measured against it.
+        Returns:
+            None where no rule has an eligible model.
+        """
+        found = self._chosen(self.policy, asked, {each.model: each for each in candidates})
+        before = asked.before
+        if before is None or found is None or self.sticky == "off":
+            return found
+        return self._kept(before, found, {each.model: each for each in candidates})
+
+    def shadowed(self, asked: Asked, candidates: Sequence[Candidate]) -> Decision | None:
+        """What the policy of :attr:`shadow` would have chosen."""
+        if self.shadow is None:
+            return None
+        return self._chosen(self.shadow, asked, {each.model: each for each in candidates})
+
+    def _chosen(self, policy: str, asked: Asked, known: Mapping[str, Candidate]) -> Decision | None:
+        if asked.stream and self.streaming == "fallback":
+            streamed = (self.streaming_fallback,) if self.streaming_fallback else ()
+            return self._first("streaming-fallback", "streaming-fallback", streamed, known, "it is a stream")
+        if asked.tools or asked.tool_choice:
+            found = self._first("tool", "tool", self.tool, known, "it has tools")
+            if found is not None:
+                return found
+        if policy == "learned" and self.learned is not None:
+            return self._ranked(self.learned, asked, known)
+        return self._simple(asked, known) or self._complex(asked, known)
+
+    def _simple(self, asked: Asked, known: Mapping[str, Candidate]) -> Decision | None:
+        if not self.simple:
+            return None
+        keyword = self._keywords.search(asked.last_user) if self._keywords is not None else None
+        if keyword is not None:
+            word = self._folded.get(" ".join(keyword[0].casefold().split()), "")
+            return self._first("simple", "simple-keyword", self.simple, known, f"keyword {word}".rstrip())
+        most = self.simple_max_tokens
+        tokens = self._tokens(asked, self.simple, known)
+        if most is None or tokens > most:
+            return None
+        return self._first("simple", "simple-tokens", self.simple, known, f"{tokens} of {most} tokens")
+
+    def _complex(self, asked: Asked, known: Mapping[str, Candidate]) -> Decision | None:
+        for name in TIERS:
+            tier = self.tiers.get(name)
+            if tier is None:
+                continue
+            tokens = self._tokens(asked, tier.models, known)
+            if tier.max_tokens is not None and tokens * self.margin > tier.max_tokens:
+                continue
+            said = f"{tokens} tokens x {self.margin:g}"
+            found = self._first("complex", f"complex-{name}", tier.models, known, said, tier=name)
+            if found is not None:
+                return found
+        return None
+
+    def _ranked(self, learned: Learned, asked: Asked, known: Mapping[str, Candidate]) -> Decision | None:
+        found = ranked.rank(learned, asked, known[learned.weak], known[learned.strong])
+        if found is None:
+            return None
+        which = "strong" if found.model == learned.strong else "weak"
+        other = learned.weak if which == "strong" else learned.strong
+        return Decision(
+            model=found.model,
+            basket="complex" if which == "strong" else "simple",
+            rule=self._id(f"learned-{which}"),
+            version=self.rules_version,
+            score=found.score,
+            reason=found.reason,
+            features=found.features,
+            fallbacks=(other,) if known[other].eligible else (),
+        )
+
+    def _first(
+        self,
+        basket: str,
+        rule: str,
+        models: Sequence[str],
+        known: Mapping[str, Candidate],
+        reason: str,
+        *,
+        tier: str | None = None,
+    ) -> Decision | None:
+        able = [model for model in models if known[model].eligible]
+        if not able:
+            return None
+        passed = models.index(able[0])
+        return Decision(
+            model=able[0],
+            basket=basket,
+            rule=self._id(rule),
+            version=self.rules_version,
+            tier=tier,
+            reason=reason if not passed else f"{reason}; {passed} before it cannot answer",
+            fallbacks=tuple(able[1:]),
+        )
+
+    def _kept(self, before: Decision, found: Decision, known: Mapping[str, Candidate]) -> Decision:
+        """The conversation's own model, where it stays; what it was chosen by is then what is told."""
+        at_hand = known.get(before.model)
+        streams = "streaming-fallback"
+        if at_hand is None or not at_hand.eligible or streams in {before.basket, found.basket}:
+            return found
+        among = {found.model, *found.fallbacks}
+        if before.model == found.model:
+            return found
+        moves = found.basket == "tool" and before.basket != "tool"
+        if self.sticky == "upwards":
+            moves = moves or _rank(found) > _rank(before)
+        if moves and before.model not in among:
+            return found
+        kept = found if before.model in among else before
+        fallbacks = tuple(model for model in (found.model, *found.fallbacks) if model != before.model)
+        return Decision(
+            model=before.model,
+            basket=kept.basket,
+            rule=kept.rule,
+            version=self.rules_version,
+            tier=kept.tier,
+            score=found.score,
+            reason="the conversation keeps its model",
+            features=found.features,
+            fallbacks=fallbacks,
+        )
+
+    def _tokens(self, asked: Asked, models: Sequence[str], known: Mapping[str, Candidate]) -> int:
+        """The estimate by which a band is judged: an image is as large as its first eligible model says."""
+        first = next((known[model] for model in models if known[model].eligible), None)
+        return prompt_tokens(asked, first.target if first is not None else None)
+
+    def _id(self, rule: str) -> str:
+        return self.rules.get(rule, rule)
+
+    @cached_property
+    def _folded(self) -> dict[str, str]:
+        return {" ".join(word.casefold().split()): word for word in self.simple_keywords}
+
+    @cached_property
+    def _keywords(self) -> re.Pattern[str] | None:
+        """All keywords at once, the longest first; what is between the words of one may be any space."""
+        if not self.simple_keywords:
+            return None
+        words = sorted(self.simple_keywords, key=len, reverse=True)
+        alternatives = "|".join(r"\s+".join(map(re.escape, word.split())) for word in words)
+        return re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)", re.IGNORECASE)
+
+
+def _rank(decision: Decision) -> int:
+    """How large a model a rule asks for; what is of no known basket is asked for by nobody."""
+    return _RANKS.get(decision.tier or decision.basket, 2 if decision.basket == "complex" else 0)
+
+
+def _check(policy: AutoPolicy) -> None:
+    _check_words(policy)
+    if policy.learned is None and "learned" in {policy.policy, policy.shadow}:
+        raise _wrong("learned", "is missing: policy or shadow is learned")
+    if policy.streaming == "fallback" and not policy.streaming_fallback:
+        raise _wrong("streaming_fallback", "is missing: streaming is fallback")
+    if not 0 < policy.margin < 1000:
+        raise _wrong("margin", "must be above 0, and below 1000")
+    if policy.simple_max_tokens is not None and policy.simple_max_tokens < 0:
+        raise _wrong("simple_max_tokens", "must not be below 0")
+    if isinstance(policy.simple_keywords, str) or not all(each.strip() for each in policy.simple_keywords):
+        raise _wrong("simple_keywords", "must be words that are not empty")
+    _check_names(policy)
+    _check_tiers(policy.tiers)
+
+
+def _check_words(policy: AutoPolicy) -> None:
+    _one_of("policy", policy.policy, ("rules", "learned"))
+    _one_of("streaming", policy.streaming, ("classify", "fallback"))
+    _one_of("sticky", policy.sticky, ("conversation", "upwards", "off"))
+    if policy.shadow is not None:
+        _one_of("shadow", policy.shadow, ("rules", "learned"))
+
+
+def _check_names(policy: AutoPolicy) -> None:
+    for where, models in policy.named:
+        if isinstance(models, str) or not all(isinstance(model, str) for model in models):
+            raise _wrong(where, "must be a list of models")
+    if not _HEADER.fullmatch(policy.rules_version):
+        raise _wrong("rules_version", "must be 1 to 100 printable ASCII characters")
+    for rule, told in policy.rules.items():
+        if rule not in RULES:
+            raise _wrong(f"rules.{rule}", f"is no rule; there are {', '.join(RULES)}")
+        if not _HEADER.fullmatch(told):
+            raise _wrong(f"rules.{rule}", "must be 1 to 100 printable ASCII characters")
+
+
+def _check_tiers(tiers: Mapping[str, Tier]) -> None:
+    lower: int | None = 0
+    for name in tiers:
+        if name not in TIERS:
+            raise _wrong(f"tiers.{name}", f"is no tier; there are {', '.join(TIERS)}")
+    for name in TIERS:
+        tier = tiers.get(name)
+        if tier is None:
+            continue
+        if not tier.models:
+            raise _wrong(f"tiers.{name}.models", "must name at least one model")
+        if lower is None:
+            raise _wrong(f"tiers.{name}", "can never be reached: a lower tier has no max_tokens")
+        if tier.max_tokens is not None and tier.max_tokens <= lower:
+            raise _wrong(f"tiers.{name}.max_tokens", f"must be above {lower}")
+        lower = tier.max_tokens
+
+
+def _one_of(name: str, value: str, words: tuple[str, ...]) -> None:
+    if value not in words:
+        raise _wrong(name, f"must be one of {', '.join(words)}")
+
+
+def _wrong(name: str, problem: str) -> ConfigurationError:
+    return ConfigurationError(f"auto.{name} {problem}", param=f"auto.{name}")
