@@ -15,10 +15,11 @@ from uuid import uuid4
 import anyio
 import httpx2
 import pytest
-from background import BackgroundUpstream
+from background import BackgroundUpstream, running_upstream
 from servers import free_port, serve_module, stop
 
-from hpp_middleware.testing import check_ledger, check_quota_store
+from hpp_middleware import Consumer
+from hpp_middleware.testing import FakeUpstream, check_ledger, check_quota_store
 from hpp_middleware.types.operations import Grant, Operation, Renew
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -199,6 +200,31 @@ def test_the_standalone_script_prints_a_key_once_and_keeps_the_account(tmp_path:
     with standalone(tmp_path, port) as client:
         assert client.get("/api/usage", headers={"authorization": f"Bearer {key}"}).json() == spent
     assert printed_keys(tmp_path) == [key]
+
+
+def test_the_own_policy_is_served_with_headers_of_its_own(tmp_path: Path) -> None:
+    with running_upstream() as upstream, example("own_policy", tmp_path, UPSTREAM_URL=upstream.url) as client:
+        answer = client.post(CHAT, json={**HELLO, "model": "hpprouter/auto"}, headers=ALICE)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["x-hpp-router-basket"] == "hours"
+        assert answer.headers["x-hpp-router-rule-id"] in {"day", "night"}
+
+
+@pytest.mark.anyio
+async def test_the_own_policy_goes_by_the_hour_and_keeps_a_conversation() -> None:
+    from own_policy import DayAndNight, make
+
+    hours = iter([12, 22, 22])
+    talk = [("user", "Hi"), ("assistant", "Yes?"), ("user", "Go on")]
+    messages = [{"role": role, "content": content} for role, content in talk]
+    asked = [messages[:1], messages, [{"role": "user", "content": "Another"}]]
+    chosen = []
+    async with FakeUpstream() as upstream, make(DayAndNight(lambda: next(hours)), upstream.url) as gateway:
+        for each in asked:
+            body = {"model": "hpprouter/auto", "messages": each, "max_tokens": 9}
+            reply = await gateway.complete(Consumer(id="alice"), body)
+            chosen.append(dict(reply.headers)["X-HPP-Router-Resolved-Model"])
+    assert chosen == ["upstream/quick", "upstream/quick", "upstream/cheap"]
 
 
 def test_the_pure_composition_says_what_each_stage_decides() -> None:

@@ -154,7 +154,7 @@ def test_csv_has_a_row_for_each_line_whose_amounts_sum_to_what_was_charged(folde
         "id", "account", "seq", "class", "created", "consumer", "key_id", "model", "requested_model", "outcome",
         "estimated", "input", "cache_read", "cache_write", "input_audio", "output", "reasoning", "output_audio",
         "cache_write_1h", "input_image", "tool_prompt", "output_image", "web_searches", "cache_read_audio",
-        "amount_usd", "client_request_id",
+        "amount_usd", "client_request_id", "basket", "rule", "tier", "rules_version", "score", "reason",
     )  # fmt: skip
     everybodys = [entry for account in ACCOUNTS for entry in lines[account]]
     assert [row[0] for row in rows] == [entry.id for entry in everybodys]
@@ -168,7 +168,7 @@ def test_a_text_that_a_spreadsheet_would_run_is_disarmed(folder: Path) -> None:
     busy(folder)
     altered(folder, "UPDATE ledger SET entry = replace(entry, '\"c-1\"', '\"=HYPERLINK(1)\"')")
     done = command(folder, "ledger", "export", "--format", "csv")
-    assert {row[-1] for row in csv.reader(done.out.split("\n")[1:-1])} == {"'=HYPERLINK(1)"}
+    assert {row["client_request_id"] for row in csv.DictReader(done.out.split("\n")[:-1])} == {"'=HYPERLINK(1)"}
 
 
 def test_sealing_needs_a_key_that_is_long_enough(folder: Path) -> None:

@@ -9,9 +9,12 @@ from hpp_middleware.config import load
 from hpp_middleware.config.sections import (
     ConsumerSection,
     File,
+    LearnedSection,
     ModelSection,
     ProviderSection,
     Section,
+    TierSection,
+    TiersSection,
     TimeoutsSection,
 )
 from hpp_middleware.errors import ConfigurationError
@@ -42,17 +45,18 @@ def test_the_example_names_each_variable_that_it_needs(variable: str) -> None:
 def test_the_example_shows_every_key_of_every_section() -> None:
     text = EXAMPLE.read_text("utf-8")
     sections: list[type[Section]] = [ProviderSection, ModelSection, ConsumerSection, TimeoutsSection]
+    sections += [TiersSection, TierSection, LearnedSection]
     sections += [
         field.annotation
         for field in File.model_fields.values()
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
     ]
-    assert len(sections) == 17
+    assert len(sections) == 21
     missing = [
         f"{section.__name__}.{key}"
         for section in sections
         for key in section.model_fields
-        if not re.search(rf"(^|[{{,] ?|^# ){key} = ", text, re.MULTILINE)
+        if not re.search(rf"(^|[{{,] ?|^# ){key} = |^\[\w+\.{key}\]$", text, re.MULTILINE)
     ]
     assert missing == []
     assert [name for name in File.model_fields if not re.search(rf"^\[{name}[\].]", text, re.MULTILINE)] == []

@@ -25,6 +25,9 @@ __all__ = ["Learned", "Ranked", "Scores", "rank"]
 ORDINARY = Usage(input=400, output=EXPECTED_OUTPUT)
 """What an ordinary request is taken to use, to say how much dearer another one is."""
 
+WORD = "word:"
+"""How a feature is named that is a word of the prompt."""
+
 MOST_WEIGHED = 4.0
 """A step up counts as at most so many times an ordinary one, and at least as its reciprocal."""
 
@@ -111,9 +114,11 @@ def rank(learned: Learned, asked: Asked, weak: Candidate, strong: Candidate) -> 
     is_strong = place > 1 - share or share >= 1
     if learned.quality == 0 and extra <= 0:
         is_strong = extra < 0  # the cheapest is asked for
-    features = tuple((name, round(weight, 4)) for name, weight in scorer.explain(asked.messages)[:5])
+    parts = scorer.explain(asked.messages)
+    features = tuple((name, round(weight, 4)) for name, weight in parts[:10])
     said = f"score {score:.3f} above {place:.0%} of prompts, {share:.0%} of them go to the stronger model"
-    names = ", ".join(name for name, _ in features[:3])
+    # The reason is kept in the ledger, where no word of a prompt belongs.
+    names = ", ".join(name for name, _ in [part for part in parts if not part[0].startswith(WORD)][:3])
     return Ranked((strong if is_strong else weak).model, score, f"{said}: {names}" if names else said, features)
 
 

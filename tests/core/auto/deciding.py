@@ -77,7 +77,7 @@ def candidates(
     ]
 
 
-def decide(asked: Asked, known: dict[str, Target | None] | None = None, **settings: Any) -> Decision | None:
+def decide(asked: Asked, known: Any = None, /, **settings: Any) -> Decision | None:
     """What the policy above decides, its settings replaced by these."""
     policy = AutoPolicy(**{**POLICY, **settings})
     return policy.decide(asked, candidates(asked, known, models=tuple(dict.fromkeys((*MODELS, *policy.models)))))

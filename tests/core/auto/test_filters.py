@@ -102,6 +102,7 @@ def test_the_conversations_own_model_reads_from_its_cache() -> None:
     assert warm.cost == (100 + 10) * 1000 + 1000 * 100
 
 
+PARTS: list[dict[str, Any]] = [IMAGE, PDF, {"type": "text", "text": "translate"}]
 BODIES = st.fixed_dictionaries(
     {},
     optional={
@@ -109,9 +110,7 @@ BODIES = st.fixed_dictionaries(
         "response_format": st.just(SCHEMA),
         "max_tokens": st.integers(1, 10_000),
         "stream": st.booleans(),
-        "messages": st.lists(st.sampled_from([IMAGE, PDF, {"type": "text", "text": "translate"}]), max_size=3).map(
-            lambda found: parts(*found)["messages"]
-        ),
+        "messages": st.lists(st.sampled_from(PARTS), max_size=3).map(lambda found: parts(*found)["messages"]),
     },
 )
 KNOWN = st.fixed_dictionaries(

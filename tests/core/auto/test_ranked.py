@@ -28,7 +28,7 @@ class Scorer:
         return float(messages[0]["content"].split()[0])
 
     def explain(self, messages: Sequence[Any]) -> Sequence[tuple[str, float]]:
-        return [("number", self.score(messages)), ("other", 0.0)]
+        return [("word:secret", 9.0), ("number", self.score(messages)), ("other", 0.0)]
 
 
 def pair(text: str, *, known: dict[str, Any] | None = None, before: Decision | None = None) -> list[Candidate]:
@@ -123,9 +123,9 @@ def test_the_reason_names_the_score_and_what_weighs_most() -> None:
     found = chosen("0.5" + ORDINARY, quality=0.5)
     assert found is not None
     assert found.score == 0.5
-    assert found.features == (("number", 0.5), ("other", 0.0))
+    assert found.features == (("word:secret", 9.0), ("number", 0.5), ("other", 0.0))
     assert "score 0.500 above 50% of prompts" in found.reason
-    assert found.reason.endswith("number, other")
+    assert found.reason.endswith(": number, other")  # and no word of the prompt
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.integers(0, 20_000))

@@ -206,17 +206,15 @@ def test_every_rule_that_can_be_renamed_is_one() -> None:
             return []
 
     learned = Learned(strong="fake/t3", weak="fake/small", quality=0.5, scorer=Half())
-    found = {
-        told(decide(asked, {"fake/t3": target("fake/t3", price=DEAR)}, **settings))[2]
-        for asked, settings in (
-            *((read("x" * size), {}) for size in (1, 1000, 4000, 40_000)),
-            (read(tools=[TOOL]), {}),
-            (read("translate"), {}),
-            (read(stream=True), {"streaming": "fallback", "streaming_fallback": "fake/t2"}),
-            *((read(score), {"policy": "learned", "learned": learned}) for score in ("0.1", "0.9")),
-        )
-    }
-    assert found == set(RULES)
+    asked: list[tuple[Asked, dict[str, Any]]] = [
+        *((read("x" * size), {}) for size in (1, 1000, 4000, 40_000)),
+        (read(tools=[TOOL]), {}),
+        (read("translate"), {}),
+        (read(stream=True), {"streaming": "fallback", "streaming_fallback": "fake/t2"}),
+        *((read(score), {"policy": "learned", "learned": learned}) for score in ("0.1", "0.9")),
+    ]
+    known = {"fake/t3": target("fake/t3", price=DEAR)}
+    assert {told(decide(each, known, **settings))[2] for each, settings in asked} == set(RULES)
 
 
 def test_a_shadow_is_what_the_other_policy_would_do() -> None:

@@ -1,0 +1,140 @@
+"""``hpp-router explain`` and ``hpp-router auto replay``: what a policy would do, before it does it."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from background import running_upstream
+from running import command, router
+
+MODELS = "".join(
+    f'[models."local/{name}"]\ninput = "{price}"\noutput = "{price}"\ntool = {tool}\n'
+    for name, price, tool in (("small", 1, "false"), ("t1", 10, "true"))
+)
+AUTO = """
+[auto]
+rules_version = "v7"
+simple = ["local/small"]
+simple_keywords = ["translate"]
+simple_max_tokens = 10
+[auto.tiers]
+T1 = { models = ["local/t1"] }
+"""
+CONSUMERS = '[consumers.alice]\nmodels = ["local/t1"]\nkeys = ["a-key-of-alice-20-characters"]\nquota = "5"\n'
+LOCAL = '[store]\nurl = "sqlite:///hpp.db"\n[providers.local]\nbase_url = "{url}"\n'
+TEXT = "word " * 100
+"""125 tokens."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "router.toml").write_text(LOCAL.format(url="http://127.0.0.1:9/v1") + MODELS + AUTO + CONSUMERS)
+    return tmp_path
+
+
+def request(text: str = "Hi", **fields: Any) -> str:
+    return json.dumps({"model": "hpprouter/auto", "messages": [{"role": "user", "content": text}], **fields})
+
+
+def test_a_request_is_explained_for_people_and_for_programs(folder: Path) -> None:
+    (folder / "request.json").write_text(request())
+    done = command(folder, "explain", "request.json")
+    assert done.code == 0, done.err
+    assert "model          local/small\n" in done.out
+    assert "rule           simple-tokens\n" in done.out
+    assert "local/small *  yes" in done.out
+    told = command(folder, "explain", "request.json", "--json").json
+    assert (told["model"], told["rules_version"], told["reason"]) == ("local/small", "v7", "1 of 10 tokens")
+    assert not (folder / "hpp.db").exists()
+
+
+def test_a_request_is_explained_as_a_consumer_would_have_it(folder: Path) -> None:
+    (folder / "request.json").write_text(request())
+    told = command(folder, "explain", "request.json", "--consumer", "alice", "--json").json
+    assert told["model"] == "local/t1"
+    assert told["candidates"][0]["why_not"] == ["this key may not use it"]
+    assert "there is no consumer 'carol'" in command(folder, "explain", "request.json", "--consumer", "carol").err
+
+
+def test_a_request_that_nobody_can_answer_ends_with_1(folder: Path) -> None:
+    text = (folder / "router.toml").read_text().replace("tool = true", "tool = false")
+    (folder / "router.toml").write_text(text)
+    (folder / "request.json").write_text(request(tools=[{"type": "function", "function": {"name": "f"}}]))
+    done = command(folder, "explain", "request.json")
+    assert done.code == 1
+    assert "it cannot call tools" in done.out
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("{", "The body is not valid JSON."), (request(model="no/model"), "unknown here"), (None, "cannot be read")],
+)
+def test_what_is_no_request_is_one_line(folder: Path, text: str | None, problem: str) -> None:
+    if text is not None:
+        (folder / "request.json").write_text(text)
+    done = command(folder, "explain", "request.json")
+    assert (done.code, done.out) == (1, "")
+    assert problem in done.err
+    assert done.err.count("\n") == 1
+
+
+LINES = [
+    json.loads(request(TEXT)),
+    {"prompt": "translate " + TEXT, "quality": {"local/small": 0.5, "local/t1": 1}},
+    {"prompt": TEXT, "model": "local/t1", "quality": 0.75},
+    {"prompt": TEXT, "model": "local/small", "quality": 0.1},
+    {"request": json.loads(request()), "usage": {"input": 100, "output": 50}},
+    {"no": "request"},
+]
+
+
+def test_requests_that_were_are_replayed(folder: Path) -> None:
+    (folder / "data.jsonl").write_text("\n".join(map(json.dumps, LINES)) + "\n\nnone\n")
+    done = command(folder, "auto", "replay", "--policy", "router.toml", "--data", "data.jsonl", "--json").json
+    assert (done["requests"], done["unread"], done["unanswered"]) == (5, 2, 0)
+    assert done["rules"] == {"complex-T1": 3, "simple-keyword": 1, "simple-tokens": 1}
+    by_model = {each["model"]: each for each in done["models"]}
+    assert by_model["local/t1"]["share"] == 0.6
+    assert by_model["local/t1"]["cost"] == pytest.approx(3 * (125 + 400) * 10 / 10**6)
+    assert by_model["local/small"]["cost"] == pytest.approx((128 + 400 + 150) / 10**6)
+    assert (done["quality"], done["with_quality"]) == ((0.5 + 0.75) / 2, 2)
+    assert done["actual_cost"] is None
+    printed = command(folder, "auto", "replay", "--policy", "router.toml", "--data", "data.jsonl").out
+    assert "local/t1     3         60.0%" in printed
+    assert "0.6250 over 2 requests" in printed
+
+
+def test_a_ledger_is_replayed_under_another_policy_and_shows_how_it_was_chosen(tmp_path: Path) -> None:
+    with running_upstream() as upstream:
+        text = LOCAL.format(url=upstream.url) + MODELS + AUTO + CONSUMERS.replace('["local/t1"]', '["local/*"]')
+        (tmp_path / "router.toml").write_text(text)
+        with router(tmp_path, "serve") as running:
+            for prompt in ("Hi", TEXT):
+                answer = running.chat("a-key-of-alice-20-characters", json.loads(request(prompt)))
+                assert answer.status_code == 200, answer.text
+    exported = command(tmp_path, "ledger", "export")
+    (tmp_path / "ledger.jsonl").write_text(exported.out)
+    routed = [json.loads(line)["line"]["draft"]["routed"] for line in exported.out.split("\n")[:-1]]
+    assert [each["rule"] for each in routed] == ["simple-tokens", "complex-T1"]
+    assert routed[1]["tier"] == "T1"
+    rows = list(csv.DictReader(command(tmp_path, "ledger", "export", "--format", "csv").out.split("\n")[:-1]))
+    assert [(row["basket"], row["rule"], row["tier"], row["rules_version"]) for row in rows] == [
+        ("simple", "simple-tokens", "", "v7"),
+        ("complex", "complex-T1", "T1", "v7"),
+    ]
+    assert command(tmp_path, "ledger", "reconcile").code == 0
+    done = command(tmp_path, "auto", "replay", "--policy", "router.toml", "--data", "ledger.jsonl", "--json").json
+    # The fake reports 9 tokens in and 2 out for both, so that both are simple by their usage.
+    assert done["requests"] == 2
+    assert done["models"] == [{"model": "local/small", "requests": 2, "share": 1.0, "cost": pytest.approx(22e-6)}]
+    assert done["actual_cost"] == pytest.approx((11 + 110) / 10**6)
+
+
+def test_a_policy_that_is_none_is_said(folder: Path) -> None:
+    (folder / "other.toml").write_text(LOCAL.format(url="http://127.0.0.1:9/v1"))
+    (folder / "data.jsonl").write_text("")
+    done = command(folder, "auto", "replay", "--policy", "other.toml", "--data", "data.jsonl")
+    assert (done.code, "auto: is missing" in done.err) == (2, True)
+    assert command(folder, "auto", "replay", "--policy", "router.toml", "--data", "none.jsonl").code == 1
