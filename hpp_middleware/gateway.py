@@ -19,8 +19,9 @@ from hpp_middleware.core import names, reply
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import NotOpenedError, RequestError
 from hpp_middleware.ports import API, Client, Transport
-from hpp_middleware.stages import apart, auto, plan, replay, reserve, settle, speak
+from hpp_middleware.stages import apart, auto, exchanges, plan, replay, reserve, settle, speak
 from hpp_middleware.stages.caller import Caller
+from hpp_middleware.stages.cascade import Cascade
 from hpp_middleware.stages.journal import Journal
 from hpp_middleware.stages.notice import Notice
 from hpp_middleware.stages.relay import Exchange
@@ -138,18 +139,15 @@ class Gateway:
         if chosen.shadow is not None:
             self.notice.shadowed(chosen.shadow(request_id))
         operation = planned.reserve(
-            consumer, worker.lease.owner, client_request_id=client_request_id, claim=keyed.claim
+            consumer, worker.lease.owner, client_request_id=client_request_id, claim=keyed.claim, more_s=chosen.more_s
         )
         if not worker.has_room():
             await worker.admit()
-        exchange = Exchange(
-            target,
-            dialect,
-            transport or worker.transports[target.provider_name],
-            client,
-            pending=worker.pending,
-            slots=worker.slots,
-            record=keyed.record,
+        exchange = exchanges.exchange(
+            *(self.setup, worker, planned, operation, client),
+            transport=transport,
+            keyed=keyed,
+            escalation=chosen.escalation,
         )
         settlement = await apart.run(
             self._carry_out(worker, planned, operation, exchange, keyed, host_left=host_left),
@@ -173,7 +171,7 @@ class Gateway:
         worker: Worker,
         planned: plan.Plan,
         operation: Reserve,
-        exchange: Exchange,
+        exchange: Exchange | Cascade,
         keyed: replay.Keyed,
         *,
         host_left: End,
@@ -204,7 +202,13 @@ class Gateway:
         return settlement
 
     async def _settle(
-        self, worker: Worker, request_id: str, exchange: Exchange, keyed: replay.Keyed, *, host_left: End
+        self,
+        worker: Worker,
+        request_id: str,
+        exchange: Exchange | Cascade,
+        keyed: replay.Keyed,
+        *,
+        host_left: End,
     ) -> Settlement:
         """Swap the hold for what the exchange came to."""
         if exchange.job.request.stream:

@@ -111,6 +111,7 @@ class Endpoints:
             consumer,
             CHAT,
             limits=gateway.limits,
+            dialects=gateway.setup.dialects,
             hints=facts.hints(headers),
         )
         await respond(send, _encode(found))
@@ -321,7 +322,15 @@ def _entry(entries: list[Entry]) -> dict[str, Any]:
         "cost": _usd(sum(entry.amount for entry in entries)),
         "lines": [{"line": entry.line, "seq": entry.seq, "amount": _usd(entry.amount)} for entry in entries],
         "attempts": [
-            {"provider": attempt.provider, "model": attempt.model, "status": attempt.status, "error": attempt.error}
+            {
+                "provider": attempt.provider,
+                "model": attempt.model,
+                "status": attempt.status,
+                "error": attempt.error,
+                "prompt_tokens": attempt.usage.prompt if attempt.usage is not None else None,
+                "completion_tokens": attempt.usage.completion if attempt.usage is not None else None,
+                "cost": _usd(attempt.cost),
+            }
             for attempt in last.report.attempts
         ],
     }

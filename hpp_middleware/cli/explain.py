@@ -41,6 +41,7 @@ def explain(
             who,
             CHAT,
             limits=gateway.limits,
+            dialects=gateway.setup.dialects,
             hints=Hints(),
         )
     except RequestError as error:

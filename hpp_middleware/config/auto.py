@@ -8,7 +8,17 @@ from hpp_middleware.errors import ConfigurationError
 
 __all__ = ["auto_policy"]
 
-_ALIKE = ("policy", "streaming", "streaming_fallback", "simple_max_tokens", "margin", "sticky", "shadow", "rules")
+_ALIKE = (
+    "policy",
+    "streaming",
+    "streaming_fallback",
+    "simple_max_tokens",
+    "margin",
+    "sticky",
+    "shadow",
+    "cascade",
+    "rules",
+)
 
 
 def auto_policy(section: AutoSection, *, problems: list[str]) -> AutoPolicy | None:

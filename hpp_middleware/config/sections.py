@@ -269,6 +269,7 @@ class AutoSection(Section):
     margin: float | None = Field(default=None, gt=0, lt=1000)
     sticky: Literal["conversation", "upwards", "off"] = "conversation"
     shadow: Literal["rules", "learned"] | None = None
+    cascade: bool = False
     rules: dict[Word, Word] = {}
     tiers: TiersSection = TiersSection()
     learned: LearnedSection = LearnedSection()

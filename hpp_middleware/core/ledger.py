@@ -95,6 +95,9 @@ def recomputed(entry: Entry) -> int | None:
     """
     if entry.report.estimated:
         return None
+    attempts = [each for each in entry.report.attempts if each.price is not None]
+    if attempts:  # several calls, each rounded by itself
+        return sum(price.cost(each.usage, each.price) for each in attempts if each.usage and each.price)
     return price.cost(entry.report.usage, entry.draft.price)
 
 

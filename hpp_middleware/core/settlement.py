@@ -17,7 +17,7 @@ from hpp_middleware.types.price import Price, Usage
 from hpp_middleware.types.provider import MissingUsage
 from hpp_middleware.types.quota import Outcome
 
-__all__ = ["TABLE", "End", "Missing", "Row", "Settlement", "settle"]
+__all__ = ["TABLE", "End", "Missing", "Row", "Settlement", "plus", "settle", "together"]
 
 
 class End(Enum):
@@ -135,6 +135,29 @@ def settle(
     if missing is Missing.HOLD or (hidden_reasoning and end is End.LEFT):
         amount = hold
     return Settlement(max(amount, reported), row.outcome, estimated=True, usage=estimate)
+
+
+def together(before: Settlement, found: Settlement) -> Settlement:
+    """
+    What two calls for one request come to.
+
+    Args:
+        before: The first, which had an answer.
+        found: The second; one that nothing was sent for changes nothing.
+    """
+    if found.outcome is None:
+        return before
+    return Settlement(
+        before.amount + found.amount,
+        found.outcome,
+        estimated=before.estimated or found.estimated,
+        usage=plus(before.usage, found.usage),
+    )
+
+
+def plus(one: Usage, other: Usage) -> Usage:
+    """Tokens, bucket by bucket."""
+    return Usage(**{name: getattr(one, name) + getattr(other, name) for name in Usage.__struct_fields__})
 
 
 def tokens_of(text_bytes: int, texts: int = 0) -> int:

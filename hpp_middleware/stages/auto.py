@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from cachetools import TTLCache
 
-from hpp_middleware.core import route
+from hpp_middleware.core import bound, route
 from hpp_middleware.core.auto import explained, facts, filters
 from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError
 from hpp_middleware.ports import API, Dialect, RoutingPolicy
@@ -46,11 +46,18 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
         target: The model.
         routed: How it was chosen; None where the client named it.
         shadow: What another policy would have chosen.
+        escalation: Whom to ask where its answer is found wanting; None to take it as it is.
     """
 
     target: Target
     routed: Routed | None = None
     shadow: Callable[[str], Shadowed] | None = None
+    escalation: Target | None = None
+
+    @property
+    def more_s(self) -> float:
+        """For how much longer its hold is to last, should the answer be asked of another model."""
+        return self.escalation.provider.timeouts.total if self.escalation is not None else 0.0
 
 
 class Auto:
@@ -121,10 +128,15 @@ class Auto:
         if turn:
             with self._lock:
                 self._kept[conversation] = decision
-        target = next(each.target for each in candidates if each.model == decision.model)
+        targets = {each.model: each.target for each in candidates if each.eligible}
+        target = targets[decision.model]
         assert target is not None  # noqa: S101  # what is eligible is known
+        again = decision.escalation if api.name == "chat" and not request.stream and request.n == 1 else None
         return Chosen(
-            target=target, routed=_routed(decision), shadow=self._shadow(asked, candidates, consumer, decision)
+            target=target,
+            routed=_routed(decision),
+            shadow=self._shadow(asked, candidates, consumer, decision),
+            escalation=targets.get(again) if again not in {None, decision.model} else None,
         )
 
     def explain(self, request: Request, consumer: Consumer, api: API, hints: Hints) -> dict[str, Any]:
@@ -267,21 +279,31 @@ def explain(
     *,
     limits: Limits,
     hints: Hints,
+    dialects: Mapping[str, Dialect],
 ) -> dict[str, Any]:
     """
     Where a request would go, and why; nothing is held, forwarded or remembered.
 
     Raises:
-        RequestError: 400 or 403: the client names a model that it cannot have; or nothing is configured.
+        RequestError: 400 or 403: the client names a model that it cannot have; nothing is configured; or the model
+            that would be called cannot be told all of the request.
     """
     if request.model != AUTO:
         target = route.resolve(request, consumer, catalog)
         asked = facts.asked(request, requires=hints.requires)
         found = filters.candidate(target.id, asked, request, consumer, target, limits=limits)
-        return explained.explained(request.model, "direct", asked, [found], explained.direct(target.id))
-    if auto is None:
+        told = explained.explained(request.model, "direct", asked, [found], explained.direct(target.id))
+    elif auto is None:
         raise route.unconfigured()
-    return auto.explain(request, consumer, api, hints)
+    else:
+        told = auto.explain(request, consumer, api, hints)
+        chosen = catalog.find(told["model"]) if told["model"] is not None else None
+        if chosen is None:
+            return told
+        target = chosen
+    dialect = dialects[target.provider.dialect]
+    dialect.call(request, target, cap=bound.own_cap(request, target, limits), request_id="")
+    return told
 
 
 def _session(request: Request, hints: Hints) -> str | None:

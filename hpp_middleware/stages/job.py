@@ -26,6 +26,7 @@ class Job(Struct, frozen=True, kw_only=True):
         id: The request's, and the hold's.
         keyed: Whether the request can be asked for again by a key of its own: its stream is then drained for a client
             that has left, whatever its provider's policy.
+        before: What an earlier call for the same request is charged: it is a part of what this one comes to.
         routed: How its model was chosen, where the router did.
     """
 
@@ -42,6 +43,7 @@ class Job(Struct, frozen=True, kw_only=True):
     cost_in: CostIn = "header"
     keyed: bool = False
     routed: Routed | None = None
+    before: Settlement | None = None
 
     @property
     def response_bytes(self) -> int:
@@ -70,11 +72,12 @@ class Job(Struct, frozen=True, kw_only=True):
 
     def charge(self, end: End, seen: Seen) -> Settlement:
         """What it is charged for an end, and for what was seen of the answer."""
-        return settlement.settle(
+        before = self.before
+        found = settlement.settle(
             end,
             seen,
             price=self.target.price,
-            hold=self.hold,
+            hold=self.hold if before is None else self.hold - before.amount,
             prompt_estimate=self.bound.prompt_estimate,
             image_estimate=self.bound.cap if self.request.drawing is not None else self._drawn_tokens,
             # What is thought or spoken is not in the relayed text: an estimate from it would be far too low.
@@ -83,6 +86,7 @@ class Job(Struct, frozen=True, kw_only=True):
             or self.target.price.base.output_image is not None,
             missing_usage=self.missing_usage,
         )
+        return found if before is None else settlement.together(before, found)
 
     @property
     def _drawn_tokens(self) -> int:

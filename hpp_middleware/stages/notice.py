@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.ports import Observer
+from hpp_middleware.stages.cascade import Cascade
 from hpp_middleware.stages.relay import Exchange
 from hpp_middleware.types.events import Alarm, Event, Refused, Replayed, Settled, Shadowed
 from hpp_middleware.types.operations import Result
@@ -46,7 +47,9 @@ class Notice:
         """Holds whose owner died were charged."""
         self._tell(Settled(entries=tuple(entries), held=0, duration_s=0.0, first_byte_s=None))
 
-    def settled(self, request_id: str, exchange: Exchange, settlement: Settlement, result: Result | None) -> None:
+    def settled(
+        self, request_id: str, exchange: Exchange | Cascade, settlement: Settlement, result: Result | None
+    ) -> None:
         """A request ended; and what was odd about it."""
         if not self._observers:
             return

@@ -1,5 +1,7 @@
 """What the path decides before it acts: the call, its bound, the reserve, and in the end the report. All of it pure."""
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from hpp_middleware.core import bound, price, prompt
@@ -14,6 +16,9 @@ from hpp_middleware.types.http import CostIn
 from hpp_middleware.types.operations import Claim, Reserve
 from hpp_middleware.types.provider import Limits, MissingUsage, OrphanPolicy
 from hpp_middleware.types.quota import Attempt, Draft, Report
+
+if TYPE_CHECKING:
+    from hpp_middleware.stages.cascade import Cascade
 
 __all__ = ["Plan", "report"]
 
@@ -51,9 +56,9 @@ class Plan:
         routed: Routed | None = None,
     ) -> None:
         self.request_id = request_id
-        self._request = request
-        self._target = target
-        self._dialect = dialect
+        self.request = request
+        self.target = target
+        self.dialect = dialect
         self._limits = limits
         self._routed = routed
         ours = bound.own_cap(request, target, limits)
@@ -79,45 +84,75 @@ class Plan:
         return self._bound.prompt_estimate
 
     def reserve(
-        self, consumer: Consumer, owner: str, *, client_request_id: str | None, claim: Claim | None = None
+        self,
+        consumer: Consumer,
+        owner: str,
+        *,
+        client_request_id: str | None,
+        claim: Claim | None = None,
+        more_s: float = 0.0,
     ) -> Reserve:
-        """The operation that places the hold."""
+        """The operation that places the hold, which outlasts the exchange, and ``more_s`` for another one."""
         return Reserve(
             id=self.request_id,
             accounts=(consumer.account,),
             want=self._bound.want,
             floor=self._bound.floor,
             owner=owner,
-            ttl_s=self._target.provider.timeouts.total + HOLD_GRACE_S,
+            ttl_s=self.target.provider.timeouts.total + more_s + HOLD_GRACE_S,
             orphan_amount=self._bound.orphan_amount,
             claim=claim,
             draft=Draft(
                 consumer=consumer.id,
-                model=self._target.id,
-                requested_model=self._request.model,
-                price=self._target.price,
+                model=self.target.id,
+                requested_model=self.request.model,
+                price=self.target.price,
                 key_id=consumer.key_id,
                 client_request_id=client_request_id,
-                stream=self._request.stream,
+                stream=self.request.stream,
                 estimator_version=self._bound.estimator_version,
                 policy=self._routed.version if self._routed is not None else None,
                 routed=self._routed,
             ),
         )
 
+    def operation(self, first: Reserve) -> Reserve:
+        """What would be reserved for this call alone, of the request whose first call's hold is there."""
+        draft = msgspec.structs.replace(
+            first.draft,
+            model=self.target.id,
+            price=self.target.price,
+            estimator_version=self._bound.estimator_version,
+        )
+        return msgspec.structs.replace(
+            first,
+            want=self._bound.want,
+            floor=self._bound.want,
+            orphan_amount=self._bound.orphan_amount,
+            draft=draft,
+            claim=None,
+        )
+
     def job(
-        self, account: str, hold: int, *, missing_usage: MissingUsage, cost_in: CostIn = "header", keyed: bool = False
+        self,
+        account: str,
+        hold: int,
+        *,
+        missing_usage: MissingUsage,
+        cost_in: CostIn = "header",
+        keyed: bool = False,
+        before: Settlement | None = None,
     ) -> Job:
         """What is sent under this hold: a lower grant lowers the cap, where it is ours."""
         cap = bound.cap_within(self._bound, hold) if self._bound.ours else self._bound.cap
         call = self._call
         if cap < self._bound.cap:
-            call = self._dialect.call(self._request, self._target, cap=cap, request_id=self.request_id)
+            call = self.dialect.call(self.request, self.target, cap=cap, request_id=self.request_id)
         return Job(
             id=self.request_id,
             account=account,
-            request=self._request,
-            target=self._target,
+            request=self.request,
+            target=self.target,
             call=call,
             bound=self._bound,
             hold=hold,
@@ -127,16 +162,33 @@ class Plan:
             cost_in=cost_in,
             keyed=keyed,
             routed=self._routed,
+            before=before,
         )
 
 
-def report(exchange: Exchange, settlement: Settlement) -> Report:
+def report(exchange: "Exchange | Cascade", settlement: Settlement) -> Report:
     """The other half of the ledger entry."""
-    seen, target = exchange.seen, exchange.job.target
-    cost = settlement.amount
-    if seen.usage is not None and (settlement.estimated or settlement.usage is not seen.usage):
+    raw = exchange.seen.usage_raw
+    if isinstance(exchange, Exchange):
+        attempts = [_attempt(exchange, settlement)]
+    else:
+        attempts = [_attempt(each, each.settlement(), priced=True) for each in exchange.exchanges]
+    return Report(
+        outcome=settlement.outcome or "failed",
+        estimated=settlement.estimated,
+        usage=settlement.usage,
+        usage_raw=raw if raw is not None and memoryview(raw).nbytes <= MOST_RAW_BYTES else _NULL,
+        attempts=tuple(attempts),
+    )
+
+
+def _attempt(exchange: Exchange, charged: Settlement, *, priced: bool = False) -> Attempt:
+    """One call; one of several has its own price, and what it alone has come to."""
+    seen, target, before = exchange.seen, exchange.job.target, exchange.job.before
+    cost = charged.amount if before is None else charged.amount - before.amount
+    if seen.usage is not None and (charged.estimated or charged.usage is not seen.usage):
         cost = price.cost(seen.usage, target.price)  # else the report is what was charged
-    attempt = Attempt(
+    return Attempt(
         provider=target.provider_name,
         model=target.model_name,
         status=exchange.status,
@@ -144,14 +196,7 @@ def report(exchange: Exchange, settlement: Settlement) -> Report:
         error=exchange.error.code if exchange.error is not None else None,
         usage=seen.usage,
         cost=cost,
-    )
-    raw = seen.usage_raw
-    return Report(
-        outcome=settlement.outcome or "failed",
-        estimated=settlement.estimated,
-        usage=settlement.usage,
-        usage_raw=raw if raw is not None and memoryview(raw).nbytes <= MOST_RAW_BYTES else _NULL,
-        attempts=(attempt,),
+        price=target.price if priced else None,
     )
 
 

@@ -42,6 +42,7 @@ class Decision(Struct, frozen=True, kw_only=True):
         model: One of the candidates that are eligible.
         features: What weighed most in the score, each with its weight.
         fallbacks: What else of the same basket is eligible, in order.
+        escalation: The model to ask next where the answer is found wanting; None to take it as it is.
 
     The others are those of :class:`Routed`.
     """
@@ -55,6 +56,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     reason: str = ""
     features: tuple[tuple[str, float], ...] = ()
     fallbacks: tuple[str, ...] = ()
+    escalation: str | None = None
 
     @property
     def routed(self) -> Routed:

@@ -66,7 +66,12 @@ class Account(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """One call to an upstream, as the ledger keeps it."""
+    """
+    One call to an upstream, as the ledger keeps it.
+
+    Attributes:
+        price: What its tokens cost, where there were several calls; else the draft's price is.
+    """
 
     provider: str
     model: str
@@ -75,6 +80,7 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     error: str | None = None
     usage: Usage | None = None
     cost: int = 0
+    price: Price | None = None
 
 
 class Draft(Struct, frozen=True, kw_only=True, gc=False):

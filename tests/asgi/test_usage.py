@@ -137,7 +137,17 @@ async def test_an_audit_entry_has_what_the_contract_names(fake_upstream: FakeUps
         }
         assert (entry["prices"]["input"], entry["prices"]["cache_read"]) == (1e-06, 1e-07)
         assert round(entry["cost"] * 10**9) == 5 * 1_000 + 4 * 100 + 2 * 2_000
-        assert entry["attempts"] == [{"provider": "fake", "model": "fake-1", "status": 200, "error": None}]
+        assert entry["attempts"] == [
+            {
+                "provider": "fake",
+                "model": "fake-1",
+                "status": 200,
+                "error": None,
+                "prompt_tokens": 9,
+                "completion_tokens": 2,
+                "cost": entry["cost"],
+            }
+        ]
         assert isinstance(entry["created"], float)
 
 

@@ -64,13 +64,13 @@ def test_without_anything_in_it_there_is_no_policy(tmp_path: Path, text: str) ->
 
 def test_every_other_key_is_taken_over(tmp_path: Path) -> None:
     text = (
-        '[auto]\nstreaming = "fallback"\nstreaming_fallback = "local/t1"\nsticky = "upwards"\nshadow = "rules"\n'
+        '[auto]\nstreaming = "fallback"\nstreaming_fallback = "local/t1"\nsticky = "upwards"\ncascade = true\nshadow = "rules"\n'
         'rules = { tool = "r-1" }\n[auto.learned]\nstrong = "local/t3"\nweak = "local/t1"\nbudget = "0.002"\n'
     )
     policy = read(tmp_path, LOCAL + MODELS + text).auto
     assert policy is not None
     assert (policy.streaming, policy.streaming_fallback) == ("fallback", "local/t1")
-    assert (policy.sticky, policy.shadow, policy.rules) == ("upwards", "rules", {"tool": "r-1"})
+    assert (policy.sticky, policy.shadow, policy.rules, policy.cascade) == ("upwards", "rules", {"tool": "r-1"}, True)
     assert policy.learned is not None
     assert policy.learned.budget == 2_000_000
 

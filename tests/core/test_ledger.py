@@ -8,6 +8,7 @@ from msgspec import Raw
 
 from hpp_middleware.core import ledger, price
 from hpp_middleware.core.ledger import Walk
+from hpp_middleware.types.auto import Routed
 from hpp_middleware.types.price import Price, Rates, Usage
 from hpp_middleware.types.quota import Account, Attempt, Draft, Entry, LineClass, Report, Statement
 
@@ -138,6 +139,33 @@ def test_a_chain_tells_order_loss_account_and_key() -> None:
 def test_a_cost_follows_from_the_line_alone() -> None:
     assert ledger.recomputed(entry()) == COST == price.cost(REPORT.usage, PRICE)
     assert ledger.recomputed(entry(report=ORPHANED)) is None
+
+
+def test_calls_with_prices_of_their_own_are_each_rounded_and_summed() -> None:
+    fine = Price(base=Rates(input=10**8, output=10**8))
+    calls = (
+        Attempt(provider="fake", model="small", usage=Usage(input=11, output=4), cost=2, price=fine),
+        Attempt(provider="fake", model="m", usage=Usage(input=10, output=5), cost=COST, price=PRICE),
+        Attempt(provider="fake", model="m", error="timeout", price=PRICE),
+    )
+    both = msgspec.structs.replace(REPORT, usage=Usage(input=21, output=9), attempts=calls)
+    assert ledger.recomputed(entry(report=both)) == 2 + COST
+    assert walked(entry(amount=2 + COST, report=both)) == []
+    assert walked(entry(amount=COST, report=both)) == ["amount"]
+    over = entry(amount=10, held=10, report=both)
+    assert walked(over, entry(2, "overage", hold="hold-1", amount=12, held=10, report=both)) == []
+
+
+def test_how_a_model_was_chosen_is_in_the_bytes_and_its_absence_leaves_them_as_they_were() -> None:
+    routed = Routed(basket="simple", rule="r", version="v", score=0.25, reason="é")
+    chosen = entry(draft=msgspec.structs.replace(DRAFT, routed=routed))
+    assert (
+        b'"routed":{"basket":"simple","reason":"\\u00e9","rule":"r","score":"0.25","version":"v"}'
+        in ledger.canonical(chosen)
+    )
+    assert b"routed" not in ledger.canonical(entry())
+    old = msgspec.json.encode({**msgspec.to_builtins(DRAFT), "policy": None})
+    assert msgspec.json.decode(old.replace(b',"routed":null', b""), type=Draft) == DRAFT
 
 
 def test_lines_that_are_right_are_found_right() -> None:

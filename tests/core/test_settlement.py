@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from hpp_middleware.core import price as pricing
-from hpp_middleware.core.settlement import TABLE, End, Settlement, settle, tokens_of
+from hpp_middleware.core.settlement import TABLE, End, Settlement, plus, settle, together, tokens_of
 from hpp_middleware.types.completion import Seen
 from hpp_middleware.types.price import Price, Rates, Usage
 from hpp_middleware.types.provider import MissingUsage
@@ -206,3 +206,20 @@ def test_no_charge_is_negative_and_no_estimate_above_the_hold(
         assert found.amount >= pricing.cost(seen.usage, PRICE)
     else:
         assert found.amount == (0 if end is End.UNSENT else pricing.cost(seen.usage, PRICE))
+
+
+TOKENS = st.builds(Usage, **{name: st.integers(0, 1000) for name in Usage.__struct_fields__})
+
+
+@given(TOKENS, TOKENS)
+def test_two_calls_have_the_tokens_of_both_and_their_amounts(one: Usage, other: Usage) -> None:
+    assert plus(one, other).total == one.total + other.total
+    assert plus(one, other).web_searches == one.web_searches + other.web_searches
+    before = Settlement(7, "completed", estimated=False, usage=one)
+    found = together(before, Settlement(5, "failed", estimated=True, usage=other))
+    assert found == Settlement(12, "failed", estimated=True, usage=plus(one, other))
+
+
+def test_a_second_call_that_nothing_was_sent_for_changes_nothing() -> None:
+    before = Settlement(7, "completed", estimated=False, usage=USED)
+    assert together(before, Settlement(0, None, estimated=False, usage=Usage())) == before

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+import msgspec
+
 from hpp_middleware.core.auto import ranked
 from hpp_middleware.core.auto.filters import prompt_tokens
 from hpp_middleware.core.auto.ranked import Learned
@@ -63,6 +65,8 @@ class AutoPolicy:
         learned: The two models of the learned policy.
         rules: Ids of the operator's own for the rules in :data:`RULES`.
         shadow: Which policy's choice is told to observers besides, and never followed.
+        cascade: Whether a chat that is not streamed, and that a smaller model answers badly, is asked again of the
+            learned policy's strong model, or else of the highest tier's first that can answer.
         sticky: Whether a conversation keeps its model: ``conversation``: while it is eligible, and until it asks for
             tools and its model is not in their basket; ``upwards``: until a rule asks for a larger one; ``off``.
 
@@ -84,6 +88,7 @@ class AutoPolicy:
     rules: Mapping[str, str] = field(default_factory=dict)
     shadow: Literal["rules", "learned"] | None = None
     sticky: Literal["conversation", "upwards", "off"] = "conversation"
+    cascade: bool = False
 
     def __post_init__(self) -> None:
         _check(self)
@@ -116,11 +121,20 @@ class AutoPolicy:
         Returns:
             None where no rule has an eligible model.
         """
-        found = self._chosen(self.policy, asked, {each.model: each for each in candidates})
-        before = asked.before
-        if before is None or found is None or self.sticky == "off":
+        known = {each.model: each for each in candidates}
+        found = self._chosen(self.policy, asked, known)
+        if asked.before is not None and found is not None and self.sticky != "off":
+            found = self._kept(asked.before, found, known)
+        if (
+            found is None
+            or not self.cascade
+            or asked.stream
+            or asked.n > 1
+            or found.basket not in {"simple", "complex"}
+        ):
             return found
-        return self._kept(before, found, {each.model: each for each in candidates})
+        strong = self._strong(known)
+        return found if strong == found.model else msgspec.structs.replace(found, escalation=strong)
 
     def shadowed(self, asked: Asked, candidates: Sequence[Candidate]) -> Decision | None:
         """What the policy of :attr:`shadow` would have chosen."""
@@ -139,6 +153,12 @@ class AutoPolicy:
         if policy == "learned" and self.learned is not None:
             return self._ranked(self.learned, asked, known)
         return self._simple(asked, known) or self._complex(asked, known)
+
+    def _strong(self, known: Mapping[str, Candidate]) -> str | None:
+        """Whom a cascade ends with."""
+        highest = [model for name in reversed(TIERS) if name in self.tiers for model in self.tiers[name].models]
+        among = [self.learned.strong] if self.learned is not None else highest
+        return next((model for model in among if known[model].eligible), None)
 
     def _simple(self, asked: Asked, known: Mapping[str, Candidate]) -> Decision | None:
         if not self.simple:

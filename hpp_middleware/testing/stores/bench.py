@@ -29,6 +29,7 @@ from hpp_middleware.types.operations import (
     Settle,
     Sweep,
 )
+from hpp_middleware.types.auto import Routed
 from hpp_middleware.types.price import Price, Rates, Usage
 from hpp_middleware.types.quota import Attempt, Balance, Draft, Entry, Report
 
@@ -63,12 +64,15 @@ DRAFT = Draft(
     key_id="key-1",
     client_request_id="client-1",
     stream=True,
+    routed=Routed(basket="complex", rule="complex-T2", version="2026-11-01", tier="T2", score=0.1, reason="\u00e9"),
 )
 REPORT = Report(
     outcome="completed",
     usage=Usage(input=3, cache_read=1, output=2),
     usage_raw=Raw(b'{"prompt_tokens":4,"completion_tokens":2,"note":"\xc3\xa9 1e2"}'),
-    attempts=(Attempt(provider="fake", model="model-1", status=200, upstream_id="chatcmpl-1", cost=7),),
+    attempts=(
+        Attempt(provider="fake", model="model-1", status=200, upstream_id="chatcmpl-1", cost=7, price=DRAFT.price),
+    ),
 )
 
 LEASE_S = 0.25

@@ -1,0 +1,161 @@
+"""
+Whether a chat's answer is good enough to be given, by what it says of itself. Nothing is asked of a model for it.
+
+An answer is found wanting where it is empty, refused, cut off under a cap that is ours, no JSON or not of the schema
+where JSON was asked for, or unsure by its own words. What calls a tool is an answer.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from hpp_middleware.types.completion import Request
+
+__all__ = ["fault"]
+
+LOOKED_AT = 400
+"""So many characters, of the beginning, are searched for a refusal or for doubts."""
+
+_NOT = r"(?:can(?:no|')?t|can\u2019t|am (?:not able|unable))"
+_REFUSAL = re.compile(
+    r"\A\W*(?:"
+    rf"(?:i(?:'|\u2019)?m|i am) (?:really |very |so )?sorry,? (?:but )?i {_NOT}"
+    rf"|(?:sorry|unfortunately),? (?:but )?i {_NOT}"
+    r"|i (?:can(?:no|')?t|can\u2019t) (?:help|assist|comply|fulfill|provide|do that|answer)"
+    r"|(?:i(?:'|\u2019)?m|i am) (?:not able|unable) to"
+    r"|as an ai(?: language)?(?: model)?,? i (?:can|am|do))",
+    re.IGNORECASE,
+)
+_NO = r"(?:don(?:'|\u2019)t|do not)"
+_DOUBT = re.compile(
+    r"\b(?:i(?:'|\u2019)?m|i am) not (?:entirely |completely |really |quite )?(?:sure|certain)\b"
+    rf"|\bi {_NO} (?:really )?know\b"
+    rf"|\bi {_NO} have enough (?:information|context)\b"
+    r"|\bi (?:can(?:'|\u2019)t|cannot) (?:determine|be (?:sure|certain))\b",
+    re.IGNORECASE,
+)
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "boolean": (bool,),
+    "null": (type(None),),
+    "number": (int, float),
+    "integer": (int,),
+}
+_any = msgspec.json.Decoder()
+
+
+def fault(body: bytes, request: Request) -> str | None:
+    """
+    What is wrong with an answer, in a word or two; None where it can be given.
+
+    Args:
+        body: A whole chat completion, as JSON.
+        request: What was asked.
+    """
+    choice = _choice(body)
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return "empty"
+    if message.get("tool_calls") or message.get("function_call"):
+        return None
+    text = _text(message.get("content"))
+    if message.get("refusal") or choice.get("finish_reason") == "content_filter" or _REFUSAL.match(text):
+        return "refused"
+    if choice.get("finish_reason") == "length" and request.cap is None:
+        return "cut off"
+    if not text.strip():
+        return "empty"
+    wanted = _format(request)
+    if wanted is not None:
+        return _broken(text, wanted)
+    return "unsure" if _DOUBT.search(text[:LOOKED_AT]) else None
+
+
+def _choice(body: bytes) -> dict[str, Any]:
+    found = _decoded(body)
+    choices = found.get("choices") if isinstance(found, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, dict) else {}
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    return "".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))
+
+
+def _format(request: Request) -> dict[str, Any] | None:
+    """The schema that is asked for; empty for any JSON object; None for text."""
+    found = _decoded(bytes(request.fields.get("response_format", b"null")))
+    if not isinstance(found, dict) or found.get("type") not in {"json_object", "json_schema"}:
+        return None
+    named = found.get("json_schema")
+    schema = named.get("schema") if isinstance(named, dict) else None
+    return schema if isinstance(schema, dict) else {"type": "object"} if found["type"] == "json_object" else {}
+
+
+def _broken(text: str, schema: dict[str, Any]) -> str | None:
+    try:
+        found = _any.decode(text.encode("utf-8", "replace"))
+    except (msgspec.DecodeError, RecursionError):
+        return "no JSON"
+    return None if _fits(found, schema, schema, 0) else "not of the schema"
+
+
+def _fits(value: Any, schema: Any, root: dict[str, Any], depth: int) -> bool:
+    """Whether a value has the types and members that a schema asks for; what else it asks for is not looked at."""
+    if not isinstance(schema, dict) or depth > 32:
+        return True
+    if isinstance(schema.get("$ref"), str):
+        return _fits(value, _referred(schema["$ref"], root), root, depth + 1)
+    for name, needed in (("anyOf", any), ("oneOf", any), ("allOf", all)):
+        options = schema.get(name)
+        if isinstance(options, list) and not needed(_fits(value, each, root, depth + 1) for each in options):
+            return False
+    if not _is_of(value, schema.get("type")):
+        return False
+    if isinstance(schema.get("enum"), list) and value not in schema["enum"]:
+        return False
+    if isinstance(value, list):
+        return all(_fits(each, schema.get("items"), root, depth + 1) for each in value)
+    return not isinstance(value, dict) or _has_members(value, schema, root, depth)
+
+
+def _has_members(value: dict[str, Any], schema: dict[str, Any], root: dict[str, Any], depth: int) -> bool:
+    properties, required = schema.get("properties"), schema.get("required")
+    known = properties if isinstance(properties, dict) else {}
+    if isinstance(required, list) and not all(name in value for name in required):
+        return False
+    if schema.get("additionalProperties") is False and not value.keys() <= known.keys():
+        return False
+    return all(_fits(each, known.get(name), root, depth + 1) for name, each in value.items())
+
+
+def _is_of(value: Any, kinds: Any) -> bool:
+    names = kinds if isinstance(kinds, list) else [kinds]
+    known = [_TYPES[name] for name in names if isinstance(name, str) and name in _TYPES]
+    if not known or len(known) < len(names):
+        return True  # a kind that nobody knows is not judged
+    if isinstance(value, bool):
+        return (bool,) in known
+    whole = isinstance(value, float) and value.is_integer() and (int,) in known
+    return whole or any(isinstance(value, each) for each in known)
+
+
+def _referred(reference: str, root: dict[str, Any]) -> Any:
+    node: Any = root
+    for name in reference.removeprefix("#").strip("/").split("/") if reference != "#" else ():
+        node = node.get(name) if isinstance(node, dict) else None
+    return node
+
+
+def _decoded(raw: bytes) -> Any:
+    try:
+        return _any.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

@@ -1,0 +1,294 @@
+"""A smaller model first, and a stronger one where its answer is found wanting: one hold, one entry, both charged."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import pytest
+from rig import ALICE, Delegate, Witness, ask, check_books, gateway, read
+
+from hpp_middleware import Gateway, MemoryStore, SQLiteStore
+from hpp_middleware.core import ledger
+from hpp_middleware.core.auto import AutoPolicy, Learned, Tier
+from hpp_middleware.errors import StoreError
+from hpp_middleware.testing import FakeUpstream, Script
+from hpp_middleware.types.operations import Operation, Reserve, Resize, Result
+from hpp_middleware.types.price import Usage
+from hpp_middleware.types.provider import Timeouts
+from hpp_middleware.types.quota import Entry
+
+pytestmark = pytest.mark.anyio
+
+POLICY = AutoPolicy(
+    rules_version="v",
+    simple=("fake/small",),
+    simple_max_tokens=60,
+    tiers={"T1": Tier(models=("fake/t1",), max_tokens=500), "T3": Tier(models=("fake/strong", "fake/t1"))},
+    cascade=True,
+)
+MODELS = {
+    "fake/small": {"input": "0.1", "output": "0.3"},
+    "fake/t1": {"input": "1", "output": "2"},
+    "fake/strong": {"input": "20", "output": "60", "cache_read": "2"},
+}
+SMALL = {"prompt_tokens": 31, "completion_tokens": 7, "total_tokens": 38}
+STRONG = {"prompt_tokens": 29, "completion_tokens": 17, "total_tokens": 46}
+SMALL_NANO = 31 * 100 + 7 * 300
+STRONG_NANO = 29 * 20_000 + 17 * 60_000
+DOUBT = Script(texts=("I'm not sure.",), usage=SMALL)
+GOOD = Script(texts=("It is Paris.",), usage=STRONG)
+FINE = Script(texts=("Paris.",), usage=SMALL)
+
+
+def cascading(upstream: FakeUpstream, **settings: Any) -> Gateway:
+    return gateway(upstream, **{"models": MODELS, "auto": POLICY, **settings})
+
+
+async def answered(found: Gateway, **fields: Any) -> tuple[int, dict[str, str], Any]:
+    headers = fields.pop("headers", None)
+    async with ask(found, headers=headers, **{"model": "hpprouter/auto", **fields}) as call:
+        status = await call.started()
+        body = await call.json()
+        await call.returned()
+    return status, {name: value for name, value in call.headers.items() if name.startswith("x-hpp")}, body
+
+
+def audited(lines: list[Entry]) -> list[ledger.Finding]:
+    """What an auditor finds wrong with Alice's lines."""
+    walk = ledger.Walk("alice")
+    return [finding for line in lines for finding in walk.feed(line)] + walk.close()
+
+
+async def the_entry(found: Gateway) -> Entry:
+    lines = await check_books(found)
+    assert audited(lines) == []
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+async def test_an_answer_that_is_found_wanting_is_asked_of_the_stronger_model_and_both_are_charged(
+    fake_upstream: FakeUpstream, store: str, tmp_path: Any
+) -> None:
+    kept = MemoryStore() if store == "memory" else SQLiteStore(tmp_path / "hpp.db")
+    async with cascading(fake_upstream, store=kept) as found:
+        fake_upstream.next(DOUBT, GOOD)
+        status, headers, body = await answered(found)
+        assert (status, body["choices"][0]["message"]["content"], body["model"]) == (200, "It is Paris.", "fake/strong")
+        assert [each.json()["model"] for each in fake_upstream.log] == ["small", "strong"]
+        entry = await the_entry(found)
+        assert entry.amount == SMALL_NANO + STRONG_NANO
+        assert (headers["x-hpp-router-resolved-model"], headers["x-hpp-router-basket"]) == ("fake/strong", "simple")
+        assert round(float(headers["x-hpp-router-cost"]) * 10**9) == entry.amount
+        assert ledger.recomputed(entry) == entry.amount
+        assert (entry.draft.model, entry.report.outcome, entry.report.estimated) == ("fake/strong", "completed", False)
+        assert entry.report.usage == Usage(input=60, output=24)
+        assert entry.draft.routed is not None
+        assert entry.draft.routed.reason == "the smaller model's answer was found wanting: unsure"
+        assert [(each.model, each.cost) for each in entry.report.attempts] == [
+            ("small", SMALL_NANO),
+            ("strong", STRONG_NANO),
+        ]
+        audit = await read(found, f"/api/user/audit/{entry.hold}")
+        assert [(each["model"], each["prompt_tokens"], each["cost"]) for each in audit["attempts"]] == [
+            ("small", 31, SMALL_NANO / 10**9),
+            ("strong", 29, STRONG_NANO / 10**9),
+        ]
+        assert audit["cost"] * 10**9 == pytest.approx(entry.amount)
+
+
+async def test_a_good_answer_is_given_as_it_is(fake_upstream: FakeUpstream) -> None:
+    async with cascading(fake_upstream) as found:
+        fake_upstream.next(FINE)
+        _, headers, body = await answered(found)
+        assert (body["choices"][0]["message"]["content"], body["model"]) == ("Paris.", "fake/small")
+        entry = await the_entry(found)
+        assert (entry.amount, entry.draft.model) == (SMALL_NANO, "fake/small")
+        assert headers["x-hpp-router-cost"] == "0.0000052"
+        assert len(fake_upstream.log) == 1
+
+
+@pytest.mark.parametrize(
+    "fields", [{"stream": True}, {"n": 2}, {"messages": [{"role": "user", "content": "x" * 4000}]}]
+)
+async def test_streams_several_choices_and_the_strongest_itself_are_answered_once(
+    fake_upstream: FakeUpstream, fields: dict[str, Any]
+) -> None:
+    async with cascading(fake_upstream) as found:
+        fake_upstream.next(DOUBT)
+        async with ask(found, model="hpprouter/auto", **fields) as call:
+            assert await call.started() == 200
+            await call.read()
+            await call.returned()
+        await check_books(found)
+        assert len(fake_upstream.log) == 1
+
+
+async def test_the_learned_policys_strong_model_is_whom_it_ends_with(fake_upstream: FakeUpstream) -> None:
+    class Never:
+        def score(self, _messages: Sequence[Any]) -> float:
+            return 0.0
+
+        def explain(self, _messages: Sequence[Any]) -> Sequence[tuple[str, float]]:
+            return []
+
+    learned = Learned(strong="fake/t1", weak="fake/small", scorer=Never())
+    async with cascading(fake_upstream, auto=AutoPolicy(policy="learned", learned=learned, cascade=True)) as found:
+        fake_upstream.next(DOUBT, GOOD)
+        await answered(found)
+        entry = await the_entry(found)
+        assert (entry.draft.model, entry.amount) == ("fake/t1", SMALL_NANO + 29 * 1_000 + 17 * 2_000)
+
+
+async def test_the_hold_is_raised_for_both_before_the_second_is_asked(fake_upstream: FakeUpstream) -> None:
+    store = Delegate()
+    async with cascading(fake_upstream, store=store) as found:
+        fake_upstream.next(DOUBT, GOOD)
+        await answered(found)
+        (reserve,), (resize,) = store.asked(Reserve), store.asked(Resize)
+        assert reserve.draft.model == "fake/small"
+        assert resize.draft.model == "fake/strong"
+        assert reserve.want < SMALL_NANO + 100 * 60_000 < resize.amount
+        assert SMALL_NANO < resize.orphan_amount < resize.amount
+        assert reserve.ttl_s > 2 * 30
+
+
+async def test_where_both_do_not_fit_the_first_answer_is_given(fake_upstream: FakeUpstream) -> None:
+    async with cascading(fake_upstream, nano=1_000_000) as found:
+        fake_upstream.next(DOUBT)
+        status, _, body = await answered(found)
+        assert (status, body["model"]) == (200, "fake/small")
+        entry = await the_entry(found)
+        assert (entry.amount, entry.draft.model) == (SMALL_NANO, "fake/small")
+        assert len(fake_upstream.log) == 1
+
+
+@pytest.mark.parametrize("failure", [Script(status=503), Script(close_before_head=True), Script(raw_body=b"<html>")])
+async def test_where_the_second_fails_the_first_answer_is_given(fake_upstream: FakeUpstream, failure: Script) -> None:
+    async with cascading(fake_upstream) as found:
+        fake_upstream.next(DOUBT, failure)
+        status, headers, body = await answered(found)
+        assert (status, body["model"]) == (200, "fake/small")
+        entry = await the_entry(found)
+        assert (entry.amount, entry.draft.model, entry.report.outcome) == (SMALL_NANO, "fake/small", "completed")
+        assert headers["x-hpp-router-resolved-model"] == "fake/small"
+        assert [each.error is None for each in entry.report.attempts] == [True, False]
+
+
+async def test_what_a_second_costs_that_fails_is_charged_and_told(fake_upstream: FakeUpstream) -> None:
+    timeouts = Timeouts(connect=5, first_byte=0.5, idle=5, total=10)
+    async with cascading(fake_upstream, timeouts=timeouts) as found:
+        fake_upstream.next(DOUBT, Script(delay_head_s=30))
+        status, headers, body = await answered(found)
+        assert (status, body["model"]) == (200, "fake/small")
+        entry = await the_entry(found)
+        assert entry.amount > SMALL_NANO  # the prompt of the second was sent
+        assert (entry.report.estimated, entry.report.outcome) == (True, "completed")
+        assert round(float(headers["x-hpp-router-cost"]) * 10**9) == entry.amount
+
+
+async def test_where_the_first_fails_it_is_told(fake_upstream: FakeUpstream) -> None:
+    async with cascading(fake_upstream) as found:
+        fake_upstream.next(Script(status=503))
+        assert (await answered(found))[0] == 502
+        assert len(fake_upstream.log) == 1
+        assert (await the_entry(found)).amount == 0
+
+
+class Lossy(Delegate):
+    """A store that loses the reply to the first resizes, after it has done them or before."""
+
+    def __init__(self, times: int, *, does: bool) -> None:
+        super().__init__()
+        self.times = times
+        self.does = does
+
+    async def apply(self, operations: Sequence[Operation]) -> list[Result]:
+        """Fail."""
+        if self.times and any(isinstance(each, Resize) for each in operations):
+            self.times -= 1
+            if self.does:
+                await super().apply(operations)
+            raise StoreError("lost")
+        return await super().apply(operations)
+
+
+@pytest.mark.parametrize("does", [True, False])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_where_a_resize_is_lost_the_first_answer_is_given_and_the_books_are_right(
+    fake_upstream: FakeUpstream, times: int, *, does: bool
+) -> None:
+    async with cascading(fake_upstream, store=Lossy(times, does=does)) as found:
+        fake_upstream.next(DOUBT)
+        status, _, body = await answered(found)
+        assert (status, body["model"]) == (200, "fake/small")
+        entry = await the_entry(found)
+        assert (entry.amount, ledger.recomputed(entry)) == (SMALL_NANO, SMALL_NANO)
+        assert entry.draft.model == "fake/small"
+
+
+async def test_an_answer_of_both_is_given_again_under_its_key(fake_upstream: FakeUpstream) -> None:
+    async with cascading(fake_upstream) as found:
+        for scripts, model in (((DOUBT, GOOD), "fake/strong"), ((FINE,), "fake/small")):
+            fake_upstream.next(*scripts)
+            key = {"Idempotency-Key": model}
+            first = await answered(found, headers=key)
+            asked = len(fake_upstream.log)
+            again = await answered(found, headers=key)
+            assert again[2] == first[2]
+            assert again[2]["model"] == model
+            assert again[1]["x-hpp-router-cost"] == "0"
+            assert len(fake_upstream.log) == asked
+        assert len(await check_books(found)) == 2
+
+
+async def test_the_body_says_what_both_cost_where_it_says_so(fake_upstream: FakeUpstream) -> None:
+    async with cascading(fake_upstream, cost_in="usage") as found:
+        fake_upstream.next(DOUBT, GOOD)
+        _, _, body = await answered(found)
+        assert round(body["usage"]["cost"] * 10**9) == (await the_entry(found)).amount == SMALL_NANO + STRONG_NANO
+
+
+@pytest.mark.parametrize("during", [1, 2])
+async def test_a_client_that_leaves_is_charged_for_what_was_asked(fake_upstream: FakeUpstream, during: int) -> None:
+    slow = [replace(each, delay_head_s=0.3) for each in (DOUBT, GOOD)]
+    async with cascading(fake_upstream) as found:
+        fake_upstream.next(*(slow if during == 1 else [DOUBT, slow[1]]))
+        async with ask(found, model="hpprouter/auto") as call:
+            await fake_upstream.arrived(during)
+            call.disconnect()
+            await call.returned()
+        lines = await check_books(found)
+        assert audited(lines) == []
+        (entry,) = lines
+        assert entry.report.outcome == "abandoned"
+        assert entry.amount == (SMALL_NANO if during == 1 else SMALL_NANO + STRONG_NANO)
+        assert len(fake_upstream.log) == during
+
+
+@pytest.mark.parametrize("during", [1, 2])
+async def test_a_host_that_cancels_leaves_no_hold_and_books_that_agree(
+    fake_upstream: FakeUpstream, during: int
+) -> None:
+    async with cascading(fake_upstream) as found:
+        fake_upstream.next(*([Script(delay_head_s=30)] if during == 1 else [DOUBT, Script(delay_head_s=30)]))
+        body = {"model": "hpprouter/auto", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 100}
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: found.complete(ALICE, body))
+            await fake_upstream.arrived(during)
+            group.cancel_scope.cancel()
+        lines = await check_books(found)
+        assert audited(lines) == []
+        (entry,) = lines
+        assert entry.amount > (0 if during == 1 else SMALL_NANO)
+
+
+async def test_observers_hear_of_one_request(fake_upstream: FakeUpstream) -> None:
+    witness = Witness()
+    async with cascading(fake_upstream, observers=[witness]) as found:
+        fake_upstream.next(DOUBT, GOOD)
+        await answered(found)
+        (settled,) = witness.settled
+        assert settled.entries[0].amount == SMALL_NANO + STRONG_NANO <= settled.held
+        assert witness.alarms == []
