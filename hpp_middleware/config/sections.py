@@ -253,6 +253,7 @@ class LearnedSection(Section):
     quality: float | None = Field(default=None, ge=0, le=1)
     share: float | None = Field(default=None, ge=0, le=1)
     budget: Quota | None = None
+    file: Word | None = None
 
 
 class AutoSection(Section):

@@ -166,7 +166,7 @@ def settle(file: File, *, directory: Path, context: Context) -> Settings:
         capabilities=_capabilities(file, directory, problems),
         sealing=sealing(file.ledger, directory=directory, context=context, problems=problems),
         journal=_journal(file, directory, context, problems),
-        auto=auto_policy(file.auto, problems=problems),
+        auto=auto_policy(file.auto, directory=directory, problems=problems),
     )
     problems += _shared_keys(settings.consumers)
     problems += _same_peppers(settings)

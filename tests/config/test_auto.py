@@ -1,6 +1,10 @@
 """``[auto]``: the names of the file, and a wrong value by its key."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from reading import LOCAL, read, refusal
@@ -64,7 +68,8 @@ def test_without_anything_in_it_there_is_no_policy(tmp_path: Path, text: str) ->
 
 def test_every_other_key_is_taken_over(tmp_path: Path) -> None:
     text = (
-        '[auto]\nstreaming = "fallback"\nstreaming_fallback = "local/t1"\nsticky = "upwards"\ncascade = true\nshadow = "rules"\n'
+        '[auto]\nstreaming = "fallback"\nstreaming_fallback = "local/t1"\nsticky = "upwards"\nshadow = "rules"\n'
+        "cascade = true\n"
         'rules = { tool = "r-1" }\n[auto.learned]\nstrong = "local/t3"\nweak = "local/t1"\nbudget = "0.002"\n'
     )
     policy = read(tmp_path, LOCAL + MODELS + text).auto
@@ -123,3 +128,33 @@ def test_tags_of_models_and_what_consumers_require(tmp_path: Path) -> None:
     settings = read(tmp_path, LOCAL + text)
     assert settings.models["local/m"].tags == ("eu",)
     assert settings.consumers["alice"].requires == ("eu",)
+
+
+class Refitted:
+    """A scorer that takes one file, and no other."""
+
+    def __init__(self, data: bytes) -> None:
+        if data != b"good":
+            raise ConfigurationError("this is no model file of the learned policy")
+
+    def score(self, _messages: Sequence[Any]) -> float:
+        return 0.5
+
+    def explain(self, _messages: Sequence[Any]) -> Sequence[tuple[str, float]]:
+        return []
+
+
+def test_a_refitted_scorer_is_read_from_its_file_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("learned")
+    module.Scorer = Refitted  # type: ignore[attr-defined]  # all that is needed of it
+    monkeypatch.setitem(sys.modules, "hpp_middleware.core.auto.learned", module)
+    text = f'{LOCAL}{MODELS}[auto.learned]\nstrong = "local/t3"\nweak = "local/t1"\nfile = "scorer"\n'
+    assert "auto.learned.file: " in refusal(tmp_path, text)[0]
+    assert "cannot be read" in refusal(tmp_path, text)[0]
+    (tmp_path / "scorer").write_bytes(b"bad")
+    assert "no model file" in refusal(tmp_path, text)[0]
+    (tmp_path / "scorer").write_bytes(b"good")
+    policy = read(tmp_path, text).auto
+    assert policy is not None
+    assert policy.learned is not None
+    assert isinstance(policy.learned.scorer, Refitted)

@@ -14,6 +14,7 @@ import msgspec
 
 from hpp_middleware.core.auto import ranked
 from hpp_middleware.core.auto.filters import prompt_tokens
+from hpp_middleware.core.auto.keywords import Keywords
 from hpp_middleware.core.auto.ranked import Learned
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.auto import Asked, Candidate, Decision
@@ -163,10 +164,9 @@ class AutoPolicy:
     def _simple(self, asked: Asked, known: Mapping[str, Candidate]) -> Decision | None:
         if not self.simple:
             return None
-        keyword = self._keywords.search(asked.last_user) if self._keywords is not None else None
+        keyword = self._keywords.find(asked.last_user)
         if keyword is not None:
-            word = self._folded.get(" ".join(keyword[0].casefold().split()), "")
-            return self._first("simple", "simple-keyword", self.simple, known, f"keyword {word}".rstrip())
+            return self._first("simple", "simple-keyword", self.simple, known, f"keyword {keyword}")
         most = self.simple_max_tokens
         tokens = self._tokens(asked, self.simple, known)
         if most is None or tokens > most:
@@ -265,17 +265,8 @@ class AutoPolicy:
         return self.rules.get(rule, rule)
 
     @cached_property
-    def _folded(self) -> dict[str, str]:
-        return {" ".join(word.casefold().split()): word for word in self.simple_keywords}
-
-    @cached_property
-    def _keywords(self) -> re.Pattern[str] | None:
-        """All keywords at once, the longest first; what is between the words of one may be any space."""
-        if not self.simple_keywords:
-            return None
-        words = sorted(self.simple_keywords, key=len, reverse=True)
-        alternatives = "|".join(r"\s+".join(map(re.escape, word.split())) for word in words)
-        return re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)", re.IGNORECASE)
+    def _keywords(self) -> Keywords:
+        return Keywords(self.simple_keywords)
 
 
 def _rank(decision: Decision) -> int:

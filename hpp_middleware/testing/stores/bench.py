@@ -15,6 +15,7 @@ import anyio
 from msgspec import Raw
 
 from hpp_middleware.ports import QuotaStore
+from hpp_middleware.types.auto import Routed
 from hpp_middleware.types.operations import (
     Claim,
     Declare,
@@ -29,7 +30,6 @@ from hpp_middleware.types.operations import (
     Settle,
     Sweep,
 )
-from hpp_middleware.types.auto import Routed
 from hpp_middleware.types.price import Price, Rates, Usage
 from hpp_middleware.types.quota import Attempt, Balance, Draft, Entry, Report
 

@@ -109,7 +109,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
 )
 NAMES = st.sampled_from(["type", "properties", "items", "required", "enum", "anyOf", "allOf", "$ref"])
-SCHEMAS = st.recursive(
+SCHEMAS: st.SearchStrategy[Any] = st.recursive(
     st.sampled_from(["object", "string", "#", "#/x", "integer", None, True, [], {}]),
     lambda inner: st.dictionaries(NAMES, inner, max_size=4) | st.lists(inner, max_size=3),
 )
