@@ -99,41 +99,57 @@ def _format(request: Request) -> dict[str, Any] | None:
     return schema if isinstance(schema, dict) else {"type": "object"} if found["type"] == "json_object" else {}
 
 
+MOST_STEPS = 20_000
+"""A step is one value held against one part of a schema."""
+
+
 def _broken(text: str, schema: dict[str, Any]) -> str | None:
     try:
         found = _any.decode(text.encode("utf-8", "replace"))
     except (msgspec.DecodeError, RecursionError):
         return "no JSON"
-    return None if _fits(found, schema, schema, 0) else "not of the schema"
+    return None if _Judge(schema).fits(found, schema, 0) else "not of the schema"
 
 
-def _fits(value: Any, schema: Any, root: dict[str, Any], depth: int) -> bool:
-    """Whether a value has the types and members that a schema asks for; what else it asks for is not looked at."""
-    if not isinstance(schema, dict) or depth > 32:
-        return True
-    if isinstance(schema.get("$ref"), str):
-        return _fits(value, _referred(schema["$ref"], root), root, depth + 1)
-    for name, needed in (("anyOf", any), ("oneOf", any), ("allOf", all)):
-        options = schema.get(name)
-        if isinstance(options, list) and not needed(_fits(value, each, root, depth + 1) for each in options):
+class _Judge:
+    """
+    Whether a value has the types and members that a schema asks for; what else it asks for is not looked at.
+
+    A schema is a client's: it may refer to itself in many ways at once, so that only so many steps are taken, and what
+    they do not find wanting is taken to be right.
+    """
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self._root = schema
+        self._steps = MOST_STEPS
+
+    def fits(self, value: Any, schema: Any, depth: int) -> bool:
+        self._steps -= 1
+        if not isinstance(schema, dict) or depth > 32 or self._steps < 0:
+            return True
+        if isinstance(schema.get("$ref"), str):
+            return self.fits(value, _referred(schema["$ref"], self._root), depth + 1)
+        for name, needed in (("anyOf", any), ("oneOf", any), ("allOf", all)):
+            options = schema.get(name)
+            if isinstance(options, list) and not needed(self.fits(value, each, depth + 1) for each in options):
+                return False
+        if not _is_of(value, schema.get("type")):
             return False
-    if not _is_of(value, schema.get("type")):
-        return False
-    if isinstance(schema.get("enum"), list) and value not in schema["enum"]:
-        return False
-    if isinstance(value, list):
-        return all(_fits(each, schema.get("items"), root, depth + 1) for each in value)
-    return not isinstance(value, dict) or _has_members(value, schema, root, depth)
+        if isinstance(schema.get("enum"), list) and value not in schema["enum"]:
+            return False
+        if isinstance(value, list):
+            return all(self.fits(each, schema.get("items"), depth + 1) for each in value)
+        return not isinstance(value, dict) or self._has_members(value, schema, depth)
 
-
-def _has_members(value: dict[str, Any], schema: dict[str, Any], root: dict[str, Any], depth: int) -> bool:
-    properties, required = schema.get("properties"), schema.get("required")
-    known = properties if isinstance(properties, dict) else {}
-    if isinstance(required, list) and not all(name in value for name in required):
-        return False
-    if schema.get("additionalProperties") is False and not value.keys() <= known.keys():
-        return False
-    return all(_fits(each, known.get(name), root, depth + 1) for name, each in value.items())
+    def _has_members(self, value: dict[str, Any], schema: dict[str, Any], depth: int) -> bool:
+        properties, required = schema.get("properties"), schema.get("required")
+        known = properties if isinstance(properties, dict) else {}
+        names = [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
+        if not value.keys() >= set(names):
+            return False
+        if schema.get("additionalProperties") is False and not value.keys() <= known.keys():
+            return False
+        return all(self.fits(each, known.get(name), depth + 1) for name, each in value.items())
 
 
 def _is_of(value: Any, kinds: Any) -> bool:

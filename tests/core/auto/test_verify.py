@@ -122,3 +122,9 @@ def test_no_schema_and_no_answer_brings_it_down(value: Any, schema: Any) -> None
     assert found in {None, "not of the schema", "refused", "empty"}
     fault(msgspec.json.encode({"choices": value}), asked())
     fault(msgspec.json.encode(value), asked())
+
+
+def test_a_schema_that_refers_to_itself_in_many_ways_is_looked_at_for_so_long_only() -> None:
+    self_made = {"anyOf": [{"$ref": "#"}] * 20, "type": "string"}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": self_made}}
+    assert fault(answer("17"), asked(response_format=form)) in {None, "not of the schema"}
