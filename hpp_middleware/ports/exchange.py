@@ -271,7 +271,8 @@ class RoutingPolicy(Protocol):
 
     Filters come first: a model that cannot answer (its context, what it takes, the key's allow-list, its price) says so
     in its candidate's ``why_not``, and must not be chosen. ``asked.before`` is what the conversation's last turn was
-    given; a policy that keeps to it lets the provider's prompt cache pay.
+    given; a policy that keeps to it lets the provider's prompt cache pay. A policy that has a ``load()`` is asked to,
+    when the gateway is built.
     """
 
     @property

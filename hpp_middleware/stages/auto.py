@@ -94,6 +94,9 @@ class Auto:
         self._limits = limits
         self._consumers = consumers
         self._unhealthy = unhealthy
+        load = getattr(policy, "load", None)
+        if load is not None:
+            load()
         self._kept: TTLCache[bytes, Decision] = TTLCache(KEPT, KEPT_S)
         self._lock = threading.Lock()
         for where, models in getattr(policy, "named", (("models", policy.models),)):

@@ -20,7 +20,7 @@ from hpp_middleware.types.auto import Asked, Candidate
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.price import Usage
 
-__all__ = ["Learned", "Ranked", "Scores", "rank"]
+__all__ = ["Learned", "Ranked", "Scores", "load", "rank"]
 
 ORDINARY = Usage(input=400, output=EXPECTED_OUTPUT)
 """What an ordinary request is taken to use, to say how much dearer another one is."""
@@ -89,6 +89,17 @@ class Ranked(NamedTuple):
     score: float | None
     reason: str
     features: tuple[tuple[str, float], ...] = ()
+
+
+def load(learned: Learned) -> None:
+    """
+    Read the scorer that comes with the package, if it is to be used, so that no request waits for it.
+
+    Raises:
+        ConfigurationError: It is of another release.
+    """
+    if learned.scorer is None:
+        _shipped().score([{"role": "user", "content": ""}])
 
 
 def rank(learned: Learned, asked: Asked, weak: Candidate, strong: Candidate) -> Ranked | None:

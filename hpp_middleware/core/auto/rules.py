@@ -112,6 +112,16 @@ class AutoPolicy:
             ("learned.strong", (learned.strong,) if learned is not None else ()),
         )
 
+    def load(self) -> None:
+        """
+        Read what the learned policy scores by, where it has a say.
+
+        Raises:
+            ConfigurationError: It is of another release.
+        """
+        if self.learned is not None and "learned" in {self.policy, self.shadow}:
+            ranked.load(self.learned)
+
     def decide(self, asked: Asked, candidates: Sequence[Candidate]) -> Decision | None:
         """
         A model for a request.

@@ -1,6 +1,8 @@
 """The stronger model where its gain is worth its extra dollars."""
 
+import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ from deciding import candidates, read, target
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpp_middleware.core.auto import ranked
+from hpp_middleware.core.auto import AutoPolicy, ranked
 from hpp_middleware.core.auto.ranked import Learned
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.auto import Candidate, Decision
@@ -137,6 +139,29 @@ def test_more_quality_and_a_higher_score_never_take_the_stronger_model_away(
     if is_strong(text, quality=low):
         assert is_strong(text, quality=high)
         assert is_strong(f"{min(1.0, score + 0.1)} " + "x" * size, quality=low)
+
+
+def test_what_comes_with_the_package_is_read_before_a_request_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    class Shipped(Scorer):
+        def score(self, messages: Sequence[Any]) -> float:
+            asked.append(messages)
+            return 0.5
+
+    module: Any = ModuleType("learned")
+    module.score = Shipped().score
+    monkeypatch.setitem(sys.modules, "hpp_middleware.core.auto.learned", module)
+    own = Learned(strong="fake/t3", weak="fake/small", scorer=Scorer())
+    theirs = Learned(strong="fake/t3", weak="fake/small")
+    for policy in (
+        AutoPolicy(policy="learned", learned=own),
+        AutoPolicy(simple=("fake/small",), learned=theirs),
+    ):
+        policy.load()
+    assert asked == []
+    AutoPolicy(simple=("fake/small",), shadow="learned", learned=theirs).load()
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(
