@@ -1,0 +1,178 @@
+"""
+What a prompt looks like, in figures: the features of the learned scorer. Nothing here knows a weight.
+
+The text is read at most twice: one search for each pattern, and no more than the caps of it. The names and their order are
+part of the model's format: a model file states the ones that it was fitted with.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+__all__ = ["FEATURES", "KINDS", "Features", "features", "text_of"]
+
+HEAD = 4096
+"""Characters that are read from the beginning of a text."""
+
+TAIL = 1024
+"""Characters that are read from the end of a text that is longer than both together."""
+
+KINDS = ("choice", "choices", "code", "maths", "plain")
+"""
+What is asked for, told apart by rules: to choose from up to five options or from more, to read or write code, to reckon,
+and the rest. Each kind has weights of its own: a long sum is a hard one, a long story is none.
+"""
+
+FEATURES = (
+    "length", "length_squared", "words_per_sentence", "word_length", "long_words", "digits", "numbers", "big_numbers",
+    "decimals", "latex", "operators", "code_marks", "options", "option_length", "options_numeric", "options_alike",
+    "questions", "sentences", "lines", "negations", "capitals", "names", "foreign", "quotes", "brackets", "variety",
+    "percent", "quantities", "ends_asking", "ends_open", "ends_at_answer",
+)  # fmt: skip
+"""The figures of a prompt, in the order of ``Features.figures``; counts and lengths are logarithms."""
+
+_CAPITAL = re.compile(r"[A-Z]")
+_FOREIGN = re.compile(r"[^\x00-\x7f]")
+_DIGIT = re.compile(r"\d")
+_WORD = re.compile(r"[^\W\d_]+")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_OPTION = re.compile(r"^\(?[A-Ja-j][.):] +(\S*)(.*)$", re.MULTILINE)
+_FIRST_OPTION = re.compile(r"^\(?[A-Ja-j][.):] ", re.MULTILINE)
+_LATEX = re.compile(r"\\[a-zA-Z]{2,}|\\[\[(]|\$\S[^$\n]*[a-zA-Z=^_][^$\n]*\$")
+_OPERATOR = re.compile(r"[=+*/^<>≤≥√∫∑π]")
+_CODE_MARK = re.compile(r"[{};]\n|==|\(\)|```")
+_SENTENCE = re.compile(r"[.!?](?=\s|$)")
+_NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]")
+_CODE = frozenset(
+    "def return assert import elif lambda self const var void public println select none async await python function"
+    " str int dict".split()
+)
+_ASKS_CODE = frozenset("python javascript typescript java rust golang sql regex bash css html def assert println".split())
+_A_FUNCTION = frozenset({"write", "function"})
+_ASKS_SUM = frozenset("calculate compute evaluate simplify solve".split())
+_AMOUNT = frozenset("total sum area value average percent percentage number cost price probability ratio volume".split())
+_HOW = ("how many", "how much", "how long", "how far", "how old", "how tall", "how fast", "find the", "find all")
+_NEGATION = frozenset("not except never no none neither nor cannot incorrect false least wrong".split())
+_QUANTITY = frozenset(
+    "half twice third thirds quarter quarters times each every per total percent than fewer remaining left average if".split()
+)
+
+
+class Features(NamedTuple):
+    """What the scorer reads in a text."""
+
+    kind: int
+    """Which of ``KINDS``."""
+    figures: list[float]
+    """One for each of ``FEATURES``."""
+    words: list[str]
+    """The different words of it, in lower case, sorted so that sums come out alike everywhere."""
+
+
+def text_of(messages: object) -> str:
+    """
+    The text that the choice depends on: what the user wrote, all of it that the caps leave.
+
+    Args:
+        messages: A list of chat messages (``role`` and ``content``, which is text, parts, or None), or a text. What is of
+            another shape has no text: a gateway refuses bad requests elsewhere.
+    Returns:
+        The user's messages, or all messages where the user wrote none; the first 4,096 characters and the last 1,024.
+    """
+    if isinstance(messages, str):
+        return _capped([messages])
+    if not isinstance(messages, list | tuple):
+        return ""
+    said = [message for message in messages if isinstance(message, Mapping)]
+    users = [text for message in said if message.get("role") == "user" for text in _texts(message.get("content"))]
+    return _capped(users) or _capped([text for message in said for text in _texts(message.get("content"))])
+
+
+def features(text: str) -> Features:
+    """The figures and words of a text, which is to be capped already."""
+    size = len(text) + 1
+    lower = text.lower()
+    words = _WORD.findall(lower)
+    found = set(words)
+    count = len(words) or 1
+    numbers = _NUMBER.findall(text)
+    options = _OPTION.findall(text) if "\nC" in text or "\n(C" in text or "\nc" in text or "\n(c" in text else []
+    latex = len(_LATEX.findall(text)) if "\\" in text or "$" in text else 0
+    code = sum(map(_CODE.__contains__, words)) + len(_CODE_MARK.findall(text))
+    sentences = len(_SENTENCE.findall(text)) or 1
+    question = text
+    width = numeric = alike = 0.0
+    if len(options) > 2:
+        first = _FIRST_OPTION.search(text)
+        question = text[: first.start()] if first is not None else text
+        width = math.log1p(sum(len(word) + len(rest) for word, rest in options) / len(options))
+        numeric = sum(_has_digit(word) or _has_digit(rest) for word, rest in options) / len(options)
+        alike = 1 - (len({word.lower() for word, _ in options}) - 1) / (len(options) - 1)
+        kind = 0 if len(options) < 6 else 1
+    elif code > 2 or "```" in text or not _ASKS_CODE.isdisjoint(found) or found >= _A_FUNCTION:
+        kind = 2
+    elif latex or (numbers and _asks_a_sum(lower, found)):
+        kind = 3
+    else:
+        kind = 4
+    ending = question.rstrip()[-1:]
+    length = math.log(size) - 5.5
+    figures = [
+        length,
+        length * length,
+        math.log(count / sentences) - 2.5,
+        sum(map(len, words)) / count - 4.6,
+        sum(len(word) > 8 for word in words) / count,
+        sum(map(len, numbers)) / size,
+        math.log1p(len(numbers)),
+        float(any(len(number) > 3 for number in numbers)),
+        math.log1p(sum("." in number for number in numbers)),
+        math.log1p(latex),
+        math.log1p(len(_OPERATOR.findall(text))),
+        math.log1p(code),
+        len(options) / 4 if width else 0.0,
+        width,
+        numeric,
+        alike,
+        math.log1p(text.count("?")),
+        math.log1p(sentences),
+        math.log1p(text.count("\n")),
+        math.log1p(sum(map(_NEGATION.__contains__, words)) + lower.count("n't")),
+        len(_CAPITAL.findall(text)) / size,
+        math.log1p(len(_NAME.findall(question))),
+        0.0 if text.isascii() else len(_FOREIGN.findall(text)) / size,
+        math.log1p(text.count('"')),
+        math.log1p(text.count("(")),
+        len(found) / count,
+        float("%" in text),
+        math.log1p(sum(map(_QUANTITY.__contains__, words))),
+        float(ending == "?"),
+        float(ending in {":", "_"}),
+        float(text[-20:].rstrip().endswith("Answer:")),
+    ]
+    return Features(kind, figures, sorted(found))
+
+
+def _asks_a_sum(lower: str, words: set[str]) -> bool:
+    if not _ASKS_SUM.isdisjoint(words) or any(map(lower.__contains__, _HOW)):
+        return True
+    return "what" in words and not _AMOUNT.isdisjoint(words)
+
+
+def _texts(content: object) -> Iterable[str]:
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, list | tuple):
+        for part in content:
+            if isinstance(part, Mapping) and isinstance(text := part.get("text"), str):
+                yield text
+
+
+def _capped(texts: list[str]) -> str:
+    text = "\n".join(texts)
+    return text if len(text) <= HEAD + TAIL else text[:HEAD] + text[-TAIL:]
+
+
+def _has_digit(text: str) -> bool:
+    return _DIGIT.search(text) is not None

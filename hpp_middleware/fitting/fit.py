@@ -1,0 +1,311 @@
+"""
+The scorer for one pair of models, fitted to what both made of the same prompts.
+
+A ridge regression corrects the scorer it starts from: it adds to the weights of the figures of each kind of prompt, and to
+those of the words. With few outcomes it stays what it was. What it is worth is judged on prompts it was not fitted on.
+"""
+
+import math
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+
+from hpp_middleware.core.auto.features import FEATURES, KINDS, features, text_of
+from hpp_middleware.core.auto.learned import BUCKETS, Kind, Model, Scorer, shipped
+from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.fitting.curves import Array, recovered
+
+__all__ = ["FEWEST", "FitReport", "Refused", "Row", "fit", "read_rows"]
+
+FEWEST = 100
+"""Prompts that both models must have answered."""
+
+FOLDS = 10
+RIDGES = (3.0, 10.0, 30.0, 100.0, 1000.0)
+WORD_SHARE = 1.0
+FIGURE_SHARE = 0.3
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One line of the outcomes: how good one model's answer to a prompt was; other fields are passed over."""
+
+    prompt: str | list[dict[str, object]]
+    """A text, or the request's messages."""
+    model: str
+    quality: float
+    """0 to 1."""
+
+
+class Refused(ConfigurationError):
+    """The fitted model is no better than what there was; ``report`` says by how much."""
+
+    def __init__(self, report: "FitReport") -> None:
+        super().__init__(f"not installed: {report.verdict}\n{report}")
+        self.report = report
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What came of a fit. All areas are APGR on prompts that were not fitted on; 0.5 is a random order."""
+
+    strong: str
+    weak: str
+    prompts: int
+    quality_strong: float
+    quality_weak: float
+    fitted: float
+    error: float
+    """How far off ``fitted`` may be: one standard error."""
+    start: float
+    """The scorer that the fit started from."""
+    rules: float
+    """Short prompts and simple words to the weaker model, longer ones first to the stronger."""
+    length: float
+    """The longest first."""
+    ridge: float
+    data: bytes = field(repr=False)
+    """The fitted model file."""
+
+    @property
+    def better(self) -> bool:
+        """Whether the fitted scorer beats everything it was compared with."""
+        return self.fitted > max(0.5, self.start, self.rules, self.length)
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in a sentence."""
+        if self.better:
+            return "the fitted scorer is better than the scorer it started from, the rules, and length alone"
+        return "the fitted scorer is no better than " + " and ".join(
+            name
+            for name, area in (
+                ("a random order", 0.5),
+                ("the scorer it started from", self.start),
+                ("the rules", self.rules),
+                ("length alone", self.length),
+            )
+            if area >= self.fitted
+        )
+
+    def __str__(self) -> str:
+        return "\n".join((
+            f"{self.strong} over {self.weak}: {self.prompts} prompts that both answered",
+            f"quality: {self.quality_strong:.3f} strong, {self.quality_weak:.3f} weak",
+            "area under the recovered gap (APGR, cross-validated; 0.5 is a random order):",
+            f"  fitted  {self.fitted:.3f} +- {self.error:.3f}",
+            f"  before  {self.start:.3f}",
+            f"  rules   {self.rules:.3f}",
+            f"  length  {self.length:.3f}",
+            self.verdict,
+        ))
+
+
+def read_rows(lines: Iterable[bytes]) -> list[Row]:
+    """
+    Outcomes from JSON lines; empty lines are passed over.
+
+    Raises:
+        ConfigurationError: A line is no outcome; the message names it and what is wrong.
+    """
+    decoder = msgspec.json.Decoder(Row)
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = decoder.decode(line)
+        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"line {number}: {error}") from error
+        if not 0 <= row.quality <= 1:
+            raise ConfigurationError(f"line {number}: quality is to be from 0 to 1")
+        rows.append(row)
+    return rows
+
+
+def fit(rows: Iterable[Row], strong: str, weak: str, *, start: Scorer | None = None, force: bool = False) -> FitReport:
+    """
+    Fit the scorer to a pair of models.
+
+    Args:
+        rows: Outcomes of any models; those of the pair are paired by prompt, and the mean counts where one was asked twice.
+        strong: The model that is better and dearer.
+        weak: The other.
+        start: The scorer to start from; the shipped one unless given.
+        force: Return a worse model too instead of refusing it.
+    Returns:
+        The report, whose ``data`` is the model file.
+    Raises:
+        Refused: Cross-validated, the fitted scorer is no better than what it started from, the rules, length, or chance.
+        ConfigurationError: Fewer than 100 prompts have both, or the strong model is no better than the weak one.
+    """
+    start = start or shipped()
+    texts, low, high = _paired(rows, strong, weak)
+    if len(texts) < FEWEST:
+        raise ConfigurationError(
+            f"{len(texts)} prompts have outcomes of both {strong} and {weak}: at least {FEWEST} are needed"
+        )
+    gain = high - low
+    if gain.mean() <= 0:
+        raise ConfigurationError(f"{strong} is no better than {weak} on these prompts: nothing is to be gained")
+    design = _Design(texts, start)
+    folds = np.array([zlib.crc32(text.encode("utf-8", "replace")) % FOLDS for text in texts])
+    tried = {ridge: _held_out(design, gain, folds, ridge) for ridge in RIDGES}
+    # The ridge is chosen within each fold's own training rows, so that the figure below is of unseen prompts.
+    chosen = np.zeros(len(texts))
+    for fold in range(FOLDS):
+        rest = folds != fold
+        best = max(RIDGES, key=lambda ridge: (recovered(tried[ridge][rest], low[rest], high[rest]), ridge))
+        chosen[~rest] = tried[best][~rest]
+    ridge = max(RIDGES, key=lambda ridge: (recovered(tried[ridge], low, high), ridge))
+    report = FitReport(
+        strong=strong,
+        weak=weak,
+        prompts=len(texts),
+        quality_strong=float(high.mean()),
+        quality_weak=float(low.mean()),
+        fitted=recovered(chosen, low, high),
+        error=float(gain.std() * math.sqrt(1 / 12 / len(texts)) / gain.mean()),
+        start=recovered(design.start, low, high),
+        rules=recovered(np.array([_rules(text) for text in texts]), low, high),
+        length=recovered(np.array([float(len(text)) for text in texts]), low, high),
+        ridge=ridge,
+        data=design.file(design.solve(gain, np.ones(len(texts)), ridge), gain, strong, weak),
+    )
+    if not report.better and not force:
+        raise Refused(report)
+    return report
+
+
+def _paired(rows: Iterable[Row], strong: str, weak: str) -> tuple[list[str], Array, Array]:
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        if row.model in {strong, weak}:
+            found.setdefault(text_of(row.prompt), {}).setdefault(row.model, []).append(row.quality)
+    both = {text: by for text, by in found.items() if len(by) == 2}
+    mean: Mapping[str, Array] = {
+        model: np.array([float(np.mean(by[model])) for by in both.values()]) for model in (weak, strong)
+    }
+    return list(both), mean[weak], mean[strong]
+
+
+def _held_out(design: "_Design", gain: Array, folds: Array, ridge: float) -> Array:
+    """What each prompt is predicted by a fit without its fold; every fold's fit has the same mean over all prompts."""
+    scores = np.zeros(len(gain))
+    for fold in range(FOLDS):
+        weights = design.solve(gain, (folds != fold).astype(float), ridge)
+        predicted = design.predict(weights)
+        scores[folds == fold] = predicted[folds == fold] - predicted.mean()
+    return scores
+
+
+class _Design:
+    """
+    The prompts as a matrix: for each kind its own constant, the start's score and the figures, then the words that are met
+    at least thrice, by bucket.
+    """
+
+    def __init__(self, texts: Sequence[str], start: Scorer) -> None:
+        seen = [features(text) for text in texts]
+        self.origin = start
+        self.start = np.array([start.gain(text) for text in texts])
+        self.kinds = np.array([each.kind for each in seen])
+        self.figures = np.array([each.figures for each in seen])
+        self.means = self.figures.mean(0)
+        self.spread = np.maximum(self.figures.std(0), 1e-6)
+        scaled = FIGURE_SHARE * (self.figures - self.means) / self.spread
+        self.width = 2 + len(FEATURES)
+        self.level = float(self.start.mean())
+        self.unit = max(float(self.start.std()), 1e-6)
+        dense = np.zeros((len(texts), len(KINDS) * self.width))
+        block = np.c_[np.ones(len(texts)), (self.start - self.level) / self.unit, scaled]
+        for row, kind in enumerate(self.kinds):
+            dense[row, kind * self.width : (kind + 1) * self.width] = block[row]
+        buckets = [sorted({zlib.crc32(w.encode("utf-8", "replace")) & (BUCKETS - 1) for w in e.words}) for e in seen]
+        # Each bucket of a kind has a weight as a model has it: shared by the words of a text.
+        self.rows = np.array([row for row, found in enumerate(buckets) for _ in found], dtype=np.int64)
+        self.columns = np.array([bucket for found in buckets for bucket in found], dtype=np.int64)
+        self.size = np.array([max(len(each.words), 1) for each in seen], dtype=float)
+        self.values = WORD_SHARE * 5 / self.size[self.rows] if len(self.rows) else np.zeros(0)
+        self.dense = dense
+        self.seen = seen
+
+    def predict(self, weights: Array) -> Array:
+        """The gain of each prompt by some weights."""
+        words = weights[self.dense.shape[1] :]
+        said = np.bincount(self.rows, self.values * words[self.columns], minlength=len(self.dense))
+        found: Array = self.dense @ weights[: self.dense.shape[1]] + said
+        return found
+
+    def solve(self, gain: Array, use: Array, ridge: float) -> Array:
+        """The weights by conjugate gradients: as deterministic as a sum, and no matrix of words is ever built."""
+        width = self.dense.shape[1]
+        penalty = np.full(width + BUCKETS, ridge)
+        penalty[0 : width : self.width] = 1.0  # a kind's own level is told by few prompts
+        penalty[1 : width : self.width] = 1.0  # and so is how much the start is to be believed
+
+        def applied(weights: Array) -> Array:
+            return self._back(use * self.predict(weights)) + penalty * weights
+
+        middle = float(use @ gain / use.sum())
+        weights = np.zeros(width + BUCKETS)
+        left = self._back(use * (gain - middle))
+        way, size = left.copy(), float(left @ left)
+        first = size
+        for _ in range(100):
+            if size <= 1e-10 * first or size == 0:
+                break
+            moved = applied(way)
+            step = size / float(way @ moved)
+            weights += step * way
+            left -= step * moved
+            size, before = float(left @ left), size
+            way = left + size / before * way
+        return weights
+
+    def _back(self, errors: Array) -> Array:
+        return np.r_[
+            self.dense.T @ errors, np.bincount(self.columns, self.values * errors[self.rows], minlength=BUCKETS)
+        ]
+
+    def file(self, weights: Array, gain: Array, strong: str, weak: str) -> bytes:
+        """The model file: the start's weights, as far as they are believed, and what was added to them."""
+        width = self.dense.shape[1]
+        more = WORD_SHARE * 5 * weights[width:]
+        kinds = []
+        for number, old in enumerate(self.origin.model.kinds):
+            level, trust, *figures = weights[number * self.width : (number + 1) * self.width]
+            trust /= self.unit
+            old_words = np.frombuffer(old.words, np.int8).astype(float) * old.step
+            words = trust * old_words + more
+            step = float(np.abs(words).max()) / 127 or 1.0
+            added = FIGURE_SHARE * np.array(figures) / self.spread
+            new = trust * np.array(old.weights) + added
+            # Figures are counted from these prompts' means, which the constant makes up for.
+            shift = trust * float(np.array(old.weights) @ (self.means - np.array(old.means)))
+            kinds.append(
+                Kind(
+                    base=float(gain.mean() + level + trust * (old.base - self.level) + shift),
+                    means=[float(mean) for mean in self.means],
+                    weights=[float(weight) for weight in new],
+                    words=np.rint(words / step).astype(np.int8).tobytes(),
+                    step=step,
+                )
+            )
+        predicted = self.predict(weights) + gain.mean()
+        model = Model(
+            about={"fitted": f"{strong} over {weak}, {len(gain)} prompts", "start": self.origin.model.about.get("name", "")},
+            features=list(FEATURES),
+            kinds=kinds,
+            middle=float(np.median(predicted)),
+            spread=max(float(predicted.std()) / 1.7, 1e-6),
+        )
+        return msgspec.msgpack.encode(model)
+
+
+def _rules(text: str) -> float:
+    """As the policy ``rules``: a simple word or at most a hundred tokens are for the weaker model."""
+    simple = len(text) <= 400 or any(word in text.lower() for word in ("summarize", "translate", "list ", "convert"))
+    return 0.0 if simple else len(text) / 4

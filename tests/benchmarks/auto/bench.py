@@ -1,0 +1,155 @@
+"""
+What the learned scorer is worth: `make bench-auto DATA=folder`.
+
+For each set and pair of models the quality and cost at half the calls, APGR, and APGR10 of the scorer beside the rules,
+length, and a random order; of fits without the prompts judged (tenfold), and apart from them of the shipped file, which has
+seen all of these prompts and proves nothing by them. The folder's own evaluate.py is the judge.
+"""
+
+import argparse
+import importlib.util
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import numpy as np
+from pools import Array, Row, load
+from recipe import Knobs, Table
+from train import vectors
+
+from hpp_middleware.core.auto.learned import Scorer, shipped
+from hpp_middleware.fitting import Row as Outcome
+from hpp_middleware.fitting import fit
+
+FOLDS = 10
+
+
+def judge(folder: Path) -> ModuleType:
+    """The folder's evaluate.py."""
+    spec = importlib.util.spec_from_file_location("evaluate", folder / "evaluate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def held_out(table: Table, *, labels: bool) -> Array:
+    """The score of each prompt by a model that was fitted without its fold, by the very code that ships."""
+    scores = np.zeros(len(table.rows))
+    folds = np.array([row.fold(FOLDS, 0) for row in table.rows])
+    for fold in range(FOLDS):
+        model = table.fit((folds != fold).astype(float), Knobs(), labels=labels)
+        scorer = Scorer(msgspec.msgpack.encode(model))
+        for at in np.flatnonzero(folds == fold):
+            scores[at] = scorer.score(table.rows[at].prompt)
+    return scores
+
+
+def pairs(evaluate: Any, rows: list[Row]) -> list[tuple[str, Array, tuple[Array, ...]]]:
+    """Each pair's name, its rows, and the qualities and costs of the weaker and stronger model."""
+    found = []
+    for name, files, strong, weak in evaluate.PAIRS + evaluate.POOLS:
+        models = [evaluate.ALIAS.get(model, model) for model in (weak, strong)]
+        sources = [files] if isinstance(files, str) else files
+        at = np.array([i for i, r in enumerate(rows) if r.source in sources and all(m in r.outcomes for m in models)])
+        tokens = np.array([rows[i].tokens for i in at])
+        quality = [np.array([rows[i].outcomes[model][0] for i in at]) for model in models]
+        written = [np.array([rows[i].outcomes[model][1] for i in at]) for model in models]
+        prices = [evaluate.PRICE.get(model, (1, 1)) for model in models]
+        cost = [(tokens * read + wrote * write) / 1e6 for (read, write), wrote in zip(prices, written, strict=True)]
+        found.append((name, at, (*quality, *cost)))
+    return found
+
+
+def half(evaluate: Any, scores: Array, known: tuple[Array, ...]) -> tuple[float, float]:
+    """Quality where half the calls go to the stronger model, and their cost as a share of what it costs for all."""
+    quality, cost = evaluate.curve(scores, *known)
+    return float(quality[len(scores) // 2]), float(cost[len(scores) // 2] / known[3].mean())
+
+
+def speed(rows: list[Row]) -> float:
+    """Microseconds a decision on a prompt of about 1,000 characters: the 95th percentile of each prompt's best of nine."""
+    scorer, best = shipped(), []
+    for row in [row for row in rows if 900 < len(row.prompt) < 1100][:300]:
+        messages = [{"role": "user", "content": row.prompt}]
+        times = []
+        for _ in range(9):
+            begun = time.perf_counter()
+            scorer.score(messages)
+            times.append(time.perf_counter() - begun)
+        best.append(min(times))
+    return float(np.percentile(best, 95)) * 1e6
+
+
+def plot(evaluate: Any, scores: dict[str, Array], found: list[Any], path: Path) -> None:
+    """Quality over cost for four pairs."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "hpp"
+    from matplotlib import pyplot
+
+    shown = [each for each in found if each[0] in {"rl-mmlu", "rl-gsm8k", "llmrouter/51b:mistral7b", "mix/gpt4o:4o-mini"}]
+    figure, axes = pyplot.subplots(2, 2, figsize=(9, 7))
+    for (name, at, known), axis in zip(shown, axes.flat, strict=True):
+        for label, values in scores.items():
+            quality, cost = evaluate.curve(values[at], *known)
+            axis.plot(cost / known[3].mean(), quality, label=label)
+        axis.set(title=name, xlabel="cost, of always the stronger model", ylabel="quality")
+    axes[0, 0].legend()
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--plot", type=Path)
+    asked = parser.parse_args()
+    evaluate = judge(asked.data)
+    rows = load(asked.data)
+    table = Table(rows, vectors())
+    found = pairs(evaluate, rows)
+    scores = {
+        "held out": held_out(table, labels=True),
+        "no labels": held_out(table, labels=False),
+        "rules": np.array([0.0 if evaluate.hpp_is_weak(row.prompt) else len(row.prompt) / 4 for row in rows]),
+        "length": np.array([float(len(row.prompt)) for row in rows]),
+        "random": np.random.default_rng(1).random(len(rows)),
+    }
+    inside = {"in sample": np.array([shipped().score(row.prompt) for row in rows])}
+    for title, kinds in (
+        (f"CROSS-VALIDATED: each prompt scored by a fit without it ({FOLDS} folds)", scores),
+        ("IN SAMPLE, worth nothing: the shipped file on the prompts that it was fitted on", inside),
+    ):
+        sys.stdout.write(f"\n{title}\n{'set/pair':27}" + "".join(f"{kind:^33}" for kind in kinds) + "\n")
+        sys.stdout.write(f"{'':27}" + "  APGR  APGR10 q@50% $@50% $@99% " * len(kinds) + "\n")
+        for name, at, known in found:
+            line = f"{name:27}"
+            for values in kinds.values():
+                figures = evaluate.metrics(values[at], *known)
+                quality, cost = half(evaluate, values[at], known)
+                line += f"{figures['APGR']:6.3f} {figures['APGR10']:6.3f} {quality:6.3f} {cost:5.2f} {figures['cost99']:5.2f}  "
+            sys.stdout.write(line + "\n")
+    sys.stdout.write("\nREFITTED to each pair by hpp_middleware.fitting.fit, cross-validated\n")
+    for (name, at, _), (_, _, strong, weak) in zip(found, evaluate.PAIRS + evaluate.POOLS, strict=True):
+        models = [evaluate.ALIAS.get(model, model) for model in (strong, weak)]
+        outcomes = [Outcome(rows[i].prompt, model, rows[i].outcomes[model][0]) for i in at for model in models]
+        report = fit(outcomes, *models, force=True)
+        sys.stdout.write(
+            f"{name:27} fitted {report.fitted:.3f} +- {report.error:.3f}  rules {report.rules:.3f}"
+            f"  length {report.length:.3f}  {'better' if report.better else 'refused'}\n"
+        )
+    size = len(msgspec.msgpack.encode(shipped().model))
+    sys.stdout.write(f"\n{speed(rows):.0f} us a decision (p95, 1,000 characters, best of nine); {size} bytes of model\n")
+    if asked.plot:
+        plot(evaluate, {key: scores[key] for key in ("held out", "rules", "length")}, found, asked.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,303 @@
+"""
+How the shipped scorer is fitted: what is aimed at, with which weights, and how word vectors become one number a word.
+
+For each kind of prompt a ridge regression on the figures of the text and on the mean of its words' vectors. What a vector
+adds is linear in it, so that after fitting each word has one weight: the vectors themselves are not shipped.
+"""
+
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from pools import GPT4, MIXTRAL, Array, Row
+
+from hpp_middleware.core.auto.features import FEATURES, KINDS
+from hpp_middleware.core.auto.learned import BUCKETS, Kind, Model
+
+WEAK = frozenset(
+    "Mixtral-8x7B-Instruct-v0.1 Mixtral-8x7B-v0.1 Llama-2-70b-hf Meta-Llama-3-8B Mistral-7B-v0.1 Qwen1.5-7B-Chat"
+    " mistral-7b-instruct-v0.3 Phi-3-mini-4k-instruct Yi-34B Meta-Llama-3-8B-Instruct gpt-3.5-turbo-0125"
+    " claude-3-haiku-20240307 codegemma-7b llama-3.1-8b-instruct gemma-2-9b-it Meta-Llama-3.1-8B-Instruct"
+    " gpt-4o-mini-2024-07-18".split()
+)
+STRONG = frozenset(
+    "gemini-1.5-pro-002 gemini-1.5-flash-002 gpt-4o-2024-08-06 gpt-4-turbo-2024-04-09 claude-3-5-sonnet-20240620"
+    " Meta-Llama-3.1-70B-Instruct llama-3.1-nemotron-51b-instruct llama-3.3-nemotron-super-49b-v1".split()
+)
+OFFSETS = {"choice": 0.13, "choices": 0.12, "code": 0.32, "maths": 0.24, "plain": 0.08}
+"""What the kinds are worth against each other: the mean gains of many pairs, rounded."""
+
+FAMILIES = {
+    name: 0.24
+    for name in ("gsm8k", "llmrouter/gsm8k", "llmrouter/agentverse-mgsm", "math_l5", "llmrouter/math")
+} | {"crux": 0.32}
+"""The same for tasks that several sets have, where how far apart a set's own models are says nothing of its prompts."""
+
+LEANS: dict[str, dict[str, float]] = {
+    "choice": {"length": 0.02, "negations": 0.02, "options_alike": 0.01, "options_numeric": -0.01},
+    "choices": {"length": 0.02},
+    "code": {"length": 0.03, "operators": 0.01, "numbers": 0.01},
+    "maths": {"length": 0.03, "words_per_sentence": 0.015, "variety": -0.01, "numbers": 0.005},
+    "plain": {"length": 0.01},
+}
+"""
+What one spread of a figure is expected to add before any label, and what the fit leans towards: longer questions, questions
+turned round by a negation, and options that differ by little are harder.
+"""
+
+MIDDLE, SPREAD = 0.15, 0.06
+
+SUBJECTS = {
+    "moral": (0.20, "moral_scenarios", "morally wrong ordinary moral standards scenario main character clearly"),
+    "reckoning": (0.03, "abstract_algebra college_mathematics college_physics elementary_mathematics"
+        " high_school_mathematics high_school_physics math physics", "calculate integer polynomial equation product divided times"
+        " solve ring subgroup matrix vector function derivative velocity mass acceleration joules meters seconds triangle circle"
+        " degrees square root fraction dollars hours"),
+    "sciences": (0.15, "college_chemistry high_school_chemistry conceptual_physics electrical_engineering formal_logic"
+        " machine_learning college_computer_science econometrics high_school_statistics professional_accounting astronomy"
+        " chemistry engineering computer_science", "reaction equilibrium acid base molar electron orbital oxidation circuit"
+        " voltage resistance current magnetic light wave frequency star planet orbit telescope logic proposition predicate"
+        " premise theorem algorithm binary complexity neural classifier training regression variance hypothesis sample"
+        " correlation audit depreciation inventory liability amortization"),
+    "medicine": (0.13, "anatomy clinical_knowledge college_medicine medical_genetics professional_medicine nutrition"
+        " human_sexuality college_biology high_school_biology virology human_aging health biology", "patient diagnosis symptoms"
+        " physician blood disease treatment drug therapy muscle nerve artery cell gene chromosome protein enzyme dna mutation"
+        " vitamin diet infection bacteria hormone clinical surgery bone kidney heart lung"),
+    "law": (0.15, "professional_law law", "plaintiff defendant court statute contract tort liability negligence felony"
+        " jurisdiction testimony evidence deed landlord buyer seller constitution amendment attorney trial jury appeal breach"
+        " damages easement homicide"),
+    "economics": (0.12, "high_school_macroeconomics high_school_microeconomics economics business", "supply demand price"
+        " elasticity monetary fiscal inflation interest marginal cost curve aggregate unemployment tariff monopoly"),
+    "society": (0.04, "marketing management public_relations sociology us_foreign_policy high_school_government_and_politics"
+        " world_religions high_school_geography high_school_psychology business_ethics", "marketing customers brand advertising"
+        " manager organization leadership public relations media campaign society social class religion church buddhism islam"
+        " hindu foreign policy president congress senate government party country city population psychology freud piaget"
+        " memory"),
+    "humanities": (0.08, "philosophy prehistory moral_disputes logical_fallacies jurisprudence international_law"
+        " security_studies high_school_european_history high_school_us_history high_school_world_history computer_security"
+        " high_school_computer_science miscellaneous global_facts professional_psychology psychology history other",
+        "philosopher kant ethics argument virtue prehistoric archaeological hominid civilization war empire century treaty"
+        " international fallacy security computer attack password network film song author"),
+}  # fmt: skip
+"""
+Groups of subjects: the gain that we expected of them before any label (an expert's guess: a model of 2023 that answers at
+once gains most in law, medicine, and the sciences, least where neither can reckon or both know), their names, and words.
+"""
+GROUP_OF = {name: group for group, (_, names, _) in SUBJECTS.items() for name in names.split()}
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Word vectors by word, the most frequent word first (GloVe 6B, 50 dimensions)."""
+
+    index: Mapping[str, int]
+    values: Array
+
+    @cached_property
+    def scaled(self) -> Array:
+        """Vectors of unit spread, rare words full and frequent ones less; then how rare a word is."""
+        rank = np.arange(len(self.values))
+        share = 1e-3 / (1e-3 + 0.1 / (rank + 10))
+        spread = self.values[:20_000].std(0)
+        rare = (np.log(rank + 10) - 7) / 2
+        return np.c_[self.values / spread * share[:, None], rare]
+
+    def mean(self, words: Sequence[str]) -> Array:
+        """The sum of the known words' vectors over the number of all words."""
+        found = [self.index[word] for word in words if word in self.index]
+        return self.scaled[found].sum(0) / max(len(words), 1) if found else np.zeros(self.scaled.shape[1])
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """What was tried out; the defaults are what the shipped model was fitted with."""
+
+    figures: float = 0.4
+    vectors: float = 0.4
+    ridge: float = 5.0
+    raw: float = 0.05
+    difficulty: float = 0.35
+    pro: float = 0.1
+    expert: bool = True
+    keywords: float = 20.0
+    lean: float = 2.0
+    firm: float = 200.0
+    subject: float = 30.0
+    group: float = 60.0
+
+
+class Table:
+    """All prompts as matrices, once for all fits."""
+
+    def __init__(self, rows: Sequence[Row], vectors: Vectors) -> None:
+        self.rows, self.vectors = rows, vectors
+        self.kind = np.array([row.seen.kind for row in rows])
+        self.figures = np.array([row.seen.figures for row in rows])
+        self.spread = self.figures.std(0)
+        self.spread[self.spread < 1e-9] = 1.0
+        self.means = np.array([vectors.mean(row.seen.words) for row in rows])
+        self.across = self.means.std(0)
+        self.source = np.array([row.source for row in rows])
+        self.task = np.array([row.task for row in rows])
+        self.subject = np.array([row.task.split("/")[-1].replace(" ", "_") for row in rows])
+        self.group = np.array([GROUP_OF.get(subject, "") for subject in self.subject])
+        self.weak = np.array([_failed(row, WEAK) for row in rows])
+        self.strong = np.array([_failed(row, STRONG) for row in rows])
+        self.near = np.array([_gap(row) for row in rows])
+        self.pair = np.isin(self.source, ["routellm_mmlu_10pct", "routellm_gsm8k_25pct"])
+        self.mmlu = self.source == "routellm_mmlu_10pct"
+        self.pro = self.source == "mmlu_pro_80pct"
+        self.gain = np.zeros(len(rows))
+        self.gain[self.pair] = [r.outcomes[GPT4][0] - r.outcomes[MIXTRAL][0] for r in rows if GPT4 in r.outcomes]
+        self.words = Counter(word for row in rows for word in row.seen.words)
+
+    def targets(self, use: Array, knobs: Knobs, *, labels: bool) -> tuple[Array, Array]:
+        """What each prompt is to be scored, and how much it counts; from the rows in use only."""
+        target, weight = np.zeros(len(self.rows)), np.zeros(len(self.rows))
+        for task in sorted(set(self.task)):
+            inside = self.task == task
+            known = inside & (use > 0)
+            if not known.any():
+                continue
+            lost = self.weak - 0.3 * self.strong
+            target[inside] = knobs.difficulty * (lost - lost[known].mean())[inside]
+            if task in FAMILIES:
+                target[inside] += FAMILIES[task]
+            elif not self.pair[inside].any():
+                target[inside] += (self.weak - self.strong)[known].mean()
+        target[self.source == "zeroeval_math_l5_70pct"] = FAMILIES["math_l5"]
+        target[self.pro] = self.near[self.pro]
+        weight[:] = 1.0
+        weight[self.source == "llmrouter_train"] = 0.5
+        weight[self.pair] = 0.5
+        if labels:
+            many = use * self.mmlu > 0
+            all_gain = self.gain[many].mean()
+            for group in sorted(set(self.group[self.mmlu])):
+                inside = self.mmlu & (self.group == group)
+                expected = SUBJECTS[group][0] if knobs.expert else all_gain
+                mean = _shrunk(self.gain[inside & many], expected, knobs.group)
+                for subject in sorted(set(self.subject[inside])):
+                    here = inside & (self.subject == subject)
+                    target[here] = _shrunk(self.gain[here & many], mean, knobs.subject)
+            target[self.mmlu] = (1 - knobs.raw) * target[self.mmlu] + knobs.raw * self.gain[self.mmlu]
+            weight[self.mmlu] = 1.0
+            grade = self.source == "routellm_gsm8k_25pct"
+            lost = np.array([1 - row.outcomes[MIXTRAL][0] if MIXTRAL in row.outcomes else 0 for row in self.rows])
+            target[grade] = 0.4 * self.gain[grade] + 0.3 * lost[grade]
+        else:
+            weight[self.pair] = 0.0
+        return target, weight * use
+
+    def fit(self, use: Array, knobs: Knobs, *, labels: bool = True) -> Model:
+        """
+        A model from some of the rows.
+
+        Args:
+            use: 1 for each row to fit on, else 0.
+            knobs: How.
+            labels: Whether the outcomes of the pair GPT-4 and Mixtral are looked at.
+        """
+        target, weight = self.targets(use, knobs, labels=labels)
+        kinds = []
+        for number, name in enumerate(KINDS):
+            inside = self.kind == number
+            goal, counts = target.copy(), weight * inside
+            if name == "choice":
+                borrowed = self.pro & (use > 0)
+                goal[self.pro] = [SUBJECTS[group][0] for group in self.group[self.pro]]
+                lost = self.weak - 0.7 * self.strong
+                goal[self.pro] += 0.3 * (lost - lost[borrowed].mean())[self.pro]
+                counts = counts + knobs.pro * borrowed
+            kinds.append(self._kind(name, goal, counts, knobs))
+        return Model(about={}, features=list(FEATURES), kinds=kinds, middle=MIDDLE, spread=SPREAD)
+
+    def _kind(self, name: str, goal: Array, counts: Array, knobs: Knobs) -> Kind:
+        at = np.flatnonzero(counts)
+        share = counts[at] / counts[at].sum()
+        by_words = 0.05 if name in {"code", "maths"} else knobs.vectors
+        shape = np.r_[knobs.figures / self.spread, by_words / self.across]
+        inputs = np.c_[self.figures[at], self.means[at]] * shape
+        middle = share @ inputs
+        root = np.sqrt(counts[at])[:, None]
+        design = (inputs - middle) * root
+        wanted = (goal[at] - share @ goal[at]) * root[:, 0]
+        if name == "choice" and knobs.keywords:
+            more, extra = self._keywords(shape)
+            design = np.r_[design, knobs.keywords**0.5 * more]
+            wanted = np.r_[wanted, knobs.keywords**0.5 * extra]
+        lean = np.zeros(len(shape))
+        for figure, worth in LEANS[name].items():
+            lean[FEATURES.index(figure)] = knobs.lean * worth / knobs.figures
+        ridge = knobs.ridge * np.eye(len(shape)) * (knobs.firm if name in {"code", "maths"} else 1)
+        found = np.linalg.solve(design.T @ design + ridge, design.T @ (wanted - design @ lean)) + lean
+        found *= shape
+        weights, of_vectors = found[: len(FEATURES)], found[len(FEATURES) :]
+        table = self._table(of_vectors)
+        step = float(np.abs(table).max()) / 127 or 1.0
+        words = np.rint(table / step).astype(np.int8)
+        means = share @ self.figures[at]
+        said = [
+            sum(int(words[_bucket(word)]) for word in self.rows[row].seen.words) * step / max(len(self.rows[row].seen.words), 1)
+            for row in at
+        ]
+        return Kind(
+            base=_short(OFFSETS[name] - float(share @ np.array(said))),
+            means=[_short(mean) for mean in means],
+            weights=[_short(number) for number in weights],
+            words=words.tobytes(),
+            step=_short(step),
+        )
+
+    def _keywords(self, shape: Array) -> tuple[Array, Array]:
+        inputs, wanted = [], []
+        for gain, _, words in SUBJECTS.values():
+            for word in words.split():
+                inputs.append(self.vectors.mean([word]))
+                wanted.append(gain - 0.1)
+        means = np.array(inputs)
+        means = (means - means.mean(0)) / means.std(0) * self.across * 0.5
+        return np.c_[np.zeros((len(means), len(FEATURES))), means] * shape, np.array(wanted)
+
+    def _table(self, of_vectors: Array) -> Array:
+        """The weight of each bucket: the mean of its words' weights, as often as they are met."""
+        worth = self.vectors.scaled @ of_vectors
+        total, count = np.zeros(BUCKETS), np.zeros(BUCKETS)
+        for word, at in self.vectors.index.items():
+            if at >= 60_000:
+                break
+            often = 1 / (at + 10) + 0.01 * self.words.get(word, 0)
+            total[_bucket(word)] += often * worth[at]
+            count[_bucket(word)] += often
+        return total / np.maximum(count, 1e-12)
+
+
+def _bucket(word: str) -> int:
+    return zlib.crc32(word.encode()) & (BUCKETS - 1)
+
+
+def _short(number: float) -> float:
+    return float(f"{number:.5g}")
+
+
+def _shrunk(seen: Array, towards: float, as_if: float) -> float:
+    return float((seen.sum() + as_if * towards) / (len(seen) + as_if))
+
+
+def _gap(row: Row) -> float:
+    """How far apart models of one family are that differ in size: the mean of two pairs."""
+    pairs = (
+        ("gemini-1.5-pro-002", "gemini-1.5-flash-002"),
+        ("Meta-Llama-3.1-70B-Instruct", "Meta-Llama-3.1-8B-Instruct"),
+    )
+    found = [row.outcomes[a][0] - row.outcomes[b][0] for a, b in pairs if a in row.outcomes and b in row.outcomes]
+    return float(np.mean(found)) if found else 0.0
+
+
+def _failed(row: Row, models: frozenset[str]) -> float:
+    """The share of these models, or of all where none of them was asked, that were wrong."""
+    scores = [score for model, (score, _) in row.outcomes.items() if model in models]
+    return 1 - float(np.mean(scores or [score for score, _ in row.outcomes.values()]))
