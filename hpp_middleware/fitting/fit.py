@@ -1,8 +1,8 @@
 """
 The scorer for one pair of models, fitted to what both made of the same prompts.
 
-A ridge regression corrects the scorer it starts from: it adds to the weights of the figures of each kind of prompt, and to
-those of the words. With few outcomes it stays what it was. What it is worth is judged on prompts it was not fitted on.
+A ridge regression corrects the scorer it starts from: it adds to the weights of the figures of each kind of prompt, and
+to those of the words. With few outcomes it stays what it was. It is judged on prompts it was not fitted on.
 """
 
 import math
@@ -91,16 +91,18 @@ class FitReport:
         )
 
     def __str__(self) -> str:
-        return "\n".join((
-            f"{self.strong} over {self.weak}: {self.prompts} prompts that both answered",
-            f"quality: {self.quality_strong:.3f} strong, {self.quality_weak:.3f} weak",
-            "area under the recovered gap (APGR, cross-validated; 0.5 is a random order):",
-            f"  fitted  {self.fitted:.3f} +- {self.error:.3f}",
-            f"  before  {self.start:.3f}",
-            f"  rules   {self.rules:.3f}",
-            f"  length  {self.length:.3f}",
-            self.verdict,
-        ))
+        return "\n".join(
+            (
+                f"{self.strong} over {self.weak}: {self.prompts} prompts that both answered",
+                f"quality: {self.quality_strong:.3f} strong, {self.quality_weak:.3f} weak",
+                "area under the recovered gap (APGR, cross-validated; 0.5 is a random order):",
+                f"  fitted  {self.fitted:.3f} +- {self.error:.3f}",
+                f"  before  {self.start:.3f}",
+                f"  rules   {self.rules:.3f}",
+                f"  length  {self.length:.3f}",
+                self.verdict,
+            )
+        )
 
 
 def read_rows(lines: Iterable[bytes]) -> list[Row]:
@@ -130,7 +132,7 @@ def fit(rows: Iterable[Row], strong: str, weak: str, *, start: Scorer | None = N
     Fit the scorer to a pair of models.
 
     Args:
-        rows: Outcomes of any models; those of the pair are paired by prompt, and the mean counts where one was asked twice.
+        rows: Outcomes of any models; those of the pair are paired by prompt, of one asked twice the mean counts.
         strong: The model that is better and dearer.
         weak: The other.
         start: The scorer to start from; the shipped one unless given.
@@ -138,7 +140,7 @@ def fit(rows: Iterable[Row], strong: str, weak: str, *, start: Scorer | None = N
     Returns:
         The report, whose ``data`` is the model file.
     Raises:
-        Refused: Cross-validated, the fitted scorer is no better than what it started from, the rules, length, or chance.
+        Refused: Held out, the fitted scorer is no better than what it started from, the rules, length, or chance.
         ConfigurationError: Fewer than 100 prompts have both, or the strong model is no better than the weak one.
     """
     start = start or shipped()
@@ -203,7 +205,7 @@ def _held_out(design: "_Design", gain: Array, folds: Array, ridge: float) -> Arr
 
 class _Design:
     """
-    The prompts as a matrix: for each kind its own constant, the start's score and the figures, then the words that are met
+    The prompts as a matrix: for each kind its own constant, the start's score and the figures, then words that are met
     at least thrice, by bucket.
     """
 
@@ -266,7 +268,7 @@ class _Design:
         return weights
 
     def _back(self, errors: Array) -> Array:
-        return np.r_[
+        found: Array = np.r_[
             self.dense.T @ errors, np.bincount(self.columns, self.values * errors[self.rows], minlength=BUCKETS)
         ]
 
@@ -296,7 +298,10 @@ class _Design:
             )
         predicted = self.predict(weights) + gain.mean()
         model = Model(
-            about={"fitted": f"{strong} over {weak}, {len(gain)} prompts", "start": self.origin.model.about.get("name", "")},
+            about={
+                "fitted": f"{strong} over {weak}, {len(gain)} prompts",
+                "start": self.origin.model.about.get("name", ""),
+            },
             features=list(FEATURES),
             kinds=kinds,
             middle=float(np.median(predicted)),

@@ -1,8 +1,8 @@
 """
 What a prompt looks like, in figures: the features of the learned scorer. Nothing here knows a weight.
 
-The text is read at most twice: one search for each pattern, and no more than the caps of it. The names and their order are
-part of the model's format: a model file states the ones that it was fitted with.
+Each pattern is searched for once, in no more of the text than the caps leave. The names and their order are part of the
+model's format: a model file states the ones that it was fitted with.
 """
 
 import math
@@ -18,10 +18,10 @@ HEAD = 4096
 TAIL = 1024
 """Characters that are read from the end of a text that is longer than both together."""
 
-KINDS = ("choice", "choices", "code", "maths", "plain")
+KINDS = ("choice", "choices", "code", "maths", "plain", "formulas")
 """
-What is asked for, told apart by rules: to choose from up to five options or from more, to read or write code, to reckon,
-and the rest. Each kind has weights of its own: a long sum is a hard one, a long story is none.
+What is asked for, told apart by rules: to choose from up to five options or from more, code, reckoning, the rest, and
+what is written in LaTeX. Each kind has weights of its own: a long sum is a hard one, a long story is none.
 """
 
 FEATURES = (
@@ -32,6 +32,11 @@ FEATURES = (
 )  # fmt: skip
 """The figures of a prompt, in the order of ``Features.figures``; counts and lengths are logarithms."""
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _CAPITAL = re.compile(r"[A-Z]")
 _FOREIGN = re.compile(r"[^\x00-\x7f]")
 _DIGIT = re.compile(r"\d")
@@ -39,23 +44,23 @@ _WORD = re.compile(r"[^\W\d_]+")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _OPTION = re.compile(r"^\(?[A-Ja-j][.):] +(\S*)(.*)$", re.MULTILINE)
 _FIRST_OPTION = re.compile(r"^\(?[A-Ja-j][.):] ", re.MULTILINE)
-_LATEX = re.compile(r"\\[a-zA-Z]{2,}|\\[\[(]|\$\S[^$\n]*[a-zA-Z=^_][^$\n]*\$")
+_LATEX = re.compile(r"\\[a-zA-Z]{2,}|\\[\[(]|\$[^\s$](?:[^$\n]*[^\s$])?\$(?!\d)")  # but no sums of money
 _OPERATOR = re.compile(r"[=+*/^<>≤≥√∫∑π]")
 _CODE_MARK = re.compile(r"[{};]\n|==|\(\)|```")
 _SENTENCE = re.compile(r"[.!?](?=\s|$)")
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]")
-_CODE = frozenset(
-    "def return assert import elif lambda self const var void public println select none async await python function"
-    " str int dict".split()
+_CODE = _words(
+    "def return assert import elif lambda self const var void public println select none async await"
+    " python function str int dict"
 )
-_ASKS_CODE = frozenset("python javascript typescript java rust golang sql regex bash css html def assert println".split())
+_ASKS_CODE = _words("python javascript typescript java rust golang sql regex bash css html def assert println")
 _A_FUNCTION = frozenset({"write", "function"})
-_ASKS_SUM = frozenset("calculate compute evaluate simplify solve".split())
-_AMOUNT = frozenset("total sum area value average percent percentage number cost price probability ratio volume".split())
+_ASKS_SUM = _words("calculate compute evaluate simplify solve")
+_AMOUNT = _words("total sum area value average percent percentage number cost price probability ratio volume")
 _HOW = ("how many", "how much", "how long", "how far", "how old", "how tall", "how fast", "find the", "find all")
-_NEGATION = frozenset("not except never no none neither nor cannot incorrect false least wrong".split())
-_QUANTITY = frozenset(
-    "half twice third thirds quarter quarters times each every per total percent than fewer remaining left average if".split()
+_NEGATION = _words("not except never no none neither nor cannot incorrect false least wrong")
+_QUANTITY = _words(
+    "half twice third thirds quarter quarters times each every per total percent than fewer remaining left average if"
 )
 
 
@@ -75,8 +80,8 @@ def text_of(messages: object) -> str:
     The text that the choice depends on: what the user wrote, all of it that the caps leave.
 
     Args:
-        messages: A list of chat messages (``role`` and ``content``, which is text, parts, or None), or a text. What is of
-            another shape has no text: a gateway refuses bad requests elsewhere.
+        messages: A list of chat messages (``role`` and ``content``, which is text, parts, or None), or a text. What is
+            of another shape has no text: a gateway refuses bad requests elsewhere.
     Returns:
         The user's messages, or all messages where the user wrote none; the first 4,096 characters and the last 1,024.
     """
@@ -112,7 +117,9 @@ def features(text: str) -> Features:
         kind = 0 if len(options) < 6 else 1
     elif code > 2 or "```" in text or not _ASKS_CODE.isdisjoint(found) or found >= _A_FUNCTION:
         kind = 2
-    elif latex or (numbers and _asks_a_sum(lower, found)):
+    elif latex:
+        kind = 5
+    elif numbers and _asks_a_sum(lower, found):
         kind = 3
     else:
         kind = 4

@@ -1,7 +1,7 @@
 """
 How much a request needs the stronger of two models, learned from what many models got right and wrong.
 
-Nothing here reads a clock or draws a number: the same text has the same score in every process. A score is a sum of what the
+No clock is read and no number drawn: the same text has the same score in every process. A score is a sum of what the
 features of the text add, squeezed into 0 to 1, so that every score can be explained by its parts.
 """
 
@@ -29,8 +29,8 @@ LARGEST = 64 * 1024
 
 class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
-    The weights for one of ``features.KINDS``. All sums are in gains: 0.1 means that the stronger model is right on ten of a
-    hundred such prompts more often than the weaker one.
+    The weights for one of ``features.KINDS``. All sums are in gains: 0.1 means that of a hundred such prompts the
+    stronger model is right on ten more than the weaker one.
     """
 
     base: float
@@ -113,7 +113,7 @@ class Scorer:
             total += table[crc32(word.encode("utf-8", "replace")) & (BUCKETS - 1)]
         found = self.model.kinds[kind]
         said = total * found.step / (len(words) or 1)
-        return self._base[kind] + said + sum(map(mul, found.weights, figures))
+        return self._base[kind] + said + float(sum(map(mul, found.weights, figures)))
 
     def explain(self, messages: object) -> list[tuple[str, float]]:
         """
@@ -153,7 +153,6 @@ def explain(messages: object) -> list[tuple[str, float]]:
 def shipped() -> Scorer:
     """The scorer of the shipped model, which is read when it is asked for first; it never changes."""
     return Scorer((resources.files("hpp_middleware.core.auto") / "model.msgpack").read_bytes())
-
 
 
 def _numbers(model: Model) -> Sequence[float]:

@@ -2,8 +2,8 @@
 What the learned scorer is worth: `make bench-auto DATA=folder`.
 
 For each set and pair of models the quality and cost at half the calls, APGR, and APGR10 of the scorer beside the rules,
-length, and a random order; of fits without the prompts judged (tenfold), and apart from them of the shipped file, which has
-seen all of these prompts and proves nothing by them. The folder's own evaluate.py is the judge.
+length, and a random order; of fits without the prompts judged (tenfold), and apart from them of the shipped file, which
+has seen all of these prompts and proves nothing by them. The folder's own evaluate.py is the judge.
 """
 
 import argparse
@@ -55,7 +55,8 @@ def pairs(evaluate: Any, rows: list[Row]) -> list[tuple[str, Array, tuple[Array,
     for name, files, strong, weak in evaluate.PAIRS + evaluate.POOLS:
         models = [evaluate.ALIAS.get(model, model) for model in (weak, strong)]
         sources = [files] if isinstance(files, str) else files
-        at = np.array([i for i, r in enumerate(rows) if r.source in sources and all(m in r.outcomes for m in models)])
+        both = [row.source in sources and row.outcomes.keys() >= set(models) for row in rows]
+        at = np.flatnonzero(both)
         tokens = np.array([rows[i].tokens for i in at])
         quality = [np.array([rows[i].outcomes[model][0] for i in at]) for model in models]
         written = [np.array([rows[i].outcomes[model][1] for i in at]) for model in models]
@@ -72,7 +73,7 @@ def half(evaluate: Any, scores: Array, known: tuple[Array, ...]) -> tuple[float,
 
 
 def speed(rows: list[Row]) -> float:
-    """Microseconds a decision on a prompt of about 1,000 characters: the 95th percentile of each prompt's best of nine."""
+    """Microseconds a decision at about 1,000 characters: the 95th percentile of each prompt's best of nine."""
     scorer, best = shipped(), []
     for row in [row for row in rows if 900 < len(row.prompt) < 1100][:300]:
         messages = [{"role": "user", "content": row.prompt}]
@@ -91,10 +92,12 @@ def plot(evaluate: Any, scores: dict[str, Array], found: list[Any], path: Path) 
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "hpp"
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
-    shown = [each for each in found if each[0] in {"rl-mmlu", "rl-gsm8k", "llmrouter/51b:mistral7b", "mix/gpt4o:4o-mini"}]
-    figure, axes = pyplot.subplots(2, 2, figsize=(9, 7))
+    shown = [
+        each for each in found if each[0] in {"rl-mmlu", "rl-gsm8k", "llmrouter/51b:mistral7b", "mix/gpt4o:4o-mini"}
+    ]
+    figure, axes = plt.subplots(2, 2, figsize=(9, 7))
     for (name, at, known), axis in zip(shown, axes.flat, strict=True):
         for label, values in scores.items():
             quality, cost = evaluate.curve(values[at], *known)
@@ -134,19 +137,27 @@ def main() -> None:
             for values in kinds.values():
                 figures = evaluate.metrics(values[at], *known)
                 quality, cost = half(evaluate, values[at], known)
-                line += f"{figures['APGR']:6.3f} {figures['APGR10']:6.3f} {quality:6.3f} {cost:5.2f} {figures['cost99']:5.2f}  "
+                line += f"{figures['APGR']:6.3f} {figures['APGR10']:6.3f} {quality:6.3f} {cost:5.2f}"
+                line += f" {figures['cost99']:5.2f}  "
             sys.stdout.write(line + "\n")
-    sys.stdout.write("\nREFITTED to each pair by hpp_middleware.fitting.fit, cross-validated\n")
+    sys.stdout.write(
+        "\nREFITTED by hpp_middleware.fitting.fit, cross-validated, from a start that saw none of the set\n"
+    )
     for (name, at, _), (_, _, strong, weak) in zip(found, evaluate.PAIRS + evaluate.POOLS, strict=True):
         models = [evaluate.ALIAS.get(model, model) for model in (strong, weak)]
         outcomes = [Outcome(rows[i].prompt, model, rows[i].outcomes[model][0]) for i in at for model in models]
-        report = fit(outcomes, *models, force=True)
+        keys = {rows[i].key for i in at}
+        unseen = table.fit(np.array([float(row.key not in keys) for row in rows]), Knobs(), labels=False)
+        report = fit(outcomes, *models, start=Scorer(msgspec.msgpack.encode(unseen)), force=True)
         sys.stdout.write(
-            f"{name:27} fitted {report.fitted:.3f} +- {report.error:.3f}  rules {report.rules:.3f}"
+            f"{name:27} fitted {report.fitted:.3f} +- {report.error:.3f}  start {report.start:.3f}"
+            f"  rules {report.rules:.3f}"
             f"  length {report.length:.3f}  {'better' if report.better else 'refused'}\n"
         )
     size = len(msgspec.msgpack.encode(shipped().model))
-    sys.stdout.write(f"\n{speed(rows):.0f} us a decision (p95, 1,000 characters, best of nine); {size} bytes of model\n")
+    sys.stdout.write(
+        f"\n{speed(rows):.0f} us a decision (p95, 1,000 characters, best of nine); {size} bytes of model\n"
+    )
     if asked.plot:
         plot(evaluate, {key: scores[key] for key in ("held out", "rules", "length")}, found, asked.plot)
 

@@ -62,7 +62,5 @@ def load(folder: Path) -> list[Row]:
                     model.replace("Llama-3_1", "Llama-3.1"): (float(score), float(tokens))
                     for model, (score, tokens) in found["outcomes"].items()
                 }
-                rows.append(
-                    Row(found["id"], name, found["task"], found["prompt"], float(found["in_tokens"]), outcomes)
-                )
+                rows.append(Row(found["id"], name, found["task"], found["prompt"], float(found["in_tokens"]), outcomes))
     return rows

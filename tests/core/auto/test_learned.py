@@ -1,0 +1,99 @@
+"""A score is the same everywhere, is the sum of its parts, and its model is small."""
+
+import math
+import os
+import subprocess
+import sys
+from importlib import resources
+
+import msgspec
+import pytest
+
+from hpp_middleware import ConfigurationError
+from hpp_middleware.core.auto import learned
+from hpp_middleware.core.auto.features import FEATURES
+from hpp_middleware.core.auto.learned import Model, Scorer, explain, score, shipped
+
+TEXTS = (
+    "",
+    "hi",
+    "Who wrote Faust?",
+    "Tom has 3 apples and buys 4 more each day for 12 days. How many apples has he, if he eats half of them?",
+    "Which is NOT a tort?\nA. Negligence\nB. Battery\nC. Breach of contract\nD. Assault\nAnswer:",
+    "def f(a):\n    return a[::-1]\nassert f('ab') == ??",
+    "Δοκιμή 日本語 العربية",
+    "\ud800 half a character",
+    "x" * 200_000,
+)
+
+
+def data() -> bytes:
+    return (resources.files("hpp_middleware.core.auto") / "model.msgpack").read_bytes()
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
+def test_the_parts_of_an_explanation_add_up_to_the_score(text: str) -> None:
+    model = shipped().model
+    gain = sum(part for _, part in explain(text))
+    assert math.isclose(gain, shipped().gain(text), abs_tol=1e-9)
+    assert math.isclose(1 / (1 + math.exp((model.middle - gain) / model.spread)), score(text), abs_tol=1e-9)
+    assert 0 <= score(text) <= 1
+
+
+def test_the_strongest_part_comes_first() -> None:
+    sizes = [abs(part) for _, part in explain(TEXTS[4])]
+    assert sizes == sorted(sizes, reverse=True)
+    assert {name.partition(":")[0] for name, _ in explain(TEXTS[4])} <= {"kind", "word", *FEATURES}
+
+
+def test_a_text_and_messages_of_it_score_alike() -> None:
+    assert score(TEXTS[3]) == score([{"role": "user", "content": TEXTS[3]}])
+    assert score(TEXTS[3]) == score([{"role": "user", "content": [{"type": "text", "text": TEXTS[3]}]}])
+
+
+def test_every_process_has_the_same_scores() -> None:
+    script = f"from hpp_middleware.core.auto.learned import score; print([score(text) for text in {TEXTS[:7]!r}])"
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", script], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("0", "1", "7")
+    }
+    assert said == {f"{[score(text) for text in TEXTS[:7]]}\n".encode()}
+
+
+def test_longer_and_harder_prompts_score_higher() -> None:
+    easy = "Tom has 3 apples and buys 4. How many apples has he?"
+    assert score(TEXTS[3]) > score(easy)
+    assert score("Write a Python function that merges two sorted lists, without sorting.") > score("Who wrote Faust?")
+
+
+def test_the_shipped_model_is_small_and_names_its_origins() -> None:
+    assert len(data()) <= learned.LARGEST == 65536
+    assert "lm-sys/RouteLLM (Apache-2.0)" in shipped().model.about["outcomes"]
+    assert "PDDL" in shipped().model.about["word vectors"]
+
+
+def test_what_is_no_model_is_refused() -> None:
+    model = msgspec.msgpack.decode(data(), type=Model)
+    encode = msgspec.msgpack.encode
+    for bad, why in (
+        (b"", "no model file"),
+        (b"\xff" * 10, "no model file"),
+        (encode({"format": 2}), "no model file"),
+        (b"0" * 70_000, "at most"),
+        (encode(msgspec.structs.replace(model, features=["other"])), "another release"),
+        (encode(msgspec.structs.replace(model, kinds=model.kinds[:1])), "another release"),
+        (encode(msgspec.structs.replace(model, middle=math.nan)), "numbers"),
+        (encode(msgspec.structs.replace(model, spread=0.0)), "numbers"),
+    ):
+        with pytest.raises(ConfigurationError, match=why):
+            Scorer(bad)
+
+
+def test_importing_the_scorer_reads_no_model() -> None:
+    script = (
+        "import sys; from hpp_middleware.core.auto import learned;"
+        "assert learned.shipped.cache_info().currsize == 0; assert 'numpy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -1,0 +1,112 @@
+"""A scorer is fitted to outcomes, judged on prompts it was not fitted on, and refused where it is worse."""
+
+import json
+import os
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+
+np = pytest.importorskip("numpy", reason="fitting needs the extra fit")
+
+from hpp_middleware import ConfigurationError  # noqa: E402 - after numpy is known to be there
+from hpp_middleware.core.auto.features import FEATURES  # noqa: E402
+from hpp_middleware.core.auto.learned import BUCKETS, LARGEST, Scorer, shipped  # noqa: E402
+from hpp_middleware.fitting import Refused, Row, fit, read_rows  # noqa: E402
+from hpp_middleware.fitting.curves import recovered  # noqa: E402
+
+DATA = os.environ.get("HPP_ROUTER_DATA")
+
+
+def outcomes(*, signal: bool, count: int = 400) -> list[Row]:
+    """Prompts about tax, which the weak model gets wrong, and about birds, where both are right; or all by lot."""
+    draw = random.Random(4)
+    fill = ["the", "a", "of", "and", "some", "many", "few", "old", "new", "big", "small", "red", "blue", "green"]
+    rows = []
+    for number in range(count):
+        tax = number % 2 == 0
+        words = [draw.choice(fill) for _ in range(draw.randrange(5, 30))]
+        words.insert(draw.randrange(len(words)), draw.choice(["tax", "duty"] if tax else ["robin", "finch"]))
+        prompt = f"{' '.join(words)} {number}"
+        weak = draw.random() < (0.2 if tax else 0.9) if signal else draw.random() < 0.5
+        strong = draw.random() < (0.9 if signal else 0.6)
+        rows += [Row(prompt, "strong", float(strong)), Row(prompt, "weak", float(weak)), Row(prompt, "other", 0.0)]
+    return rows
+
+
+def test_a_fitted_scorer_knows_what_the_weak_model_does_not() -> None:
+    report = fit(outcomes(signal=True), "strong", "weak")
+    assert report.better
+    assert report.fitted > 0.7 > max(report.length, report.rules)
+    assert report.prompts == 400
+    scorer = Scorer(report.data)
+    assert len(report.data) <= LARGEST
+    assert scorer.score("some new tax of the old duty") > scorer.score("some new robin of the old finch")
+    assert "fitted" in str(report)
+    assert "better" in report.verdict
+
+
+def test_the_file_predicts_what_the_fit_did() -> None:
+    rows = outcomes(signal=True)
+    scorer = Scorer(fit(rows, "strong", "weak").data)
+    texts = sorted({str(row.prompt) for row in rows})
+    strong, weak = (
+        np.array([{r.prompt: r.quality for r in rows if r.model == name}[text] for text in texts])
+        for name in ("strong", "weak")
+    )
+    assert recovered(np.array([scorer.score(text) for text in texts]), weak, strong) > 0.7
+
+
+def test_the_same_outcomes_make_the_same_bytes() -> None:
+    assert fit(outcomes(signal=True), "strong", "weak").data == fit(outcomes(signal=True), "strong", "weak").data
+
+
+def test_a_scorer_that_is_no_better_is_refused() -> None:
+    with pytest.raises(Refused, match="no better than") as caught:
+        fit(outcomes(signal=False), "strong", "weak")
+    assert not caught.value.report.better
+    assert not fit(outcomes(signal=False), "strong", "weak", force=True).better
+
+
+def test_what_cannot_be_fitted_is_said() -> None:
+    with pytest.raises(ConfigurationError, match="at least 100"):
+        fit(outcomes(signal=True, count=99), "strong", "weak")
+    with pytest.raises(ConfigurationError, match="no better than strong"):
+        fit(outcomes(signal=True), "weak", "strong")
+
+
+def test_lines_are_read_or_named() -> None:
+    good = json.dumps({"prompt": "a", "model": "m", "quality": 1, "more": 2}).encode()
+    assert read_rows([good, b"\n"]) == [Row("a", "m", 1.0)]
+    messages = json.dumps({"prompt": [{"role": "user", "content": "a"}], "model": "m", "quality": 0.5}).encode()
+    assert len(read_rows([messages])) == 1
+    for bad in (b"{", b'{"prompt": "a"}', b'{"prompt": "a", "model": "m", "quality": 2}', b"\xff"):
+        with pytest.raises(ConfigurationError, match="line 2"):
+            read_rows([good, bad])
+
+
+def test_the_area_of_an_order() -> None:
+    weak, strong = np.array([0.0, 1.0]), np.array([1.0, 1.0])
+    assert recovered(np.array([1.0, 0.0]), weak, strong) == 0.75
+    assert recovered(np.array([0.0, 1.0]), weak, strong) == 0.25
+    assert recovered(np.array([0.0, 0.0]), weak, strong) == 0.5
+    assert np.isnan(recovered(np.array([0.0, 1.0]), strong, weak))
+
+
+@pytest.mark.skipif(DATA is None, reason="HPP_ROUTER_DATA names no folder of routing outcomes")
+def test_a_refit_on_fourteen_tasks_reaches_its_goal() -> None:
+    import gzip
+
+    names = {"llama-3.1-nemotron-51b-instruct", "mistral-7b-instruct-v0.3"}
+    with gzip.open(Path(str(DATA)) / "llmrouter_train.jsonl.gz", "rt") as file:
+        found = [json.loads(line) for line in file]
+    rows = [Row(r["prompt"], name, r["outcomes"][name][0]) for r in found for name in sorted(names)]
+    empty = [
+        msgspec.structs.replace(kind, weights=[0.0] * len(FEATURES), words=bytes(BUCKETS))
+        for kind in shipped().model.kinds
+    ]
+    start = Scorer(
+        msgspec.msgpack.encode(msgspec.structs.replace(shipped().model, kinds=empty))
+    )  # the shipped one saw them
+    assert fit(rows, "llama-3.1-nemotron-51b-instruct", "mistral-7b-instruct-v0.3", start=start).fitted >= 0.72
