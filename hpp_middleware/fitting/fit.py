@@ -271,6 +271,7 @@ class _Design:
         found: Array = np.r_[
             self.dense.T @ errors, np.bincount(self.columns, self.values * errors[self.rows], minlength=BUCKETS)
         ]
+        return found
 
     def file(self, weights: Array, gain: Array, strong: str, weak: str) -> bytes:
         """The model file: the start's weights, as far as they are believed, and what was added to them."""
