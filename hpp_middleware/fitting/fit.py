@@ -298,6 +298,8 @@ class _Design:
                 )
             )
         predicted = self.predict(weights) + gain.mean()
+        middle, spread = float(np.median(predicted)), max(float(predicted.std()) / 1.7, 1e-6)
+        squeezed = 1 / (1 + np.exp(np.clip((middle - predicted) / spread, -500, 500)))
         model = Model(
             about={
                 "fitted": f"{strong} over {weak}, {len(gain)} prompts",
@@ -305,8 +307,9 @@ class _Design:
             },
             features=list(FEATURES),
             kinds=kinds,
-            middle=float(np.median(predicted)),
-            spread=max(float(predicted.std()) / 1.7, 1e-6),
+            middle=middle,
+            spread=spread,
+            quantiles=[float(each) for each in np.quantile(squeezed, np.arange(1, 100) / 100)],
         )
         return msgspec.msgpack.encode(model)
 

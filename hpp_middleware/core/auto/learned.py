@@ -58,6 +58,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The gain that has a score of 0.5."""
     spread: float
     """How far from the middle a gain has a score of 0.73."""
+    quantiles: list[float] = []
+    """The scores below which each hundredth of the prompts that it was fitted on lies, rising; empty where unknown."""
     format: Literal[1] = 1
 
 
@@ -87,6 +89,7 @@ class Scorer:
         if not all(map(math.isfinite, _numbers(model))) or model.spread <= 0:
             raise ConfigurationError("this model file holds numbers that are none")
         self.model = model
+        self.quantiles = tuple(model.quantiles)
         self._words = [memoryview(kind.words).cast("b") for kind in model.kinds]
         self._base = [
             kind.base - sum(weight * mean for weight, mean in zip(kind.weights, kind.means, strict=True))
@@ -149,6 +152,13 @@ def explain(messages: object) -> list[tuple[str, float]]:
     return shipped().explain(messages)
 
 
+def __getattr__(name: str) -> object:
+    """``quantiles`` of the shipped model, so that this module is a scorer too, and importing it reads nothing."""
+    if name == "quantiles":
+        return shipped().quantiles
+    raise AttributeError(name)
+
+
 @cache
 def shipped() -> Scorer:
     """The scorer of the shipped model, which is read when it is asked for first; it never changes."""
@@ -159,5 +169,6 @@ def _numbers(model: Model) -> Sequence[float]:
     return [
         model.middle,
         model.spread,
+        *model.quantiles,
         *(number for kind in model.kinds for number in (kind.base, kind.step, *kind.means, *kind.weights)),
     ]

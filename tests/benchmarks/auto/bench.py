@@ -44,12 +44,12 @@ def held_out(table: Table, *, labels: bool) -> Array:
     for fold in range(FOLDS):
         model = table.fit((folds != fold).astype(float), Knobs(), labels=labels)
         scorer = Scorer(msgspec.msgpack.encode(model))
-        for at in np.flatnonzero(folds == fold):
+        for at in map(int, np.flatnonzero(folds == fold)):
             scores[at] = scorer.score(table.rows[at].prompt)
     return scores
 
 
-def pairs(evaluate: Any, rows: list[Row]) -> list[tuple[str, Array, tuple[Array, ...]]]:
+def pairs(evaluate: Any, rows: list[Row]) -> list[tuple[str, Any, tuple[Array, ...]]]:
     """Each pair's name, its rows, and the qualities and costs of the weaker and stronger model."""
     found = []
     for name, files, strong, weak in evaluate.PAIRS + evaluate.POOLS:
@@ -57,9 +57,9 @@ def pairs(evaluate: Any, rows: list[Row]) -> list[tuple[str, Array, tuple[Array,
         sources = [files] if isinstance(files, str) else files
         both = [row.source in sources and row.outcomes.keys() >= set(models) for row in rows]
         at = np.flatnonzero(both)
-        tokens = np.array([rows[i].tokens for i in at])
-        quality = [np.array([rows[i].outcomes[model][0] for i in at]) for model in models]
-        written = [np.array([rows[i].outcomes[model][1] for i in at]) for model in models]
+        tokens = np.array([rows[i].tokens for i in map(int, at)])
+        quality = [np.array([rows[i].outcomes[model][0] for i in map(int, at)]) for model in models]
+        written = [np.array([rows[i].outcomes[model][1] for i in map(int, at)]) for model in models]
         prices = [evaluate.PRICE.get(model, (1, 1)) for model in models]
         cost = [(tokens * read + wrote * write) / 1e6 for (read, write), wrote in zip(prices, written, strict=True)]
         found.append((name, at, (*quality, *cost)))
@@ -145,8 +145,10 @@ def main() -> None:
     )
     for (name, at, _), (_, _, strong, weak) in zip(found, evaluate.PAIRS + evaluate.POOLS, strict=True):
         models = [evaluate.ALIAS.get(model, model) for model in (strong, weak)]
-        outcomes = [Outcome(rows[i].prompt, model, rows[i].outcomes[model][0]) for i in at for model in models]
-        keys = {rows[i].key for i in at}
+        outcomes = [
+            Outcome(rows[i].prompt, model, rows[i].outcomes[model][0]) for i in map(int, at) for model in models
+        ]
+        keys = {rows[i].key for i in map(int, at)}
         unseen = table.fit(np.array([float(row.key not in keys) for row in rows]), Knobs(), labels=False)
         report = fit(outcomes, *models, start=Scorer(msgspec.msgpack.encode(unseen)), force=True)
         sys.stdout.write(

@@ -130,7 +130,8 @@ class Vectors:
         share = 1e-3 / (1e-3 + 0.1 / (rank + 10))
         spread = self.values[:20_000].std(0)
         rare = (np.log(rank + 10) - 7) / 2
-        return np.c_[self.values / spread * share[:, None], rare]
+        found: Array = np.c_[self.values / spread * share[:, None], rare]
+        return found
 
     def mean(self, words: Sequence[str]) -> Array:
         """The sum of the known words' vectors over the number of all words."""
@@ -271,7 +272,7 @@ class Table:
             sum(int(words[_bucket(word)]) for word in self.rows[row].seen.words)
             * step
             / max(len(self.rows[row].seen.words), 1)
-            for row in at
+            for row in map(int, at)
         ]
         return Kind(
             base=_short(OFFSETS[name] - float(share @ np.array(said))),

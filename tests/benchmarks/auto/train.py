@@ -47,7 +47,10 @@ def main() -> None:
     rows = load(asked.data)
     table = Table(rows, vectors())
     model = msgspec.structs.replace(table.fit(np.ones(len(rows)), Knobs()), about=ABOUT)
-    data = msgspec.msgpack.encode(model)
+    scorer = learned.Scorer(msgspec.msgpack.encode(model))
+    scores = np.array([scorer.score(row.prompt) for row in rows])
+    quantiles = [float(f"{each:.4f}") for each in np.quantile(scores, np.arange(1, 100) / 100)]
+    data = msgspec.msgpack.encode(msgspec.structs.replace(model, quantiles=quantiles))
     learned.Scorer(data)
     asked.out.write_bytes(data)
     sys.stdout.write(f"{asked.out}: {len(data)} bytes of {learned.LARGEST}, from {len(rows)} prompts\n")

@@ -74,6 +74,13 @@ def test_the_shipped_model_is_small_and_names_its_origins() -> None:
     assert "PDDL" in shipped().model.about["word vectors"]
 
 
+def test_quantiles_rise_and_the_module_is_a_scorer_with_them() -> None:
+    assert learned.quantiles == tuple(sorted(shipped().quantiles))
+    assert len(shipped().quantiles) == 99
+    with pytest.raises(AttributeError):
+        _ = learned.nothing
+
+
 def test_what_is_no_model_is_refused() -> None:
     model = msgspec.msgpack.decode(data(), type=Model)
     encode = msgspec.msgpack.encode
