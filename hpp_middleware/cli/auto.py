@@ -13,12 +13,12 @@ from hpp_middleware.errors import ConfigurationError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Try the policy of hpprouter/auto on past requests.", no_args_is_help=True)
+app = typer.Typer(help="Try the policy of hpprouter/auto on past requests, and fit its scorer.", no_args_is_help=True)
 
 
 @app.callback()
 def _auto() -> None:
-    """Try the policy of hpprouter/auto on past requests."""
+    """Try the policy of hpprouter/auto on past requests, and fit its scorer."""
 
 
 @app.command()
@@ -72,3 +72,24 @@ def replay(
     rows += [(name, str(count)) for name, count in (("no model", found.unanswered), ("unread", found.unread)) if count]
     print()
     table(("", ""), rows)
+
+
+@app.command()
+def fit(
+    data: Annotated[Path, typer.Option(help="JSON lines with prompt, model and quality (0 to 1) each.")],
+    strong: Annotated[str, typer.Option(help="The stronger model, as the lines name it.")],
+    weak: Annotated[str, typer.Option(help="The weaker one.")],
+    out: Annotated[Path, typer.Option(help="The file for [auto.learned] file.")] = Path("auto.model"),
+    start: Annotated[Path | None, typer.Option(help="A fitted file to start from; else the shipped one.")] = None,
+) -> None:
+    """Refit the learned policy to your own outcomes; nothing is written where that is no better."""
+    from hpp_middleware.core.auto.learned import Scorer
+    from hpp_middleware.fitting import fit as fitted
+    from hpp_middleware.fitting import read_rows
+
+    with data.open("rb") as file:
+        rows = read_rows(file)
+    report = fitted(rows, strong, weak, start=Scorer(start.read_bytes()) if start is not None else None)
+    out.write_bytes(report.data)
+    print(report)
+    print(f"written: {out} ({len(report.data)} bytes); set [auto.learned] file to it")

@@ -138,3 +138,49 @@ def test_a_policy_that_is_none_is_said(folder: Path) -> None:
     done = command(folder, "auto", "replay", "--policy", "other.toml", "--data", "data.jsonl")
     assert (done.code, "auto: is missing" in done.err) == (2, True)
     assert command(folder, "auto", "replay", "--policy", "router.toml", "--data", "none.jsonl").code == 1
+
+
+ASKED = ("auto", "fit", "--data", "feedback.jsonl", "--strong", "a/big", "--weak", "a/small", "--out", "own.model")
+
+
+def outcomes(hard: str, easy: str) -> str:
+    """Two models' outcomes: what only the stronger one answers differs in its words from what both do."""
+    rows = []
+    for number in range(240):
+        is_hard = number % 2 == 0
+        prompt = (hard if is_hard else easy).format(number)
+        rows.append({"prompt": prompt, "model": "a/big", "quality": 1.0})
+        rows.append({"prompt": prompt, "model": "a/small", "quality": 0.0 if is_hard else 1.0})
+    return "\n".join(map(json.dumps, rows)) + "\n"
+
+
+def test_a_scorer_is_fitted_to_ones_own_outcomes_and_used(folder: Path) -> None:
+    (folder / "feedback.jsonl").write_text(outcomes("say hello {}", "prove theorem {} of topology"))
+    done = command(folder, *ASKED)
+    assert done.code == 0, done.err
+    assert "240 prompts that both answered" in done.out
+    assert 0 < (folder / "own.model").stat().st_size <= 64 * 1024
+    learned = '\n[auto.learned]\nstrong = "local/t1"\nweak = "local/small"\nfile = "own.model"\n'
+    text = (folder / "router.toml").read_text().replace("[auto]", '[auto]\npolicy = "learned"')
+    (folder / "router.toml").write_text(text + learned)
+    (folder / "request.json").write_text(request("say hello 7"))
+    explained = command(folder, "explain", "request.json")
+    assert explained.code == 0, explained.err
+    assert "local/t1" in explained.out
+
+
+def test_one_that_is_no_better_is_not_written(folder: Path) -> None:
+    (folder / "feedback.jsonl").write_text(outcomes("prove theorem {} of topology", "say hello {}"))
+    done = command(folder, *ASKED)
+    assert (done.code, "no better than the scorer it started from" in done.err) == (2, True)
+    assert not (folder / "own.model").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"), [("{", "line 1"), ('{"prompt": "a", "model": "a/big", "quality": 2}\n', "from 0 to 1")]
+)
+def test_outcomes_that_are_none_are_named_and_nothing_is_written(folder: Path, text: str, problem: str) -> None:
+    (folder / "feedback.jsonl").write_text(text)
+    done = command(folder, *ASKED)
+    assert (done.code, problem in done.err) == (2, True), done.err
+    assert not (folder / "own.model").exists()
