@@ -66,12 +66,21 @@ DRAFT = Draft(
     stream=True,
     routed=Routed(basket="complex", rule="complex-T2", version="2026-11-01", tier="T2", score=0.1, reason="\u00e9"),
 )
+_USED = Usage(input=3, cache_read=1, output=2)
 REPORT = Report(
     outcome="completed",
-    usage=Usage(input=3, cache_read=1, output=2),
+    usage=_USED,
     usage_raw=Raw(b'{"prompt_tokens":4,"completion_tokens":2,"note":"\xc3\xa9 1e2"}'),
     attempts=(
-        Attempt(provider="fake", model="model-1", status=200, upstream_id="chatcmpl-1", cost=7, price=DRAFT.price),
+        Attempt(
+            provider="fake",
+            model="model-1",
+            status=200,
+            upstream_id="chatcmpl-1",
+            usage=_USED,
+            cost=7,
+            price=DRAFT.price,
+        ),
     ),
 )
 
