@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ __all__ = ["COMMANDS", "free_port", "serve", "serve_module", "stop"]
 
 START_S = 30.0
 STOP_S = 10.0
+_PART = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+PORTS = range(10_240 + 2_500 * _PART, 10_240 + 2_500 * (_PART + 1))
+"""What this process gives away: Linux chooses from 32768 up, macOS and Windows from 49152."""
+_numbers = count(os.getpid())  # two runs side by side start in different places
 
 COMMANDS: dict[str, list[str]] = {
     "uvicorn": ["-m", "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "{app}"],
@@ -88,9 +93,17 @@ def serve_module(kind: str, app: str, folder: Path, **environment: str) -> Itera
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """
+    A port that nobody listens on, and that nobody else is given before it is used.
+
+    A port of the system's choice is free again once it is known, and so may be the next one a neighbour gets: then a
+    test finds a stranger's server where it expected its own. These lie below the range that systems choose from, each
+    process of a run counts through a part of them, and no port is handed out twice before all others were.
+    """
+    while True:
+        port = PORTS[0] + next(_numbers) % len(PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
