@@ -6,24 +6,22 @@ state, no work at import, and two gateways in one process share nothing.
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Self
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
 
-import anyio
 import msgspec
 
 from hpp_middleware.accounts import Accounts
 from hpp_middleware.apis.chat import CHAT
 from hpp_middleware.core import names, reply
 from hpp_middleware.core.settlement import End, Settlement
-from hpp_middleware.errors import NotOpenedError, RequestError
+from hpp_middleware.errors import RequestError
 from hpp_middleware.ports import API, Client, Transport
 from hpp_middleware.stages import apart, auto, exchanges, plan, replay, reserve, settle, speak
 from hpp_middleware.stages.caller import Caller
 from hpp_middleware.stages.cascade import Cascade
 from hpp_middleware.stages.journal import Journal
-from hpp_middleware.stages.notice import Notice
+from hpp_middleware.stages.lifecycle import Lifecycle
 from hpp_middleware.stages.relay import Exchange
 from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.worker import Worker, new_id
@@ -39,7 +37,7 @@ __all__ = ["Gateway"]
 _logger = logging.getLogger("hpp_middleware")
 
 
-class Gateway:
+class Gateway(Lifecycle):
     """
     A complete LLM gateway, without HTTP.
 
@@ -53,13 +51,10 @@ class Gateway:
     """
 
     def __init__(self, **settings: Any) -> None:
-        self.setup = Setup(**settings)
+        super().__init__(Setup(**settings))
         self.catalog = self.setup.catalog
         self.limits = self.setup.limits
-        self.notice = Notice(self.setup.observers)
         self.store = self.setup.store
-        self._said: str | None = None
-        self._entered: dict[int, list[AbstractAsyncContextManager[Self]]] = {}
 
     def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Awaitable[Consumer]:
         """
@@ -333,67 +328,3 @@ class Gateway:
     def accounts(self) -> Accounts:
         """Keys and quotas; the gateway must be open."""
         return self.setup.accounts
-
-    async def worker(self) -> Worker:
-        """This event loop's worker, started if it is not; what keeps a request from starting it is logged, once."""
-        try:
-            worker = await self._started()
-        except NotOpenedError as error:
-            said, self._said = self._said, str(error)
-            if said != self._said:
-                _logger.error("%s", error)  # noqa: TRY400  # all there is to say; the rest may hold a URL
-            raise
-        self._said = None
-        return worker
-
-    async def _started(self) -> Worker:
-        worker = self.setup.worker(self.notice)
-        if not worker.ready:
-            await self.setup.start(worker)
-        return worker
-
-    @asynccontextmanager
-    async def opened(self) -> AsyncIterator[Self]:
-        """Open the gateway in this event loop, with timers for lease, sweep, seals and mover; close it at the end."""
-        try:
-            worker = await self._started()
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self.setup.give_up()
-            raise
-        worker.opened += 1
-        raised: Exception | None = None
-        try:
-            async with anyio.create_task_group() as timer:
-                worker.timed = True
-                timer.start_soon(worker.lease.keep)
-                timer.start_soon(self.setup.move, self.notice)
-                if self.setup.sealer is not None:
-                    timer.start_soon(self.setup.sealer.keep, self.notice.alarm)
-                try:
-                    yield self
-                except Exception as error:  # noqa: BLE001  # raised again, where no task group wraps it
-                    raised = error
-                timer.cancel_scope.cancel()
-        finally:
-            worker.opened -= 1
-            if not worker.opened:
-                worker.timed = False
-                with anyio.CancelScope(shield=True):
-                    await worker.settled()
-                    await self.setup.close(worker)
-        if raised is not None:
-            raise raised
-
-    async def __aenter__(self) -> Self:
-        opened = self.opened()
-        await opened.__aenter__()
-        self._entered.setdefault(anyio.get_current_task().id, []).append(opened)
-        return self
-
-    async def __aexit__(self, *reason: object) -> None:
-        task = anyio.get_current_task().id
-        opened = self._entered[task].pop()
-        if not self._entered[task]:
-            del self._entered[task]
-        await opened.__aexit__(None, None, None)

@@ -1,0 +1,96 @@
+"""How a gateway lives: opened by a lifespan or by its first request, once for each event loop, and closed with it."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Self
+
+import anyio
+
+from hpp_middleware.errors import NotOpenedError
+from hpp_middleware.stages.notice import Notice
+from hpp_middleware.stages.setup import Setup
+from hpp_middleware.stages.worker import Worker
+
+__all__ = ["Lifecycle"]
+
+_logger = logging.getLogger("hpp_middleware")
+
+
+class Lifecycle:
+    """
+    What opens and closes.
+
+    Args:
+        setup: The settings.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.notice = Notice(setup.observers)
+        self._said: str | None = None
+        self._entered: dict[int, list[AbstractAsyncContextManager[Self]]] = {}
+
+    async def worker(self) -> Worker:
+        """This event loop's worker, started if it is not; what keeps a request from starting it is logged, once."""
+        try:
+            worker = await self._started()
+        except NotOpenedError as error:
+            said, self._said = self._said, str(error)
+            if said != self._said:
+                _logger.error("%s", error)  # noqa: TRY400  # all there is to say; the rest may hold a URL
+            raise
+        self._said = None
+        return worker
+
+    async def _started(self) -> Worker:
+        worker = self.setup.worker(self.notice)
+        if not worker.ready:
+            await self.setup.start(worker)
+        return worker
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Self]:
+        """Open the gateway in this event loop, with timers for lease, sweep, seals and mover; close it at the end."""
+        try:
+            worker = await self._started()
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.setup.give_up()
+            raise
+        worker.opened += 1
+        raised: Exception | None = None
+        try:
+            async with anyio.create_task_group() as timer:
+                worker.timed = True
+                timer.start_soon(worker.lease.keep)
+                timer.start_soon(self.setup.move, self.notice)
+                if self.setup.sealer is not None:
+                    timer.start_soon(self.setup.sealer.keep, self.notice.alarm)
+                try:
+                    yield self
+                except Exception as error:  # noqa: BLE001  # raised again, where no task group wraps it
+                    raised = error
+                timer.cancel_scope.cancel()
+        finally:
+            worker.opened -= 1
+            if not worker.opened:
+                worker.timed = False
+                with anyio.CancelScope(shield=True):
+                    await worker.settled()
+                    await self.setup.close(worker)
+        if raised is not None:
+            raise raised
+
+    async def __aenter__(self) -> Self:
+        opened = self.opened()
+        await opened.__aenter__()
+        self._entered.setdefault(anyio.get_current_task().id, []).append(opened)
+        return self
+
+    async def __aexit__(self, *reason: object) -> None:
+        task = anyio.get_current_task().id
+        opened = self._entered[task].pop()
+        if not self._entered[task]:
+            del self._entered[task]
+        await opened.__aexit__(None, None, None)
