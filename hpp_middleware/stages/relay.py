@@ -8,29 +8,25 @@ both are one thing here) and every deadline stop one guard; what ended it is rea
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
-
-import anyio
+from collections.abc import Callable
 
 from hpp_middleware.core import relay, relay_cost, relay_json, reply
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import GatewayError, StoreError, UpstreamError
 from hpp_middleware.ports import Client, Dialect, StreamReader, Transport
+from hpp_middleware.stages.delivery import Delivery
 from hpp_middleware.stages.drain import Drain, Slots
-from hpp_middleware.stages.guard import Guard, begin, guard
+from hpp_middleware.stages.guard import Guard, guard
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.replay import Record
 from hpp_middleware.stages.settle import Pending
 from hpp_middleware.stages.upstream import Upstream
 from hpp_middleware.types.completion import Seen, Target
-from hpp_middleware.types.http import Headers
 from hpp_middleware.types.replay import Answer
 
 __all__ = ["Exchange"]
 
-LAST_WORDS_S = 5.0
 TAIL_S = 0.5
 
 
@@ -65,9 +61,8 @@ class Exchange:
     _reader: StreamReader | None = None
     _seen = Seen()
     _settled: Settlement | None = None
-    ending = _left = _over = _sending = _no_slot = _dismissed = False
+    ending = _over = _no_slot = _dismissed = False
     _guard: Guard | None = None  # there once there is a hold
-    _piece: Guard | None = None  # around a piece that a client may not take, while the rest is read on
     _drain: Drain | None = None
     _raised: Exception | None = None
 
@@ -87,7 +82,7 @@ class Exchange:
         self._client = client
         self._pending = pending
         self._slots = slots
-        self._record = record
+        self._delivery = Delivery(client, record)
 
     @property
     def status(self) -> int | None:
@@ -114,7 +109,8 @@ class Exchange:
     def answer(self) -> Answer | None:
         """The whole answer, sent or not; None where it was not recorded, or broke off."""
         whole = self.error is None and (self._reader.done if self._reader is not None else self._over)
-        return self._record.answer if self._record is not None and whole else None
+        record = self._delivery.record
+        return record.answer if record is not None and whole else None
 
     def so_far(self) -> int:
         """What it would be charged if it broke off now, in nano-dollars, as far as it is held for."""
@@ -135,15 +131,16 @@ class Exchange:
         around.wait(timeouts.connect + timeouts.first_byte)
         self._upstream.under(lease)
         try:
-            if not self._left:
-                self._piece = guard(loop) if self._drains else None
-                await self._guard.run(self._converse())
+            if not self._delivery.left:
+                piece = guard(loop) if self._drains else None
+                self._delivery.begin(around, piece, idle=timeouts.idle, stuck=self._depart)
+                await around.run(self._converse())
         finally:
             self._close()
             await self._upstream.aclose()
         if self._raised is not None:
             raise self._raised
-        if self.error is not None and self._client.started and not self._left:
+        if self.error is not None and self._client.started and not self._delivery.left:
             await self._last_words(self.error)
 
     def _close(self) -> None:
@@ -151,8 +148,7 @@ class Exchange:
         self.duration_s = time.monotonic() - self._started
         if self._guard is not None:
             self._guard.close()
-        if self._piece is not None:
-            self._piece.close()
+        self._delivery.close()
         if self._drain is not None:
             self._slots.end(self._drain)
         if self.end is None:
@@ -176,14 +172,14 @@ class Exchange:
             self._depart()
         else:
             self._dismissed = True
-            self._left = self._left or self._guard is None
+            self._delivery.left = self._delivery.left or self._guard is None
             self._stop()
 
     def _depart(self) -> None:
         """The client has left: stop, or read on as far as the settlement table says."""
-        if self._left or self._over:
+        if self._delivery.left or self._over:
             return
-        self._left = True
+        self._delivery.left = True
         if self._guard is None:
             return  # there is no hold yet, and nothing is going to be sent
         self._begin_ending()
@@ -196,8 +192,7 @@ class Exchange:
             self._upstream.around.limit(limits.usage_wait_s)
         else:
             self._read_on(self._guard)
-        if self._piece is not None:
-            self._piece.stop()  # what is read on is not stopped by a piece that nobody takes
+        self._delivery.stop()
 
     @property
     def _drains(self) -> bool:
@@ -251,43 +246,6 @@ class Exchange:
         except Exception as raised:  # noqa: BLE001  # the client's; raised again where no task group wraps it
             self._raised = raised
 
-    def _begin_answer(self, headers: Headers) -> Awaitable[None] | None:
-        """Send the head of the answer; as :meth:`_hand_over`."""
-        if self._record is not None:
-            self._record.start(200, headers)
-        return None if self._left else self._hand_over(self._client.start(200, headers))
-
-    async def _deliver(self, data: bytes, *, more: bool = True) -> None:
-        """Pass a piece of it on."""
-        if self._record is not None:
-            self._record.add(data)
-        if self._left or (more and not data):
-            return
-        if (rest := self._hand_over(self._client.send(data, more=more))) is not None:
-            await rest
-
-    def _hand_over(self, sending: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
-        """Send something; what is left to be awaited for that, which mostly is nothing."""
-        if self._piece is None:
-            is_taken, rest = begin(sending)
-            return None if is_taken else self._taken(rest)  # type: ignore[arg-type]
-        return self._taken(sending)
-
-    async def _taken(self, sending: Awaitable[None]) -> None:
-        """A client that takes something for as long as an upstream may be silent has left."""
-        idle = self.job.target.provider.timeouts.idle
-        self._sending = True
-        if self._piece is None:
-            self._upstream.around.wait(idle)
-            await sending
-        else:  # it can be given up alone, so that the rest is read on
-            self._upstream.around.wait(2 * idle)
-            self._piece.until(time.monotonic() + idle)
-            await self._piece.run(sending)
-            if self._piece.stopped:
-                self._depart()
-        self._sending = False
-
     async def _json(self) -> None:
         job = self.job
         body = await self._upstream.read_all(job.response_bytes)
@@ -299,7 +257,7 @@ class Exchange:
         except relay.ProtocolError:
             self._seen = relay_json.usage_in(body)
             raise
-        self.end = End.LEFT if self._left else End.COMPLETED
+        self.end = End.LEFT if self._delivery.left else End.COMPLETED
         self._settled = self.settlement()  # nothing that comes changes it any more
         headers = [
             ("Content-Type", "application/json"),
@@ -308,15 +266,15 @@ class Exchange:
         ]
         self._over = True
         self._begin_ending()
-        if (rest := self._begin_answer(headers)) is not None:
+        if (rest := self._delivery.start(headers)) is not None:
             await rest
-        await self._deliver(answer, more=False)
+        await self._delivery.send(answer, more=False)
 
     async def _stream(self) -> None:
         job = self.job
         reader = self._reader = job.reader(self._dialect, self._shown)
         headers = [*reply.STREAM_HEADERS, *job.headers()]
-        if (rest := self._begin_answer(headers)) is not None:
+        if (rest := self._delivery.start(headers)) is not None:
             await rest
         done = False
         while not done:
@@ -327,12 +285,12 @@ class Exchange:
             try:
                 data = reader.close() if ended else reader.feed(chunk)
             except (relay.ProtocolError, relay.StreamedError) as error:
-                await self._deliver(error.before)
+                await self._delivery.send(error.before)
                 raise
             done = reader.done
             if done:
                 whole, left = (End.CUT, End.UNAWAITED) if reader.cut else (End.COMPLETED, End.LEFT)
-                self.end, self._over = left if self._left else whole, True
+                self.end, self._over = left if self._delivery.left else whole, True
                 self._begin_ending()
             elif self._drain is not None:
                 if self._drain.exceeded:
@@ -340,7 +298,7 @@ class Exchange:
                     return
                 if reader.seen.finished:
                     self._upstream.around.limit(job.limits.usage_wait_s)
-            await self._deliver(data, more=not done)
+            await self._delivery.send(data, more=not done)
         if not reader.cut:
             self._upstream.around.limit(TAIL_S)
             await self._upstream.drain()
@@ -349,7 +307,7 @@ class Exchange:
         """How an upstream's fault counts: by whether an answer had begun, and whether we waited too long for it."""
         if self.end is not None:
             return self.end
-        if self._left:
+        if self._delivery.left:
             return End.LEFT
         return End.BROKEN if self._upstream.begun else End.REFUSED
 
@@ -362,8 +320,8 @@ class Exchange:
         """The scope was cancelled: by a departure, or by a deadline."""
         if self._dismissed:
             return  # not a client: the path knows what it counts as
-        if self._left or self._sending:  # a reader that stands still has left, too
-            self._left = True
+        if self._delivery.left or self._delivery.sending:  # a reader that stands still has left, too
+            self._delivery.left = True
             self.end = self._unawaited() if self._upstream.sent else End.UNSENT
             return
         self._fail(self._upstream.late(), End.DEADLINE if self._upstream.sent else End.REFUSED)
@@ -381,15 +339,14 @@ class Exchange:
         self._begin_ending()
         usage = relay_cost.priced(self.seen, self.settlement()) if self._shown is not None else None
         last = self._reader.failed(error, usage) if self._reader is not None else b""
-        with anyio.move_on_after(LAST_WORDS_S):
-            await self._client.send(last, more=False)
+        await self._delivery.last(last)
 
     @property
     def _shown(self) -> relay_cost.Charge | None:
         """What the answer is charged by, where its usage is to say so: the very function that settles it."""
         if self.job.cost_in == "header":
             return None
-        return lambda end, seen: self.job.charge(End.LEFT if self._left else end, seen)
+        return lambda end, seen: self.job.charge(End.LEFT if self._delivery.left else end, seen)
 
     def _begin_ending(self) -> None:
         if not self.ending:

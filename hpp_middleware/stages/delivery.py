@@ -1,0 +1,107 @@
+"""
+Delivery: what a client is handed, piece by piece, and how long it may take each.
+
+A piece that the client takes at once costs no deadline. One that it takes for as long as an upstream may be silent is
+its last: it has left.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import anyio
+
+from hpp_middleware.ports import Client
+from hpp_middleware.stages.guard import Guard, begin
+from hpp_middleware.stages.replay import Record
+from hpp_middleware.types.http import Headers
+
+__all__ = ["Delivery"]
+
+LAST_WORDS_S = 5.0
+
+
+class Delivery:
+    """
+    The way to the client.
+
+    Args:
+        client: Where the answer goes.
+        record: Keeps what is delivered, or would be.
+
+    Attributes:
+        left: Whether the client has left; to be set by who hears of it. Nothing goes out to it any more.
+        sending: Whether a piece is on its way.
+    """
+
+    left = sending = False
+    _around: Guard  # runs the exchange
+    _piece: Guard | None = None  # around a piece that a client may not take, while the rest is read on
+    _idle = 0.0
+    _stuck: Callable[[], None]
+
+    def __init__(self, client: Client, record: Record | None = None) -> None:
+        self._client = client
+        self.record = record
+
+    def begin(self, around: Guard, piece: Guard | None, *, idle: float, stuck: Callable[[], None]) -> None:
+        """
+        Be ready to deliver.
+
+        Args:
+            around: Runs the exchange, and is told how long the next piece may take.
+            piece: Runs the sending of each piece, where that can be given up alone, so that the rest is read on.
+            idle: How long a client may take a piece, in seconds.
+            stuck: Called where it has not, if there is a ``piece``; else ``around`` stops.
+        """
+        self._around, self._piece, self._idle, self._stuck = around, piece, idle, stuck
+
+    def start(self, headers: Headers) -> Awaitable[None] | None:
+        """Send the head of the answer; what is left to be awaited for that, which mostly is nothing."""
+        if self.record is not None:
+            self.record.start(200, headers)
+        return None if self.left else self._hand_over(self._client.start(200, headers))
+
+    async def send(self, data: bytes, *, more: bool = True) -> None:
+        """Pass a piece of it on."""
+        if self.record is not None:
+            self.record.add(data)
+        if self.left or (more and not data):
+            return
+        if (rest := self._hand_over(self._client.send(data, more=more))) is not None:
+            await rest
+
+    async def last(self, data: bytes) -> None:
+        """Pass on how it broke off, outside of every guard."""
+        with anyio.move_on_after(LAST_WORDS_S):
+            await self._client.send(data, more=False)
+
+    def stop(self) -> None:
+        """What is read on is not stopped by a piece that nobody takes."""
+        if self._piece is not None:
+            self._piece.stop()
+
+    def close(self) -> None:
+        """There is nothing more to deliver."""
+        if self._piece is not None:
+            self._piece.close()
+
+    def _hand_over(self, sending: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
+        if self._piece is None:
+            is_taken, rest = begin(sending)
+            return None if is_taken else self._taken(rest)  # type: ignore[arg-type]
+        return self._taken(sending)
+
+    async def _taken(self, sending: Awaitable[None]) -> None:
+        """A client that takes something for as long as an upstream may be silent has left."""
+        self.sending = True
+        if self._piece is None:
+            self._around.wait(self._idle)
+            await sending
+        else:
+            self._around.wait(2 * self._idle)
+            self._piece.until(time.monotonic() + self._idle)
+            await self._piece.run(sending)
+            if self._piece.stopped:
+                self._stuck()
+        self.sending = False
