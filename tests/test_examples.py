@@ -238,7 +238,22 @@ def test_the_pure_composition_says_what_each_stage_decides() -> None:
     assert "3 events" in said["relay"]
 
 
-@pytest.mark.parametrize("name", ["fastapi_mount", "starlette_mount", "own_quota_backend", "standalone"])
+@pytest.mark.parametrize("name", ["litestar_mount", "quart_mount"])
+def test_other_frameworks_serve_the_gateway_beside_a_route_of_their_own(name: str, tmp_path: Path) -> None:
+    with example(name, tmp_path) as client:
+        assert client.get("/").json() == {"models": "/ai/llm/v1/models"}
+        assert text_of(client.post(f"/ai/{CHAT}", json=HELLO, headers=ALICE)) == "Hello"
+        streamed = client.post(f"/ai/{CHAT}", json={**HELLO, "stream": True}, headers=ALICE)
+        assert streamed.content.endswith(b"data: [DONE]\n\n")
+        assert client.get("/ai/llm/v1/models").json()["data"][0]["id"] == "upstream/echo"
+        assert client.get("/ai/api/usage", headers=ALICE).json()["requests"] == 2
+        assert client.post(f"/ai/{CHAT}", json=HELLO).status_code == 401
+
+
+MOUNTS = {"fastapi_mount": "/ai", "starlette_mount": "/teams/red/ai", "litestar_mount": "/ai", "quart_mount": "/ai"}
+
+
+@pytest.mark.parametrize("name", [*MOUNTS, "own_quota_backend", "standalone"])
 def test_an_upstream_named_in_the_environment_is_used_in_place_of_the_echo(
     name: str, tmp_path: Path, background_upstream: BackgroundUpstream
 ) -> None:
@@ -247,7 +262,6 @@ def test_an_upstream_named_in_the_environment_is_used_in_place_of_the_echo(
         "OPENAI_API_KEY": "made-up-operator-key",
         "OPENAI_MODEL": "fake-1",
     }
-    mounts = {"fastapi_mount": "/ai", "starlette_mount": "/teams/red/ai"}
     started = (
         standalone(tmp_path, free_port(), **upstream) if name == "standalone" else example(name, tmp_path, **upstream)
     )
@@ -255,7 +269,7 @@ def test_an_upstream_named_in_the_environment_is_used_in_place_of_the_echo(
         key = printed_keys(tmp_path)[0] if name == "standalone" else "made-up-key-of-alice"
         headers = {"cookie": "session=made-up-session"} if name == "starlette_mount" else {"apikey": key}
         asked = {**HELLO, "model": "upstream/fake-1"}
-        response = client.post(f"{mounts.get(name, '')}/{CHAT}", json=asked, headers=headers)
+        response = client.post(f"{MOUNTS.get(name, '')}/{CHAT}", json=asked, headers=headers)
         assert text_of(response) == "Hello world"
     assert background_upstream.last.header("authorization") == "Bearer made-up-operator-key"
     assert background_upstream.last.json()["model"] == "fake-1"
