@@ -4,10 +4,11 @@ The file's shape: a model a section, a field a key. Unknown keys are refused, an
 What a section comes to stands in :mod:`hpp_middleware.config.settings`.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from hpp_middleware.config.section import Section
 from hpp_middleware.config.values import (
     URL,
     Count,
@@ -28,20 +29,6 @@ from hpp_middleware.types.http import CostIn
 from hpp_middleware.types.provider import MissingUsage, OnDisconnect, OrphanPolicy, TransportKind
 
 __all__ = ["File", "ModelSection", "ProviderSection", "Section"]
-
-
-class Section(BaseModel):
-    """A table of the file."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
-
-    def given(self, *names: str) -> dict[str, Any]:
-        """What the file says, of these keys or of all; what it leaves out keeps the default of whom it is for."""
-        return {
-            name: getattr(self, name)
-            for name in type(self).model_fields
-            if name in self.model_fields_set and (not names or name in names)
-        }
 
 
 class StoreSection(Section):
@@ -171,11 +158,11 @@ class ConsumerSection(Section):
     quota: Quota | None = None
     keys: list[Key] = Field(default=[], repr=False)
     models: list[Word] | None = None
-    requires: list[Word] = []
+    requires: list[Word] = Field(default=[])
 
 
-class LimitsSection(Section):
-    """``[limits]``: see :class:`hpp_middleware.types.provider.Limits`."""
+class BoundsSection(Section):
+    """``[bounds]``: see :class:`hpp_middleware.types.provider.Limits`."""
 
     body_bytes: Count | None = None
     body_s: Seconds | None = None
@@ -203,7 +190,7 @@ class ServerSection(Section):
 
     host: Word = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
-    cors_origins: list[Origin] = []
+    cors_origins: list[Origin] = Field(default=[])
     public_models: bool = True
 
 
@@ -263,15 +250,15 @@ class AutoSection(Section):
     rules_version: Word | None = None
     streaming: Literal["classify", "fallback"] = "classify"
     streaming_fallback: Word | None = None
-    tool: list[Word] = []
-    simple: list[Word] = []
-    simple_keywords: list[Word] = []
+    tool: list[Word] = Field(default=[])
+    simple: list[Word] = Field(default=[])
+    simple_keywords: list[Word] = Field(default=[])
     simple_max_tokens: int | None = Field(default=None, ge=0)
     margin: float | None = Field(default=None, gt=0, lt=1000)
     sticky: Literal["conversation", "upwards", "off"] = "conversation"
     shadow: Literal["rules", "learned"] | None = None
     cascade: bool = False
-    rules: dict[Word, Word] = {}
+    rules: dict[Word, Word] = Field(default={})
     tiers: TiersSection = TiersSection()
     learned: LearnedSection = LearnedSection()
 
@@ -283,15 +270,15 @@ class File(Section):
     credentials: CredentialsSection = CredentialsSection()
     ledger: LedgerSection = LedgerSection()
     journal: JournalSection = JournalSection()
-    providers: dict[Word, ProviderSection] = {}
-    models: dict[Word, ModelSection] = {}
-    aliases: dict[Word, Word] = {}
+    providers: dict[Word, ProviderSection] = Field(default={})
+    models: dict[Word, ModelSection] = Field(default={})
+    aliases: dict[Word, Word] = Field(default={})
     capabilities: CapabilitiesSection = CapabilitiesSection()
     images: ImagesSection = ImagesSection()
     errors: ErrorsSection = ErrorsSection()
     keys: KeysSection = KeysSection()
-    consumers: dict[Name, ConsumerSection] = {}
-    limits: LimitsSection = LimitsSection()
+    consumers: dict[Name, ConsumerSection] = Field(default={})
+    bounds: BoundsSection = BoundsSection()
     server: ServerSection = ServerSection()
     responses: ResponsesSection = ResponsesSection()
     idempotency: IdempotencySection = IdempotencySection()

@@ -162,7 +162,7 @@ def settle(file: File, *, directory: Path, context: Context) -> Settings:
         consumers={name: _consumer(section) for name, section in file.consumers.items()},
         pepper=_pepper("pepper", file.keys, context, problems),
         previous_pepper=_pepper("previous_pepper", file.keys, context, problems),
-        limits=Limits(**file.limits.given()),
+        limits=Limits(**file.bounds.given()),
         capabilities=_capabilities(file, directory, problems),
         sealing=sealing(file.ledger, directory=directory, context=context, problems=problems),
         journal=_journal(file, directory, context, problems),

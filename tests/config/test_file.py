@@ -8,7 +8,7 @@ from reading import LOCAL, read, refusal
 
 from hpp_middleware.config import load
 from hpp_middleware.config.sections import (
-    LimitsSection,
+    BoundsSection,
     TimeoutsSection,
 )
 from hpp_middleware.errors import ConfigurationError
@@ -70,7 +70,7 @@ def test_every_problem_has_its_line(tmp_path: Path) -> None:
         ('[keys]\nsalt = "x"', "keys.salt"),
         ('[consumers.alice]\nkey = "x"', "consumers.alice.key"),
         ('[consumers."a b"]\nkey = "x"', 'consumers."a b".key'),
-        ("[limits]\nbody = 1", "limits.body"),
+        ("[bounds]\nbody = 1", "bounds.body"),
         ("[server]\nworkers = 2", "server.workers"),
         ('[billing]\nmissing = "free"', "billing.missing"),
     ],
@@ -100,8 +100,8 @@ def test_an_unknown_key_is_refused_with_its_path(tmp_path: Path, text: str, path
         ("[aliases]\na = 1", "aliases.a: must be a string"),
         ('[responses]\ncost = "body"', "responses.cost: must be 'header' or 'usage'"),
         ("[server]\nport = 65536", "server.port: must be less than or equal to 65535"),
-        ("[limits]\nn = 0", "limits.n: must be greater than or equal to 1"),
-        ("[limits]\nbody_s = 0", "limits.body_s: must be greater than 0"),
+        ("[bounds]\nn = 0", "bounds.n: must be greater than or equal to 1"),
+        ("[bounds]\nbody_s = 0", "bounds.body_s: must be greater than 0"),
         ('[billing]\norphan = "x"', "billing.orphan: must be 'estimate', 'hold' or 'free'"),
         ('[billing]\nmissing_usage = "x"', "billing.missing_usage: must be 'estimate', 'hold' or 'free'"),
     ],
@@ -111,5 +111,5 @@ def test_a_value_of_the_wrong_kind_is_refused_with_its_path(tmp_path: Path, text
 
 
 def test_what_the_sections_offer_is_what_the_gateway_knows() -> None:
-    assert set(LimitsSection.model_fields) == {each.name for each in fields(Limits)}
+    assert set(BoundsSection.model_fields) == {each.name for each in fields(Limits)}
     assert set(TimeoutsSection.model_fields) == {each.name for each in fields(Timeouts)}

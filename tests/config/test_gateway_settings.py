@@ -19,7 +19,7 @@ def test_everything_reaches_the_gateway(tmp_path: Path) -> None:
     text = (
         LOCAL
         + '[models."local/m"]\ninput = "0"\noutput = "0"\n[aliases]\nfast = "local/m"\n[errors]\nformat = "simple"\n'
-        '[billing]\nmissing_usage = "hold"\norphan = "free"\n[limits]\nn = 2\nbody_s = 1.5\n'
+        '[billing]\nmissing_usage = "hold"\norphan = "free"\n[bounds]\nn = 2\nbody_s = 1.5\n'
         f'[consumers.alice]\nquota = "1"\nkeys = ["{KEY}"]\n'
     )
     gateway = read(tmp_path, text, HPP_PEPPER="sixteen-bytes-ok").gateway()
