@@ -4,7 +4,7 @@ import logging
 
 import msgspec
 
-from hpp_middleware.types.events import Alarm, Event, Refused, Replayed, Settled, Shadowed
+from hpp_middleware.types.events import Alarm, Event, Refused, Replayed, Settled, Shadowed, UpstreamChanged
 
 __all__ = ["LoggingObserver"]
 
@@ -38,6 +38,9 @@ class LoggingObserver:
                     fields,
                     extra={"hpp": fields},
                 )
+            case UpstreamChanged():
+                fields = {"upstream": event.upstream, "state": event.state, "for_s": round(event.for_s, 1)}
+                self._logger.warning("upstream %(upstream)s is %(state)s for %(for_s)ss", fields, extra={"hpp": fields})
             case Alarm():
                 fields = {"kind": event.kind, "request_id": event.request_id, "detail": event.detail}
                 self._logger.warning("%(kind)s %(request_id)s %(detail)s", fields, extra={"hpp": fields})

@@ -7,7 +7,7 @@ from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.ports import Observer
 from hpp_middleware.stages.cascade import Cascade
 from hpp_middleware.stages.relay import Exchange
-from hpp_middleware.types.events import Alarm, Event, Refused, Replayed, Settled, Shadowed
+from hpp_middleware.types.events import Alarm, Event, Refused, Replayed, Settled, Shadowed, UpstreamChanged
 from hpp_middleware.types.operations import Result
 from hpp_middleware.types.quota import Entry
 
@@ -42,6 +42,10 @@ class Notice:
     def shadowed(self, shadowed: Shadowed) -> None:
         """Another policy would have chosen so."""
         self._tell(shadowed)
+
+    def upstream_changed(self, changed: UpstreamChanged) -> None:
+        """An upstream is left alone, or is asked again."""
+        self._tell(changed)
 
     def swept(self, entries: Sequence[Entry]) -> None:
         """Holds whose owner died were charged."""

@@ -48,6 +48,7 @@ from hpp_middleware.stages.checked import (
     tokenizer_of,
 )
 from hpp_middleware.stages.drain import Slots
+from hpp_middleware.stages.health import Health
 from hpp_middleware.stages.journal import SLOTS, Journal
 from hpp_middleware.stages.notice import Notice
 from hpp_middleware.stages.replay import Keeper, check_keeping
@@ -246,6 +247,7 @@ class Setup:
                     peppers=self.peppers,
                     swept=notice.swept,
                     slots=Slots(self.limits.drain_slots, self.limits.consumer_drain_slots),
+                    health=Health(self.catalog.providers, alarm=notice.alarm, changed=notice.upstream_changed),
                     journal=Journal(self.journal, slots=self.journal_slots, alarm=notice.alarm),
                 )
         self._at_hand = ref(loop), worker

@@ -21,6 +21,7 @@ from hpp_middleware.ports import CredentialStore, Ledger, QuotaStore, Transport
 from hpp_middleware.stages.auth import Authenticator
 from hpp_middleware.stages.drain import Slots
 from hpp_middleware.stages.guard import asyncios
+from hpp_middleware.stages.health import Health
 from hpp_middleware.stages.journal import Journal
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.reserve import unavailable
@@ -121,6 +122,7 @@ class Worker:
         transports: By provider.
         own: Those that are closed with the worker.
         slots: Where streams whose clients have left are read on.
+        health: Which upstreams may be asked.
         timed: Whether a timer renews the lease and sweeps.
         opened: How often it has been opened by a lifespan.
         end: What is closed when the worker, or its event loop, ends.
@@ -133,6 +135,7 @@ class Worker:
     transports: dict[str, Transport]
     own: tuple[Transport, ...]
     slots: Slots
+    health: Health
     pending: Pending = field(default_factory=Pending)
     ready: bool = False
     timed: bool = False
@@ -155,6 +158,7 @@ class Worker:
         peppers: auth.Peppers,
         swept: Callable[[Sequence[Entry]], None],
         slots: Slots,
+        health: Health,
         journal: Journal,
     ) -> "Worker":
         """A worker that is not started yet; nothing here waits."""
@@ -166,6 +170,7 @@ class Worker:
             transports={**given, **own},
             own=tuple(own.values()),
             slots=slots,
+            health=health,
         )
 
     def new_id(self) -> str:

@@ -71,6 +71,7 @@ class Target(Struct, frozen=True, kw_only=True):
         shown: What answers call it, where that is not ``id``.
         vouched: Whether the operator or the price list tells the model's ``max_output``. What a catalogue alone tells
             may be out of date: a cap of ours goes by it, but no hold for a client's cap is made smaller.
+        upstream: The name of its upstream, where its provider has several.
     """
 
     id: str
@@ -81,6 +82,12 @@ class Target(Struct, frozen=True, kw_only=True):
     price: Price
     shown: str | None = None
     vouched: bool = True
+    upstream: str | None = None
+
+    @property
+    def key(self) -> str:
+        """By what its upstream is known: its provider's name, and its own after a ``#`` where there are several."""
+        return self.provider_name if self.upstream is None else f"{self.provider_name}#{self.upstream}"
 
 
 class Seen(Struct, frozen=True, kw_only=True, gc=False):

@@ -2,9 +2,10 @@
 
 from msgspec import Struct
 
+from hpp_middleware.types.health import CircuitState
 from hpp_middleware.types.quota import Entry
 
-__all__ = ["Alarm", "Event", "Refused", "Replayed", "Settled", "Shadowed"]
+__all__ = ["Alarm", "Event", "Refused", "Replayed", "Settled", "Shadowed", "UpstreamChanged"]
 
 
 class Settled(Struct, frozen=True, kw_only=True):
@@ -47,7 +48,8 @@ class Alarm(Struct, frozen=True, kw_only=True):
     Attributes:
         kind: ``overage``, ``conflict``, ``missing_usage``, ``doubtful_usage``, ``settle_failed``, ``internal``; of the
             sealer ``ledger`` (something is wrong with it) or ``seal_failed``; of the settlement journal ``journal``;
-            of the mover of a ledger that is kept elsewhere ``move_failed``.
+            of the mover of a ledger that is kept elsewhere ``move_failed``; ``upstream_refused`` where a provider does
+            not take the operator's key, or wants to be paid.
         request_id: The request it concerns; empty where it concerns none.
         detail: Names and figures only.
     """
@@ -80,4 +82,19 @@ class Shadowed(Struct, frozen=True, kw_only=True):
     score: float | None = None
 
 
-Event = Settled | Refused | Replayed | Shadowed | Alarm
+class UpstreamChanged(Struct, frozen=True, kw_only=True):
+    """
+    An upstream's circuit has opened or closed.
+
+    Attributes:
+        upstream: Its provider's name, or ``name#upstream`` for one of several.
+        state: ``open``, ``half_open`` or ``closed``.
+        for_s: How long it is left alone, in seconds; 0 where it is asked again.
+    """
+
+    upstream: str
+    state: CircuitState
+    for_s: float
+
+
+Event = Settled | Refused | Replayed | Shadowed | Alarm | UpstreamChanged

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.types.health import Breaker
 from hpp_middleware.types.price import Price
 
 __all__ = [
@@ -79,6 +80,7 @@ class Provider:
         proxy: The URL of an HTTP proxy; none is ever taken from the environment.
         ca_file: A file of certificates to trust instead of the usual authorities.
         connections: How many connections a worker has to it at most.
+        breaker: When it is left alone because it fails; None for never.
     """
 
     base_url: str
@@ -102,6 +104,7 @@ class Provider:
     proxy: str | None = field(default=None, repr=False)
     ca_file: str | None = None
     connections: int = 1000
+    breaker: Breaker | None = field(default_factory=Breaker)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "headers", dict(self.headers))  # what a call says is made of them once

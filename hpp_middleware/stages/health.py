@@ -1,0 +1,260 @@
+"""
+Health: what this worker knows of its upstreams, and so whom to ask.
+
+The decisions are :mod:`hpp_middleware.core.health`'s. All of it is in memory, and takes microseconds.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+
+from hpp_middleware.core import health
+from hpp_middleware.errors import UpstreamError
+from hpp_middleware.types.completion import Target
+from hpp_middleware.types.events import Alarm, UpstreamChanged
+from hpp_middleware.types.health import Breaker
+from hpp_middleware.types.provider import Provider
+
+__all__ = ["Health", "Ticket", "unavailable"]
+
+
+class Watched:
+    """
+    One upstream.
+
+    Attributes:
+        key: Its provider's name, or ``name#upstream`` for one of several.
+        breaker: Its settings; None where it has no breaker.
+        circuit: See :class:`hpp_middleware.core.health.Circuit`.
+        rests: Until when its key rests, by model: a provider's limits are mostly a model's.
+        in_flight: How many calls it is answering.
+    """
+
+    __slots__ = ("breaker", "circuit", "in_flight", "key", "rests")
+
+    def __init__(self, key: str, breaker: Breaker | None) -> None:
+        self.key = key
+        self.breaker = breaker
+        self.circuit = health.CLOSED
+        self.rests: dict[str, float] = {}
+        self.in_flight = 0
+
+
+class Ticket:
+    """
+    One call to an upstream, from just before it is sent until it has ended.
+
+    Args:
+        found: Whose.
+        watched: The upstream.
+        model: The model's name there.
+        probe: When it is forgotten, if it is a probe.
+    """
+
+    __slots__ = ("_health", "_over", "_probe", "_term", "_watched", "first_byte_s", "model")
+
+    def __init__(self, found: "Health", watched: Watched, model: str, *, probe: float | None) -> None:
+        self._health = found
+        self._watched = watched
+        self._term = watched.circuit.term
+        self._probe = probe
+        self._over = False
+        self.model = model
+        self.first_byte_s: float | None = None
+        watched.in_flight += 1
+
+    def answering(self, first_byte_s: float | None = None) -> None:
+        """
+        It has begun to answer, as it should. A stream may go on for minutes: a circuit that is half-open closes here.
+
+        Args:
+            first_byte_s: How long that took, in seconds.
+        """
+        self.first_byte_s = first_byte_s
+        if not self._over and self._watched.circuit.is_open:
+            self._health.well(self._watched, self._term)
+
+    def ended(
+        self,
+        *,
+        ok: bool | None,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        first_byte_s: float | None = None,
+    ) -> None:
+        """
+        It has ended, for whatever reason; only the first time counts.
+
+        Args:
+            ok: Whether the upstream did as it should; None where that says nothing of it: the client left, or what ran
+                out was a deadline of the client's.
+            status: What it answered with; None where it gave no status. A 4xx of the client's making is ok, whatever
+                ``ok`` says.
+            retry_after_s: How long it asks to be left alone, in seconds, if it does.
+            first_byte_s: How long it took to begin its answer, in seconds.
+        """
+        if self._over:
+            return
+        self._over = True
+        self.first_byte_s = self.first_byte_s if first_byte_s is None else first_byte_s
+        self._watched.in_flight -= 1
+        self._health.ended(
+            self._watched,
+            self.model,
+            health.told(status, ok=ok),
+            term=self._term,
+            probe=self._probe,
+            retry_after_s=retry_after_s,
+        )
+
+
+class Health:
+    """
+    The health of all upstreams, as one worker has seen it.
+
+    Args:
+        providers: By name.
+        alarm: Told of a key that is no good.
+        changed: Told of a circuit that has opened, or closed.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        providers: Mapping[str, Provider],
+        *,
+        alarm: Callable[[Alarm], None] | None = None,
+        changed: Callable[[UpstreamChanged], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._alarm = alarm
+        self._changed = changed
+        self._clock = clock
+        self._watched = {name: Watched(name, provider.breaker) for name, provider in providers.items()}
+
+    def admits(self, key: str, model: str = "") -> float:
+        """
+        How long until an upstream may be asked, in seconds; 0 where it may be now.
+
+        Args:
+            key: The upstream's; one that is not known may always be.
+            model: The model's name there, whose limit may be what it rests for.
+        """
+        watched = self._watched.get(key)
+        if watched is None or watched.breaker is None or not (watched.circuit.is_open or watched.rests):
+            return 0.0
+        now = self._clock()
+        return max(health.wait_s(watched.circuit, watched.breaker, now=now), self._rest_s(watched, model, now))
+
+    def began(self, key: str, model: str = "") -> Ticket:
+        """
+        A call is being sent, which :meth:`admits` has let through in the same breath.
+
+        Returns:
+            What is to be told how it ended, in every case.
+        """
+        watched = self._watched.get(key)
+        if watched is None:
+            watched = Watched(key, None)  # a host's own: nothing is held against it
+        if watched.breaker is None or not watched.circuit.is_open:
+            return Ticket(self, watched, model, probe=None)
+        now = self._clock()
+        if health.wait_s(watched.circuit, watched.breaker, now=now):
+            return Ticket(self, watched, model, probe=None)
+        watched.circuit = health.begun(watched.circuit, watched.breaker, now=now)
+        return Ticket(self, watched, model, probe=watched.circuit.probes[-1])
+
+    def targets(self, target: Target) -> list[Target]:
+        """
+        The upstreams of a target's model that may be asked now, the best first; none where all are to be left alone.
+
+        Each is a target of its own: it says where it goes, with which key, and at what price.
+        """
+        return [target] if not self.admits(target.key, target.model_name) else []
+
+    def wait_s(self, target: Target) -> float:
+        """How long until one of a target's upstreams may be asked, in seconds; 0 where one may be now."""
+        return self.admits(target.key, target.model_name)
+
+    def well(self, watched: Watched, term: int) -> None:
+        """A call of this term is answered."""
+        if watched.breaker is not None:
+            self._now(watched, health.succeeded(watched.circuit, watched.breaker, now=self._clock(), term=term))
+
+    def ended(
+        self,
+        watched: Watched,
+        model: str,
+        told: health.Told,
+        *,
+        term: int,
+        probe: float | None,
+        retry_after_s: float | None,
+    ) -> None:
+        """A call of this term has ended; see :meth:`Ticket.ended`."""
+        breaker = watched.breaker
+        if breaker is None:
+            return
+        if told == "well":
+            self.well(watched, term)
+        elif told == "nothing":
+            watched.circuit = health.nothing(watched.circuit, term=term, probe=probe)
+        elif told == "limited":  # it has answered, and so is well: it is the key that is over its limit
+            self.well(watched, term)
+            now = self._clock()
+            watched.rests = {name: until for name, until in watched.rests.items() if until > now}
+            watched.rests[model] = max(
+                now + health.rest_s(breaker, retry_after_s=retry_after_s), watched.rests.get(model, now)
+            )
+        else:
+            self._now(
+                watched,
+                health.failed(
+                    watched.circuit, breaker, now=self._clock(), term=term, why=told, retry_after_s=retry_after_s
+                ),
+                refused=told != "failed",
+            )
+
+    def _now(self, watched: Watched, circuit: health.Circuit, *, refused: bool = False) -> None:
+        """Take a circuit's next value, and tell of it if it has opened or closed."""
+        before, watched.circuit = watched.circuit, circuit
+        if circuit.term == before.term:
+            return
+        now = self._clock()
+        if refused and self._alarm is not None:
+            self._alarm(Alarm(kind="upstream_refused", request_id="", detail=f"{watched.key} refuses its key"))
+        if self._changed is not None:
+            self._changed(
+                UpstreamChanged(
+                    upstream=watched.key,
+                    state=health.state(circuit, now=now),
+                    for_s=max(circuit.until - now, 0.0) if circuit.is_open else 0.0,
+                )
+            )
+
+    def _rest_s(self, watched: Watched, model: str, now: float) -> float:
+        until = watched.rests.get(model)
+        if until is None:
+            return 0.0
+        if until > now:
+            return until - now
+        del watched.rests[model]
+        return 0.0
+
+
+def unavailable(target: Target, wait_s: float) -> UpstreamError:
+    """
+    None of a target's upstreams may be asked: 503, and nothing was sent.
+
+    Args:
+        target: The model.
+        wait_s: How long until one may be, in seconds.
+    """
+    return UpstreamError(
+        f"{target.provider_name} cannot be asked at the moment; nothing was forwarded.",
+        provider=target.provider_name,
+        status=503,
+        code="upstream_unavailable",
+        retryable=True,
+        headers={"Retry-After": str(max(1, int(-(-wait_s // 1))))},
+        unsent=True,
+    )
