@@ -15,6 +15,7 @@ from hpp_middleware.types.operations import (
     Checkpoint,
     Declare,
     Grant,
+    Limit,
     Release,
     Reserve,
     Resize,
@@ -71,17 +72,19 @@ class Change(Struct, frozen=True, gc=False):
     result: Result
 
 
-def granted(want: int, floor: int, available: int) -> int | None:
+def granted(want: int, floor: int, available: int, *, rest: bool = False) -> int | None:
     """
     How much a reserve gets, or None where it is refused.
 
     All of ``want`` if it fits; else at most half of what is available, so that one request never takes the last of it,
-    but not less than ``floor``.
+    but not less than ``floor``; or all of it, where ``rest`` says so.
     """
     if want <= available:
         return want
     if floor >= want or floor > available:
         return None
+    if rest:
+        return available
     return min(want, max(floor, available // 2))
 
 
@@ -92,11 +95,15 @@ def reserve(operation: Reserve, accounts: Sequence[Account], hold: Hold | None, 
         if not same:
             return Change(tuple(accounts), None, Result(id=operation.id, status="conflict"))
         return Change(tuple(accounts), None, Result(id=operation.id, status="done", amount=hold.amount))
+    before, accounts = accounts, _limited(accounts, operation.limits) if operation.limits else accounts
     available = _available(accounts)
     want, floor = operation.want, operation.floor
-    amount = granted(want, floor, available) if 0 <= want <= MAX_NANO and floor >= 0 else None
+    is_sane = 0 <= want <= MAX_NANO and floor >= 0
+    amount = granted(want, floor, available, rest=operation.rest) if is_sane else None
     if amount is None:
-        return Change(tuple(accounts), None, Result(id=operation.id, status="refused", available=available))
+        short = _short(accounts) if is_sane else ""
+        refused = Result(id=operation.id, status="refused", available=available, short=short)
+        return Change(tuple(before), None, refused)
     placed = Hold(
         id=operation.id,
         accounts=operation.accounts,
@@ -116,29 +123,51 @@ def reserve(operation: Reserve, accounts: Sequence[Account], hold: Hold | None, 
 
 def resize(operation: Resize, accounts: Sequence[Account], hold: Hold | None) -> Change:
     """
-    Give a live hold another amount, in each of its accounts or in none.
+    Give a live hold another amount, in each of its accounts or in none; and move it to others, where they are named.
 
     A repeat of the last attempt changes nothing; an older attempt, or another amount for the same one, is a conflict.
+
+    Args:
+        operation: What is wanted.
+        accounts: Those of the hold, and then the others that the operation names.
+        hold: As it is.
     """
     if hold is None:
         return Change(tuple(accounts), None, Result(id=operation.id, status="unknown"))
     if hold.state == "held" and (hold.attempt, hold.amount) == (operation.attempt, operation.amount):
         return Change(tuple(accounts), None, Result(id=operation.id, status="done", amount=hold.amount))
-    if hold.state != "held" or operation.attempt <= hold.attempt:
+    whose = operation.accounts or hold.accounts
+    if hold.state != "held" or operation.attempt <= hold.attempt or whose[0] != hold.accounts[0]:
         return Change(tuple(accounts), None, Result(id=operation.id, status="conflict", amount=hold.amount))
     more = operation.amount - hold.amount
-    available = _available(accounts)
-    if not 0 <= operation.amount <= MAX_NANO or (more > 0 and more > available):
-        refused = Result(id=operation.id, status="refused", amount=hold.amount, available=available)
+    named = {account.id: account for account in accounts}
+    into = _limited([named.pop(name) for name in whose], operation.limits)
+    # One that the hold is in already has room for what it has; and what is given back always fits.
+    rooms = [(each.available - (0 if each.id in hold.accounts else hold.amount), each.id) for each in into]
+    counted = [room for room in rooms if more > 0 or room[1] not in hold.accounts] or rooms
+    available, short = min(counted, key=lambda room: room[0])
+    is_sane = 0 <= operation.amount <= MAX_NANO
+    if not is_sane or (more > available and (more > 0 or short not in hold.accounts)):
+        refused = Result(
+            id=operation.id,
+            status="refused",
+            amount=hold.amount,
+            available=available,
+            short=short if is_sane else "",
+        )
         return Change(tuple(accounts), None, refused)
     resized = _replace(
         hold,
+        accounts=whose,
         amount=operation.amount,
         attempt=operation.attempt,
         orphan_amount=min(operation.amount, max(hold.orphan_amount, operation.orphan_amount)),
         draft=operation.draft,
     )
-    return Change(_held(accounts, more), resized, Result(id=operation.id, status="done", amount=operation.amount))
+    written = [*_held(list(named.values()), -hold.amount)]
+    for account in into:
+        written += _held([account], more if account.id in hold.accounts else operation.amount)
+    return Change(tuple(written), resized, Result(id=operation.id, status="done", amount=operation.amount))
 
 
 def checkpoint(operation: Checkpoint, accounts: Sequence[Account], hold: Hold | None) -> Change:
@@ -240,11 +269,10 @@ def grant(operation: Grant, account: Account, *, seen: int | None) -> Change:
 
 def declare(operation: Declare, account: Account) -> Change:
     """Move a quota by the change in what the configuration file declares for it; grants made besides are kept."""
-    quota = account.quota + operation.quota - account.declared
-    if not 0 <= operation.quota <= MAX_NANO or not 0 <= quota <= MAX_NANO:
+    written = _declared(account, operation.quota)
+    if written is None:
         return Change((account,), None, Result(id=account.id, status="refused", amount=account.quota))
-    written = _replace(account, quota=quota, declared=operation.quota)
-    return Change((written,), None, Result(id=account.id, status="done", amount=quota - account.quota))
+    return Change((written,), None, Result(id=account.id, status="done", amount=written.quota - account.quota))
 
 
 def balance(account: Account) -> Balance:
@@ -257,6 +285,30 @@ def balance(account: Account) -> Balance:
         requests=account.requests,
         tokens=account.tokens,
     )
+
+
+def _declared(account: Account, amount: int) -> Account | None:
+    """An account of which this much is declared; None where no store could count what it comes to."""
+    quota = account.quota + amount - account.declared
+    if not 0 <= amount <= MAX_NANO or not 0 <= quota <= MAX_NANO:
+        return None
+    return _replace(account, quota=quota, declared=amount)
+
+
+def _limited(accounts: Sequence[Account], limits: Sequence[Limit]) -> Sequence[Account]:
+    """The accounts of a hold with what is declared of them when it is placed or moved."""
+    if not limits:
+        return accounts
+    amounts = {limit.account: limit.amount for limit in limits}
+    return [
+        (_declared(account, amounts[account.id]) or account) if account.id in amounts else account
+        for account in accounts
+    ]
+
+
+def _short(accounts: Sequence[Account]) -> str:
+    """Which of them has the least room."""
+    return min(accounts, key=lambda account: account.available).id
 
 
 def _available(accounts: Sequence[Account]) -> int:

@@ -133,7 +133,8 @@ def _settle(books: Books, operation: Settle, now: float) -> Result:
 
 def _resize(books: Books, operation: Resize, _now: float) -> Result:
     hold = books.hold(operation.id)
-    return _write(books, quota.resize(operation, _accounts(books, hold), hold))
+    others = [name for name in operation.accounts if hold is not None and name not in hold.accounts]
+    return _write(books, quota.resize(operation, [*_accounts(books, hold), *_named(books, others)], hold))
 
 
 def _checkpoint(books: Books, operation: Checkpoint, _now: float) -> Result:

@@ -16,6 +16,7 @@ __all__ = [
     "Declare",
     "Grant",
     "Kept",
+    "Limit",
     "Operation",
     "Release",
     "Renew",
@@ -58,6 +59,19 @@ class Kept(Struct, frozen=True, kw_only=True, gc=False):
     most: int
 
 
+class Limit(Struct, frozen=True, kw_only=True, gc=False):
+    """
+    What one of a reserve's accounts may come to in all: a budget, whose account is made when it is first used.
+
+    Attributes:
+        account: One of those that the reserve names.
+        amount: Nano-dollars.
+    """
+
+    account: str
+    amount: int
+
+
 class Reserve(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """
     Place a hold, atomically, in every account it names.
@@ -66,8 +80,12 @@ class Reserve(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     ``floor``; else refuses. A repeat returns the stored grant.
 
     Attributes:
+        accounts: The payer first, whose ledger has the lines; each once.
         ttl_s: The hard deadline, seconds from now.
         claim: An idempotency key to claim in the same step. Where another hold has it already, nothing is placed.
+        limits: Declared in the same step as :class:`Declare` does, before it is decided what fits, where the hold is
+            placed; one that could not be declared changes nothing.
+        rest: Where ``want`` does not fit, all that is available is granted instead of half of it.
     """
 
     id: str
@@ -79,6 +97,8 @@ class Reserve(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     orphan_amount: int
     draft: Draft
     claim: Claim | None = None
+    limits: tuple[Limit, ...] = ()
+    rest: bool = False
 
 
 class Resize(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -90,6 +110,9 @@ class Resize(Struct, frozen=True, kw_only=True, tag=True, gc=False):
         amount: What the hold is to be.
         orphan_amount: What it is then charged if its owner dies, if that is more than before.
         draft: The entry to be.
+        accounts: What the hold is in from then on, the payer first, who stays the same: it leaves the others, and must
+            fit in the new ones. Empty for those that it is in.
+        limits: Declared with it, as a reserve's are.
     """
 
     id: str
@@ -97,6 +120,8 @@ class Resize(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     amount: int
     orphan_amount: int
     draft: Draft
+    accounts: tuple[str, ...] = ()
+    limits: tuple[Limit, ...] = ()
 
 
 class Checkpoint(Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -171,7 +196,8 @@ class Result(Struct, frozen=True, kw_only=True, gc=False):
             ``unknown`` (no such hold); ``fenced`` (the owner's lease has run out). For a reserve with a claim that
             another hold has: ``running``, ``finished``, or ``mismatch`` (it was another request).
         amount: What was granted, charged, or swept.
-        available: What the account had, for ``refused``.
+        available: What the accounts had room for, for ``refused``.
+        short: Which of them had the least, the first of several, where that is why it was ``refused``.
         entries: The ledger lines written.
         hold: Whose the claim is.
         kept: The answer that was kept with it, for ``finished``.
@@ -186,3 +212,4 @@ class Result(Struct, frozen=True, kw_only=True, gc=False):
     hold: str = ""
     kept: bytes | None = None
     more: bool = False
+    short: str = ""

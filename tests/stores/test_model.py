@@ -52,10 +52,14 @@ FOLDER = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None  # where a commit nee
 
 HOLDS = st.sampled_from(["hold-1", "hold-2", "hold-3", "hold-4"])
 OWNERS = st.sampled_from(["worker", "sleeper"])
-PAYERS = st.sampled_from([("alice",), ("bob",), ("alice", "team")])
-ACCOUNTS = st.sampled_from(["alice", "bob", "team"])
+PAYERS = st.sampled_from([("alice",), ("bob",), ("alice", "team"), ("bob", "team", "org")])
+ACCOUNTS = st.sampled_from(["alice", "bob", "team", "org", "day-1"])
 AMOUNTS = st.one_of(st.integers(0, 300), st.sampled_from([-1, 100, MAX_NANO, MAX_NANO + 1, 2**64]))
-EVERYBODY = {"alice", "bob", "team", "nobody"}
+BOOKED = ("alice", "bob", "team", "org", "day-1", "day-2")
+EVERYBODY = {*BOOKED, "nobody"}
+LIMITS: st.SearchStrategy[dict[str, int]] = st.one_of(
+    st.builds(dict), st.dictionaries(st.sampled_from(["day-1", "day-2"]), st.one_of(AMOUNTS, st.integers(100, 1000)))
+)
 TTLS = st.sampled_from([10.0, 60.0, 300.0])
 
 CLAIMS = st.one_of(
@@ -70,8 +74,15 @@ CLAIMS = st.one_of(
 ANSWERS = st.one_of(st.none(), st.builds(lambda body: Kept(body=body, most=20), st.binary(max_size=15)))
 
 RESERVES = st.builds(
-    lambda hold, want, accounts, floor, owner, ttl_s, orphan, claim: reserve(
-        hold, want, *accounts, floor=min(want, floor), owner=owner, ttl_s=ttl_s, orphan=orphan, claim=claim
+    lambda hold, want, accounts, floor, owner, ttl_s, orphan, claim, limits, rest: reserve(
+        *(hold, want, *accounts),
+        floor=min(want, floor),
+        owner=owner,
+        ttl_s=ttl_s,
+        orphan=orphan,
+        claim=claim,
+        limits=limits,
+        rest=rest,
     ),
     HOLDS,
     AMOUNTS,
@@ -81,13 +92,19 @@ RESERVES = st.builds(
     TTLS,
     st.integers(-5, 150),
     CLAIMS,
+    LIMITS,
+    st.booleans(),
 )
 RESIZES = st.builds(
-    lambda hold, amount, attempt, orphan: resize(hold, amount, attempt=attempt, orphan=orphan),
+    lambda hold, amount, accounts, attempt, orphan, limits: resize(
+        hold, amount, *accounts, attempt=attempt, orphan=orphan, limits=limits if accounts else {}
+    ),
     HOLDS,
     AMOUNTS,
+    st.one_of(st.just(()), PAYERS),
     st.integers(0, 3),
     st.integers(-5, 400),
+    LIMITS,
 )
 CHECKPOINTS = st.builds(lambda hold, orphan: Checkpoint(id=hold, orphan_amount=orphan), HOLDS, st.integers(-5, 400))
 SETTLES = st.builds(settle, HOLDS, AMOUNTS, ANSWERS)
@@ -167,7 +184,9 @@ class Programs(RuleBasedStateMachine):
     @initialize(quota=st.integers(100, 1000))
     def begin(self, quota: int) -> None:
         """Most programs have an account with room and workers with leases."""
-        grants = [Grant(id=f"start:{account}", account=account, amount=quota) for account in ("alice", "bob", "team")]
+        grants = [
+            Grant(id=f"start:{account}", account=account, amount=quota) for account in ("alice", "bob", "team", "org")
+        ]
         self._apply(Renew(owner="worker", ttl_s=300), Renew(owner="sleeper", ttl_s=10), *grants)
 
     @rule(operation=RESERVES)
@@ -216,6 +235,22 @@ class Programs(RuleBasedStateMachine):
             self.clock.now += 600
             self._apply(Sweep())
         self._apply(settle(hold, amount))
+
+    @rule(
+        payer=PAYERS,
+        want=st.integers(20, 60),
+        limits=st.tuples(LIMITS, LIMITS),
+        amount=st.integers(0, 120),
+        used=st.integers(0, 150),
+    )
+    def fall_back_to_a_model_with_other_budgets(  # Hypothesis gives them
+        self, payer: tuple[str, ...], want: int, limits: tuple[dict[str, int], dict[str, int]], amount: int, used: int
+    ) -> None:
+        """A hold in some budgets that is moved to others, and settled."""
+        hold, (first, then) = self._name(), limits
+        self._apply(Renew(owner="worker", ttl_s=60), reserve(hold, want, *payer, limits=first, floor=10, rest=True))
+        self._apply(resize(hold, amount, *payer, limits=then))
+        self._apply(settle(hold, used))
 
     @rule(claim=CLAIMS, body=ANSWERS, leaves=st.booleans())
     def ask_twice_under_one_key(self, claim: Claim | None, body: Kept | None, leaves: bool) -> None:  # noqa: FBT001
@@ -292,7 +327,7 @@ class Programs(RuleBasedStateMachine):
 
     async def _books(self, store: Any, changed: set[str]) -> list[Any]:
         """All that a store says; of ledger lines, those of accounts that have new ones."""
-        said: list[Any] = [await store.statement(account) for account in ("alice", "bob", "team")]
+        said: list[Any] = [await store.statement(account) for account in BOOKED]
         for account in sorted(changed):
             said += [await store.balance(account), await store.lines(account)]
         holds = [*(f"hold-{number}" for number in range(1, 5)), *(f"own-{number}" for number in range(self.number + 1))]

@@ -150,6 +150,55 @@ class Hoarding(Breaking):
         return operation
 
 
+class Unlimited(Breaking):
+    """Does not look at budgets: whoever has a quota has room."""
+
+    def before(self, operation: Operation) -> Operation:
+        if not isinstance(operation, Reserve):
+            return operation
+        limits = tuple(msgspec.structs.replace(limit, amount=10**15) for limit in operation.limits)
+        return msgspec.structs.replace(operation, limits=limits)
+
+
+class Undeclared(Breaking):
+    """Takes a budget for an account that nobody granted anything."""
+
+    def before(self, operation: Operation) -> Operation:
+        return msgspec.structs.replace(operation, limits=()) if isinstance(operation, Reserve) else operation
+
+
+class Fatherless(Breaking):
+    """Holds in the payer's account alone."""
+
+    def before(self, operation: Operation) -> Operation:
+        if not isinstance(operation, Reserve):
+            return operation
+        return msgspec.structs.replace(operation, accounts=operation.accounts[:1], limits=())
+
+
+class Mute(Breaking):
+    """Refuses, and does not say which account was short."""
+
+    def after(self, operation: Operation, result: Result) -> Result:
+        return msgspec.structs.replace(result, short="")
+
+
+class Halving(Breaking):
+    """Never grants the rest of what is there."""
+
+    def before(self, operation: Operation) -> Operation:
+        return msgspec.structs.replace(operation, rest=False) if isinstance(operation, Reserve) else operation
+
+
+class Settled(Breaking):
+    """Leaves a hold in the accounts that it was placed in, wherever a resize moves it."""
+
+    def before(self, operation: Operation) -> Operation:
+        if not isinstance(operation, Resize):
+            return operation
+        return msgspec.structs.replace(operation, accounts=(), limits=())
+
+
 class Confused(MemoryStore):
     """States one account's sums for another's."""
 
@@ -231,6 +280,7 @@ class Reviving(MemoryStore):
 BROKEN: list[tuple[Callable[..., Any], type[MemoryStore]]] = [
     *((check_quota_store, kind) for kind in (Forgetful, Generous, Greedy, Unfenced, Silent, AllOrNothing, Sweepless)),
     *((check_quota_store, kind) for kind in (Rerunning, Hoarding)),
+    *((check_quota_store, kind) for kind in (Unlimited, Undeclared, Fatherless, Mute, Halving, Settled)),
     *((check_audit, kind) for kind in (Confused, Reseal)),
     *((check_ledger, kind) for kind in (Disordered, Indiscreet)),
     *((check_credential_store, kind) for kind in (Vague, Deleting, Lenient, Uncounted, Reviving)),

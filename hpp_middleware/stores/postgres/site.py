@@ -18,7 +18,7 @@ __all__ = ["Site"]
 
 _T = TypeVar("_T")
 
-APPLY = "SELECT id, status, amount, available, entries, hold, kept, more FROM hpp_apply($1, $2, $3, $4, $5)"
+APPLY = "SELECT id, status, amount, available, entries, hold, kept, more, short FROM hpp_apply($1, $2, $3, $4, $5)"
 
 TRIES = 10
 """How often a statement is sent that others are always quicker than."""

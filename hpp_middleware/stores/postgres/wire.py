@@ -17,6 +17,7 @@ from hpp_middleware.types.operations import (
     Checkpoint,
     Declare,
     Grant,
+    Limit,
     Operation,
     Release,
     Renew,
@@ -60,6 +61,9 @@ class _Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     kept: bytes | UnsetType = UNSET
     most: int | UnsetType = UNSET
     keep_s: float | UnsetType = UNSET
+    limited: tuple[str, ...] | UnsetType = UNSET
+    limits: tuple[int, ...] | UnsetType = UNSET
+    rest: bool = False
 
 
 class Request(NamedTuple):
@@ -76,13 +80,17 @@ def request(operations: Iterable[Operation]) -> Request:
     items = [_item(operation) for operation in operations]
     names, makes, holds = set[str](), set[str](), set[str]()
     for item in items:
-        if item.accounts is UNSET:
+        if item.accounts is UNSET or item.op == "resize":
             holds.add(item.id)
+        if item.accounts is UNSET:
             continue
         names.update(item.accounts)
         # A reserve of nothing is granted in an account that nobody granted anything, and then makes it.
-        if item.op != "reserve" or _least(item.want, item.floor) <= 0:
+        least = {"reserve": (item.want, item.floor), "resize": (item.amount,)}.get(item.op)
+        if least is None or _least(*least) <= 0:
             makes.update(item.accounts)
+        elif item.limited is not UNSET:
+            makes.update(item.limited)
     return Request(_encode(items).decode(), sorted(names), sorted(makes), sorted(holds))
 
 
@@ -97,6 +105,7 @@ def result_from(row: Any) -> Result:
         hold=row["hold"],
         kept=row["kept"],
         more=row["more"],
+        short=row["short"],
     )
 
 
@@ -159,6 +168,9 @@ def _item(operation: Operation) -> _Item:
                 orphan_amount=number(operation.orphan_amount),
                 draft=as_json(operation.draft),
                 model=title(operation.draft),
+                accounts=operation.accounts or UNSET,
+                limited=_limited(operation.limits),
+                limits=_limits(operation.limits),
             )
         case Checkpoint():
             return _Item(op="checkpoint", id=operation.id, orphan_amount=number(operation.orphan_amount))
@@ -199,6 +211,9 @@ def _reserve(operation: Reserve) -> _Item:
         claim=UNSET if claim is None else claim.key,
         fingerprint=UNSET if claim is None else claim.fingerprint,
         claim_ttl_s=UNSET if claim is None else claim.ttl_s,
+        limited=_limited(operation.limits),
+        limits=_limits(operation.limits),
+        rest=operation.rest,
     )
 
 
@@ -212,6 +227,14 @@ def _ending(op: str, hold: str, amount: int, report: Report) -> _Item:
         outcome=report.outcome,
         tokens=tokens(report.usage),
     )
+
+
+def _limited(limits: Sequence[Limit]) -> tuple[str, ...] | UnsetType:
+    return tuple(limit.account for limit in limits) if limits else UNSET
+
+
+def _limits(limits: Sequence[Limit]) -> tuple[int, ...] | UnsetType:
+    return tuple(number(limit.amount) for limit in limits) if limits else UNSET
 
 
 def _least(*values: int | UnsetType) -> int:

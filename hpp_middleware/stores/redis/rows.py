@@ -13,6 +13,7 @@ from hpp_middleware.types.operations import (
     Checkpoint,
     Declare,
     Grant,
+    Limit,
     Operation,
     Release,
     Renew,
@@ -48,7 +49,8 @@ def arguments(operation: Operation) -> tuple[str, Arguments]:
         case Resize():
             sane, amount = _counted(operation.amount)
             orphan = str(min(operation.orphan_amount, MAX_NANO))
-            return "resize", (operation.id, str(operation.attempt), amount, sane, orphan, _text(operation.draft))
+            first = (operation.id, str(operation.attempt), amount, sane, orphan, _text(operation.draft))
+            return "resize", (*first, *_limits(operation.limits), *operation.accounts)
         case Checkpoint():
             return "checkpoint", (operation.id, str(min(operation.orphan_amount, MAX_NANO)))
         case Settle():
@@ -73,9 +75,9 @@ def result_from(operation: Operation, reply: Any) -> Result:
     Raises:
         StoreError: The reply is to something else.
     """
-    if not isinstance(reply, list) or len(reply) != 8:
+    if not isinstance(reply, list) or len(reply) != 9:
         raise StoreError("The store gave an answer that cannot be read.")
-    name, status, amount, counts, lines, hold, kept, more = reply
+    name, status, amount, counts, lines, hold, kept, more, short = reply
     if name.decode() != asked(operation):
         raise StoreError("The store answered something else.")
     return Result(
@@ -87,6 +89,7 @@ def result_from(operation: Operation, reply: Any) -> Result:
         hold=hold.decode(),
         kept=kept,
         more=bool(more),
+        short=short.decode(),
     )
 
 
@@ -188,8 +191,15 @@ def _reserve(operation: Reserve) -> Arguments:
         claim.fingerprint if claim is not None else "",
         repr(float(claim.ttl_s)) if claim is not None else "",
         _text(operation.accounts[0]),
+        "1" if operation.rest else "0",
+        *_limits(operation.limits),
         *operation.accounts,
     )
+
+
+def _limits(limits: Sequence[Limit]) -> Sequence[str]:
+    """How many there are, then account and amount of each."""
+    return [str(len(limits)), *(text for limit in limits for text in (limit.account, str(limit.amount)))]
 
 
 def _settle(operation: Settle) -> Arguments:

@@ -30,7 +30,7 @@ from hpp_middleware.stores.redis.link import Call, Client, Link
 from hpp_middleware.stores.redis.rows import ACCOUNT, account_from, arguments, entry_from, result_from
 from hpp_middleware.stores.redis.server import Server
 from hpp_middleware.types.consumer import Credential
-from hpp_middleware.types.operations import Declare, Grant, Operation, Release, Renew, Reserve, Result, Sweep
+from hpp_middleware.types.operations import Declare, Grant, Operation, Release, Renew, Reserve, Resize, Result, Sweep
 from hpp_middleware.types.quota import Balance, Entry, Hold, Seal, Statement
 
 __all__ = ["RedisStore"]
@@ -204,11 +204,11 @@ class RedisStore:
         return results
 
     def _check(self, operation: Operation) -> None:
-        if isinstance(operation, Reserve):
-            if not operation.accounts:
-                raise ValueError("a hold names at least one account")
-            if len({self._shard(account) for account in operation.accounts}) > 1:
-                raise StoreError("The accounts of a hold lie in different shards: they must have one root.")
+        if isinstance(operation, Reserve) and not operation.accounts:
+            raise ValueError("a hold names at least one account")
+        accounts = operation.accounts if isinstance(operation, (Reserve, Resize)) else ()
+        if len({self._shard(account) for account in accounts}) > 1:
+            raise StoreError("The accounts of a hold lie in different shards: they must have one root.")
 
     def _shards(self, operation: Operation) -> Sequence[int]:
         match operation:

@@ -16,6 +16,7 @@ one: ``await promise(make)``.
 
 from hpp_middleware.testing.stores import (
     auditing,
+    budgeting,
     claiming,
     credentials,
     expiring,
@@ -48,6 +49,7 @@ __all__ = [
 QUOTA_PROMISES = (
     *reserving.PROMISES,
     *resizing.PROMISES,
+    *budgeting.PROMISES,
     *settling.PROMISES,
     *claiming.PROMISES,
     *granting.PROMISES,

@@ -7,13 +7,14 @@ held the sum of the holds that live, the quota the sum of the grants, and the li
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
 import anyio
 from msgspec import Raw
 
+from hpp_middleware.core.quota import MAX_NANO
 from hpp_middleware.ports import QuotaStore
 from hpp_middleware.types.auto import Routed
 from hpp_middleware.types.operations import (
@@ -21,6 +22,7 @@ from hpp_middleware.types.operations import (
     Declare,
     Grant,
     Kept,
+    Limit,
     Operation,
     Release,
     Renew,
@@ -111,11 +113,17 @@ def reserve(
     ttl_s: float = 600,
     orphan: int = 0,
     claim: Claim | None = None,
+    limits: Mapping[str, int] | None = None,
+    rest: bool = False,
 ) -> Reserve:
-    """A reserve of ``want``, or of at least ``floor`` where that is given, for ``alice`` unless accounts are."""
+    """
+    A reserve of ``want``, or of at least ``floor`` where that is given, for ``alice`` unless accounts are; ``limits``
+    are accounts too, with what is declared of them.
+    """
+    accounts = (*(accounts or ("alice",)), *(limits or ()))
     return Reserve(
         id=hold,
-        accounts=accounts or ("alice",),
+        accounts=accounts,
         want=want,
         floor=want if floor is None else floor,
         owner=owner,
@@ -123,12 +131,33 @@ def reserve(
         orphan_amount=orphan,
         draft=DRAFT,
         claim=claim,
+        limits=_limits(limits),
+        rest=rest,
     )
 
 
-def resize(hold: str, amount: int, *, attempt: int = 1, orphan: int = 0) -> Resize:
-    """A resize for another attempt."""
-    return Resize(id=hold, attempt=attempt, amount=amount, orphan_amount=orphan, draft=DRAFT)
+def resize(
+    hold: str,
+    amount: int,
+    *accounts: str,
+    attempt: int = 1,
+    orphan: int = 0,
+    limits: Mapping[str, int] | None = None,
+) -> Resize:
+    """A resize for another attempt; where accounts are given, the hold is then in them, and in those of ``limits``."""
+    return Resize(
+        id=hold,
+        attempt=attempt,
+        amount=amount,
+        orphan_amount=orphan,
+        draft=DRAFT,
+        accounts=(*accounts, *(limits or ())),
+        limits=_limits(limits),
+    )
+
+
+def _limits(limits: Mapping[str, int] | None) -> tuple[Limit, ...]:
+    return tuple(Limit(account=account, amount=amount) for account, amount in (limits or {}).items())
 
 
 def settle(hold: str, amount: int, kept: Kept | None = None) -> Settle:
@@ -153,6 +182,7 @@ class Bench(Generic[StoreT]):
         self._declared: dict[str, int] = {}
         self._grants: set[str] = set()
         self._live: dict[str, int] = {}
+        self._attempts: dict[str, int] = {}
         self._accounts: dict[str, tuple[str, ...]] = {}
         self._named: set[str] = set()
 
@@ -191,7 +221,7 @@ class Bench(Generic[StoreT]):
 
     def note(self, operation: Operation, result: Result) -> None:
         """Keep what a result says; for operations that went to the store directly."""
-        if isinstance(operation, Reserve):
+        if isinstance(operation, (Reserve, Resize)):
             self._named.update(operation.accounts)
         if result.status != "done":
             assert not result.entries, "what is not done writes no ledger line"
@@ -201,24 +231,39 @@ class Bench(Generic[StoreT]):
             self._grants.add(operation.id)
             self._quota[operation.account] = self._quota.get(operation.account, 0) + operation.amount
         if isinstance(operation, Declare):
-            change = operation.quota - self._declared.get(operation.account, 0)
-            self._declared[operation.account] = operation.quota
-            self._quota[operation.account] = self._quota.get(operation.account, 0) + change
+            self._declare(operation.account, operation.quota)
         for entry in result.entries:
             self.lines.setdefault(entry.account, []).append(entry)
 
     def _note_holds(self, operation: Operation, result: Result) -> None:
         match operation:
             case Reserve():
+                if operation.id not in self._accounts:  # a repeat declares nothing
+                    self._declare_limits(operation.limits)
+                    self._accounts[operation.id] = operation.accounts
                 self._live[operation.id] = result.amount
-                self._accounts[operation.id] = operation.accounts
             case Resize():
+                if operation.attempt > self._attempts.get(operation.id, 0):
+                    self._declare_limits(operation.limits)
+                    self._accounts[operation.id] = operation.accounts or self._accounts[operation.id]
+                    self._attempts[operation.id] = operation.attempt
                 self._live[operation.id] = result.amount
             case Settle() | Release():
                 self._live.pop(operation.id, None)
             case Sweep():
                 for entry in result.entries:
                     self._live.pop(entry.hold, None)
+
+    def _declare_limits(self, limits: Sequence[Limit]) -> None:
+        for limit in limits:
+            quota = self._quota.get(limit.account, 0) + limit.amount - self._declared.get(limit.account, 0)
+            if 0 <= limit.amount <= MAX_NANO and 0 <= quota <= MAX_NANO:
+                self._declare(limit.account, limit.amount)
+
+    def _declare(self, account: str, quota: int) -> None:
+        change = quota - self._declared.get(account, 0)
+        self._declared[account] = quota
+        self._quota[account] = self._quota.get(account, 0) + change
 
     async def compare(self) -> None:
         """Compare the store's accounts with the books."""

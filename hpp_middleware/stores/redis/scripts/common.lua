@@ -99,21 +99,47 @@ local function move_held(names, difference)
   end
 end
 
--- Quota, settled and held of each account, as text, for the caller to count with; and what the poorest has left.
-local function room(names)
-  local counts, available = {}, nil
+-- Quota, settled and held of each account, as text, for the caller to count with; what the poorest has left, and which
+-- that is. The quota of some may be another one by now: quotas, by account.
+local function room(names, quotas)
+  local counts, available, short = {}, nil, nil
   for _, name in ipairs(names) do
     local three = redis.call('HMGET', ACCOUNTS, column('quota', name), column('settled', name), column('held', name))
+    three[1] = quotas and quotas[name] or three[1]
     for place = 1, 3 do counts[#counts + 1] = three[place] or '0' end
     local left = tonumber(three[1] or 0) - tonumber(three[2] or 0) - tonumber(three[3] or 0)
-    if not available or left < available then available = left end
+    if not available or left < available then available, short = left, name end
   end
-  return counts, available
+  return counts, available, short
 end
 
--- id, status, amount, counts of the accounts, ledger lines, whose the claim is, what was kept, whether a sweep is to go on
-local function reply(id, status, amount, counts, lines, hold, kept, more)
-  return { id, status, amount or '0', counts or {}, lines or {}, hold or '', kept or false, more and 1 or 0 }
+-- The quotas that accounts have with what is declared of them, where that can be: count limits, from a place of ARGV on,
+-- account and amount of each. Nothing is written yet.
+local function limited(from, count)
+  local quotas, declared = {}, {}
+  for place = from, from + 2 * count - 1, 2 do
+    local account, limit = ARGV[place], tonumber(ARGV[place + 1])
+    local two = redis.call('HMGET', ACCOUNTS, column('quota', account), column('declared', account))
+    local quota = tonumber(two[1] or 0) + limit - tonumber(two[2] or 0)
+    if limit >= 0 and limit <= MAX_NANO and quota >= 0 and quota <= MAX_NANO then
+      quotas[account], declared[account] = integer(quota), integer(limit)
+    end
+  end
+  return quotas, declared
+end
+
+local function write_limits(names, quotas, declared)
+  for _, name in ipairs(names) do
+    if quotas[name] then
+      redis.call('HSET', ACCOUNTS, column('quota', name), quotas[name], column('declared', name), declared[name])
+    end
+  end
+end
+
+-- id, status, amount, counts of the accounts, ledger lines, whose the claim is, what was kept, whether a sweep is to go
+-- on, which account was short
+local function reply(id, status, amount, counts, lines, hold, kept, more, short)
+  return { id, status, amount or '0', counts or {}, lines or {}, hold or '', kept or false, more and 1 or 0, short or '' }
 end
 
 local function line_text(id, hold, class, seq, amount, report)

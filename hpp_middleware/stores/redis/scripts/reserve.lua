@@ -1,11 +1,13 @@
 -- Place a hold in every account it names, or in none.
 -- ARGV: 3 id, 4 id as JSON, 5 want, 6 floor, 7 owner, 8 ttl, 9 orphan amount, 10 draft, 11 whether the amounts are sane,
--- 12 claim, 13 fingerprint, 14 the claim's ttl (empty for no claim), 15 payer as JSON, 16... accounts
+-- 12 claim, 13 fingerprint, 14 the claim's ttl (empty for no claim), 15 payer as JSON, 16 whether the rest is granted,
+-- 17 how many limits, 18... account and amount of each, then accounts
 
 local id, want, floor, owner = ARGV[3], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 local key, claiming = ARGV[12], ARGV[14] ~= ''
+local limits = tonumber(ARGV[17])
 local names = {}
-for place = 16, #ARGV do names[#names + 1] = ARGV[place] end
+for place = 18 + 2 * limits, #ARGV do names[#names + 1] = ARGV[place] end
 
 local function same(others)
   if #others ~= #names then return false end
@@ -40,16 +42,19 @@ if claiming then
   end
 end
 
-local counts, available = room(names)
+local quotas, declared = limited(18, limits)
+local counts, available, short = room(names, quotas)
 local amount = nil
 if ARGV[11] == '1' then
   if want <= available then
     amount = want
   elseif floor < want and floor <= available then
-    amount = math.min(want, math.max(floor, math.floor(available / 2)))
+    amount = ARGV[16] == '1' and available or math.min(want, math.max(floor, math.floor(available / 2)))
   end
 end
-if not amount then return reply(id, 'refused', nil, counts) end
+if not amount then
+  return reply(id, 'refused', nil, counts, nil, nil, nil, nil, ARGV[11] == '1' and short or nil)
+end
 
 local deadline = NOW + tonumber(ARGV[8])
 if claiming then
@@ -64,5 +69,6 @@ write_hold(id, {
 })
 redis.call('ZADD', LIVE, score(deadline), id)
 redis.call('ZADD', OWNED, 0, prefix(owner) .. id)
+write_limits(names, quotas, declared)
 move_held(names, amount)
 return reply(id, 'done', integer(amount), counts)
