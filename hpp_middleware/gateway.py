@@ -27,6 +27,7 @@ from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.worker import Worker, new_id
 from hpp_middleware.types.auto import Hints
 from hpp_middleware.types.consumer import Consumer
+from hpp_middleware.types.deadlines import Deadlines
 from hpp_middleware.types.events import Replayed
 from hpp_middleware.types.http import Reply
 from hpp_middleware.types.operations import Reserve, Result
@@ -87,6 +88,7 @@ class Gateway(Lifecycle):
         within: str | None = None,
         transport: Transport | None = None,
         hints: Hints | None = None,
+        timeouts: Deadlines | None = None,
     ) -> Settlement:
         """
         One completion, from parsed to settled, for a consumer that has been authenticated.
@@ -104,6 +106,7 @@ class Gateway(Lifecycle):
             within: A provider: the request names its model without it, and so does the answer.
             transport: What to send by, instead of the provider's own.
             hints: What the client says beside its body, for ``hpprouter/auto``.
+            timeouts: Deadlines lower than the provider's.
         Raises:
             RequestError: The caller can fix it; nothing was held. 409: the key is in use.
             UpstreamError: The provider failed; it is settled.
@@ -127,6 +130,7 @@ class Gateway(Lifecycle):
             orphan=self.setup.orphan,
             tokenizer=self.setup.tokenizer,
             routed=routed,
+            lower=timeouts,
         )
         keyed = replay.KEYLESS
         if idempotency_key is not None:
@@ -234,6 +238,7 @@ class Gateway(Lifecycle):
         client_request_id: str | None = None,
         idempotency_key: str | None = None,
         api: API = CHAT,
+        timeouts: Deadlines | None = None,
     ) -> Reply:
         """
         One completion without HTTP, for a host's own code. Cancelling it closes the upstream and settles.
@@ -245,6 +250,7 @@ class Gateway(Lifecycle):
             client_request_id: The host's own id, kept in the ledger.
             idempotency_key: Run and charge it once under this key; asked again, the answer is given again.
             api: What ``body`` and the answer are written in.
+            timeouts: Deadlines lower than the provider's; a higher one changes nothing.
         Raises:
             RequestError: The caller can fix it; nothing was held.
             UpstreamError: The provider failed before the answer began; it is settled.
@@ -260,6 +266,7 @@ class Gateway(Lifecycle):
             idempotency_key=idempotency_key,
             host_left=End.DEADLINE,
             api=api,
+            timeouts=timeouts,
         )
         request_id = dict(client.headers).get("X-Request-Id", request_id)
         headers = [*(each for each in client.headers if each[0] != "X-Request-Id"), ("X-Request-Id", request_id)]

@@ -26,7 +26,7 @@ from hpp_middleware.apis.chat import CHAT
 from hpp_middleware.asgi.boundary import Boundary, Completions
 from hpp_middleware.asgi.endpoints import Endpoints, respond
 from hpp_middleware.asgi.paths import APIS, COUNTS, MODELS, ROUTES
-from hpp_middleware.core import auth, reply
+from hpp_middleware.core import auth, deadlines, reply
 from hpp_middleware.errors import ConfigurationError, GatewayError, StoreError, UpstreamError
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.events import Alarm, Refused
@@ -49,6 +49,7 @@ _ALLOWED = (
     "content-type",
     "idempotency-key",
     "x-api-key",
+    *(name.lower() for name in deadlines.HEADERS.values()),
     "x-hpp-router-require",
     "x-request-id",
     "x-session-id",

@@ -18,7 +18,7 @@ from hpp_middleware.apis.chat import CHAT
 from hpp_middleware.asgi.anthropic_models import anthropic_model, anthropic_models
 from hpp_middleware.asgi.client import ASGIClient, raw, read_body
 from hpp_middleware.asgi.paths import ID_HEADERS, is_anthropics
-from hpp_middleware.core import auth, price, replay
+from hpp_middleware.core import auth, deadlines, price, replay
 from hpp_middleware.core.auto import facts
 from hpp_middleware.errors import GatewayError, RequestError
 from hpp_middleware.ports import API, Transport
@@ -95,6 +95,7 @@ class Endpoints:
             within=within,
             transport=through(consumer) if through is not None else None,
             hints=facts.hints(headers),
+            timeouts=deadlines.asked(headers),
         )
 
     async def route(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,9 +121,14 @@ class Endpoints:
         """``POST /v1/messages/count_tokens``: how large a prompt is; nothing is held, and nothing charged."""
         gateway = self._gateway
         consumer = await gateway.identify(scope)
-        body = await read_body(receive, dict(scope["headers"]), gateway.limits)
+        headers = dict(scope["headers"])
+        body = await read_body(receive, headers, gateway.limits)
         worker = await gateway.worker()
-        found = await count.count_tokens(gateway.setup, worker, consumer, body, request_id=scope["hpp.request_id"])
+        found = await count.count_tokens(
+            *(gateway.setup, worker, consumer, body),
+            request_id=scope["hpp.request_id"],
+            lower=deadlines.asked(headers),
+        )
         await respond(send, found)
 
     async def models(self, scope: Scope, _receive: Receive, send: Send) -> None:

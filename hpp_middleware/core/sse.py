@@ -7,7 +7,7 @@ so loses usage. The framer is correct when cut at every byte, and never holds mo
 
 from typing import NamedTuple
 
-__all__ = ["DONE", "Event", "EventTooLarge", "Framer", "data_event"]
+__all__ = ["DONE", "Event", "EventTooLarge", "Framer", "data_event", "has_event"]
 
 DONE = b"data: [DONE]\n\n"
 
@@ -44,6 +44,11 @@ def data_event(data: bytes) -> bytes:
     if b"\n" in data:
         return b"".join(b"data: " + line + b"\n" for line in data.split(b"\n")) + b"\n"
     return b"data: " + data + b"\n\n"
+
+
+def has_event(events: bytes) -> bool:
+    """Whether there is data among whole events, and not comments alone."""
+    return events.startswith(b"data:") or b"\ndata:" in events
 
 
 class Framer:

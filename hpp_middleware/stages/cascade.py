@@ -7,7 +7,9 @@ fails, the first answer is given after all. What both calls cost is charged, eac
 """
 
 import asyncio
+import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import anyio
 import msgspec
@@ -44,6 +46,7 @@ class Second(msgspec.Struct, frozen=True, kw_only=True):
         transport: How to reach it.
         operation: What would be reserved for it alone.
         job: What to do, under a hold, after what the first call was charged.
+        within_s: How long both calls may take, where the client says so.
     """
 
     target: Target
@@ -51,6 +54,7 @@ class Second(msgspec.Struct, frozen=True, kw_only=True):
     transport: Transport
     operation: Reserve
     job: Callable[[int, Settlement], Job]
+    within_s: float | None = None
 
 
 class Cascade:
@@ -71,6 +75,7 @@ class Cascade:
 
     job: Job
     _ending = False
+    _over_at: float
 
     def __init__(
         self,
@@ -181,6 +186,7 @@ class Cascade:
             loop: The event loop that runs, where it is asyncio's or takes its place.
         """
         self._first.job = self.job
+        self._over_at = time.monotonic() + (self._then.within_s or float("inf"))
         await self._first.run(lease, loop)
         whole = self._first.end is End.COMPLETED and self._first.error is None
         if whole and not self._is_over:
@@ -199,12 +205,15 @@ class Cascade:
         before, then = self._first.settlement(), self._then
         amount = before.amount + then.operation.want
         orphan = before.amount + then.operation.orphan_amount
-        if not await self._resized(lease, 1, amount, orphan, _why(then, fault)):
+        left_s = self._over_at - time.monotonic()
+        if left_s <= 0 or not await self._resized(lease, 1, amount, orphan, _why(then, fault)):
             return False
         if self._is_over:  # meanwhile: nothing more is sent, and the entry is the first call's
             await self._resized(lease, 2, amount, 0, self._draft)
             return True
-        self.job = msgspec.structs.replace(then.job(amount, before), routed=_why(then, fault).routed)
+        job = then.job(amount, before)
+        timeouts = replace(job.timeouts, total=min(job.timeouts.total, left_s))
+        self.job = msgspec.structs.replace(job, routed=_why(then, fault).routed, timeouts=timeouts)
         self._line = Line(self._client)
         second = self._second = Exchange(
             then.target,

@@ -11,7 +11,7 @@ import msgspec
 from hpp_middleware.apis.messages import MESSAGES
 from hpp_middleware.apis.messages.asked import asked
 from hpp_middleware.apis.messages.counting import ANSWER_BYTES, answer, counted, counter
-from hpp_middleware.core import relay
+from hpp_middleware.core import deadlines, relay
 from hpp_middleware.errors import UpstreamError
 from hpp_middleware.stages import auto, plan, speak
 from hpp_middleware.stages.guard import guard
@@ -20,7 +20,9 @@ from hpp_middleware.stages.upstream import Refusal, Upstream
 from hpp_middleware.stages.worker import Worker
 from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.consumer import Consumer
+from hpp_middleware.types.deadlines import Deadlines
 from hpp_middleware.types.http import HTTPCall
+from hpp_middleware.types.provider import Timeouts
 
 __all__ = ["count_tokens"]
 
@@ -28,7 +30,15 @@ _REFUSED = frozenset({400, 413, 422})
 """What a provider's counter says of the request, and not of itself."""
 
 
-async def count_tokens(setup: Setup, worker: Worker, consumer: Consumer, body: bytes, *, request_id: str) -> bytes:
+async def count_tokens(
+    setup: Setup,
+    worker: Worker,
+    consumer: Consumer,
+    body: bytes,
+    *,
+    request_id: str,
+    lower: Deadlines | None = None,
+) -> bytes:
     """
     Anthropic's ``count_tokens``.
 
@@ -38,6 +48,7 @@ async def count_tokens(setup: Setup, worker: Worker, consumer: Consumer, body: b
         consumer: Who asks.
         body: The request, as for a message; ``max_tokens`` may be missing.
         request_id: Ours.
+        lower: What the client asks of the deadlines.
     Returns:
         ``{"input_tokens": ...}``, with ``"estimated": true`` where nobody has counted.
     Raises:
@@ -52,19 +63,19 @@ async def count_tokens(setup: Setup, worker: Worker, consumer: Consumer, body: b
     counting = native(MESSAGES.name, target.provider) if native is not None else None
     if counting is not None:
         call = counter(counting.call(request, target, cap=1, request_id=request_id))
-        found = await _ask(worker, target, call, getattr(counting, "refusal", None)) if call is not None else None
+        timeouts = deadlines.lowered(target.provider.timeouts, lower)
+        read = getattr(counting, "refusal", None)
+        found = await _ask(worker, target, call, read, timeouts) if call is not None else None
         if found is not None:
             return answer(found, estimated=False)
     return answer(_estimate(setup, request, target, request_id), estimated=True)
 
 
-async def _ask(worker: Worker, target: Target, call: HTTPCall, read: Refusal | None) -> int | None:
+async def _ask(worker: Worker, target: Target, call: HTTPCall, read: Refusal | None, timeouts: Timeouts) -> int | None:
     """What the provider counts; None where it does not."""
     upstream = Upstream(target, worker.transports[target.provider_name])
-    around = upstream.around = guard(worker.loop)
-    timeouts = target.provider.timeouts
-    around.limit(timeouts.total)
-    around.wait(timeouts.connect + timeouts.first_byte)
+    around = guard(worker.loop)
+    upstream.within(timeouts, around)
     try:
         return await around.run(_answered(upstream, call, read))
     except (UpstreamError, relay.ProtocolError) as error:

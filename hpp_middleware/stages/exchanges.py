@@ -81,6 +81,7 @@ def _second(
             orphan=setup.orphan,
             tokenizer=setup.tokenizer,
             routed=operation.draft.routed,
+            lower=planned.lower,
         )
     except RequestError:
         return None
@@ -90,6 +91,7 @@ def _second(
         dialect=dialect,
         transport=worker.transports[target.provider_name],
         operation=alone,
+        within_s=planned.lower.total if planned.lower is not None else None,
         job=lambda hold, before: again.job(
             operation.accounts[0],
             hold,

@@ -10,7 +10,7 @@ from hpp_middleware.ports import Dialect, StreamReader
 from hpp_middleware.types.auto import Routed
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import CostIn, Headers, HTTPCall
-from hpp_middleware.types.provider import Limits, MissingUsage
+from hpp_middleware.types.provider import Limits, MissingUsage, Timeouts
 
 __all__ = ["Job"]
 
@@ -24,6 +24,7 @@ class Job(Struct, frozen=True, kw_only=True):
 
     Attributes:
         id: The request's, and the hold's.
+        timeouts: The deadlines: the provider's, as the request has lowered them.
         keyed: Whether the request can be asked for again by a key of its own: its stream is then drained for a client
             that has left, whatever its provider's policy.
         before: What an earlier call for the same request is charged: it is a part of what this one comes to.
@@ -39,6 +40,7 @@ class Job(Struct, frozen=True, kw_only=True):
     hold: int
     cap: int
     limits: Limits
+    timeouts: Timeouts
     missing_usage: MissingUsage
     cost_in: CostIn = "header"
     keyed: bool = False

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from hpp_middleware.core import bound, price, prompt
+from hpp_middleware.core import bound, deadlines, price, prompt
 from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.ports import Dialect, Tokenizer
 from hpp_middleware.stages.job import Job
@@ -12,6 +12,7 @@ from hpp_middleware.stages.relay import Exchange
 from hpp_middleware.types.auto import Routed
 from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.consumer import Consumer
+from hpp_middleware.types.deadlines import Deadlines
 from hpp_middleware.types.http import CostIn
 from hpp_middleware.types.operations import Claim, Reserve
 from hpp_middleware.types.provider import Limits, MissingUsage, OrphanPolicy
@@ -39,6 +40,7 @@ class Plan:
         request_id: Its id, and the hold's.
         tokenizer: Counts the prompt; None leaves it to its bytes.
         routed: How its model was chosen, where the router did.
+        lower: What the client asks of the deadlines.
     Raises:
         RequestError: The dialect cannot express it, or cannot price it.
     """
@@ -54,11 +56,14 @@ class Plan:
         orphan: OrphanPolicy,
         tokenizer: Tokenizer | None = None,
         routed: Routed | None = None,
+        lower: Deadlines | None = None,
     ) -> None:
         self.request_id = request_id
         self.request = request
         self.target = target
         self.dialect = dialect
+        self.lower = lower
+        self.timeouts = deadlines.lowered(target.provider.timeouts, lower)
         self._limits = limits
         self._routed = routed
         ours = bound.own_cap(request, target, limits)
@@ -99,7 +104,7 @@ class Plan:
             want=self._bound.want,
             floor=self._bound.floor,
             owner=owner,
-            ttl_s=self.target.provider.timeouts.total + more_s + HOLD_GRACE_S,
+            ttl_s=self.timeouts.total + more_s + HOLD_GRACE_S,
             orphan_amount=self._bound.orphan_amount,
             claim=claim,
             draft=Draft(
@@ -158,6 +163,7 @@ class Plan:
             hold=hold,
             cap=cap,
             limits=self._limits,
+            timeouts=self.timeouts,
             missing_usage=missing_usage,
             cost_in=cost_in,
             keyed=keyed,

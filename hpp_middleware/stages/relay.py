@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from hpp_middleware.core import relay, relay_cost, relay_json, reply
+from hpp_middleware.core import relay, relay_cost, relay_json, reply, sse
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import GatewayError, StoreError, UpstreamError
 from hpp_middleware.ports import Client, Dialect, StreamReader, Transport
@@ -125,15 +125,13 @@ class Exchange:
             loop: The event loop that runs, where it is asyncio's or takes its place.
         """
         self._started = time.monotonic()
-        around = self._guard = self._upstream.around = guard(loop)
-        timeouts = self.job.target.provider.timeouts
-        around.limit(timeouts.total)
-        around.wait(timeouts.connect + timeouts.first_byte)
+        around = self._guard = guard(loop)
+        self._upstream.within(self.job.timeouts, around)
         self._upstream.under(lease)
         try:
             if not self._delivery.left:
                 piece = guard(loop) if self._drains else None
-                self._delivery.begin(around, piece, idle=timeouts.idle, stuck=self._depart)
+                self._delivery.begin(around, piece, idle=self.job.timeouts.idle, stuck=self._depart)
                 await around.run(self._converse())
         finally:
             self._close()
@@ -287,6 +285,7 @@ class Exchange:
             except (relay.ProtocolError, relay.StreamedError) as error:
                 await self._delivery.send(error.before)
                 raise
+            self._upstream.flowing = self._upstream.flowing or sse.has_event(data)
             done = reader.done
             if done:
                 whole, left = (End.CUT, End.UNAWAITED) if reader.cut else (End.COMPLETED, End.LEFT)

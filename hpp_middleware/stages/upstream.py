@@ -5,8 +5,11 @@ Whatever a transport raises, a host's own one too, comes out as an :class:`~hpp_
 deadlines are the exchange's.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+
+import msgspec
 
 from hpp_middleware.core import relay, reply
 from hpp_middleware.errors import UpstreamError
@@ -16,7 +19,7 @@ from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.reserve import unavailable
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.http import HTTPCall
-from hpp_middleware.types.provider import Provider
+from hpp_middleware.types.provider import Provider, Timeouts
 
 __all__ = ["Refusal", "Upstream"]
 
@@ -54,15 +57,18 @@ class Upstream:
         status: The response's status; None while there is none.
         sent: Whether a byte may have gone out: from there on it may cost money.
         begun: Whether a byte of the response's body has come.
+        flowing: Whether the answer has begun; of a stream, to be set when its first event has come.
         unwanted: To be set when nothing is to be sent any more, unless it is out already.
-        around: Runs the exchange, and is told how long the next piece may take; to be set before anything is sent.
+        around: Runs the exchange, and is told how long the next piece may take.
     """
 
     status: int | None = None
     sent = False
-    begun = False
+    begun = flowing = False
     unwanted = False
     around: Guard
+    _timeouts: Timeouts
+    _first_by = 0.0
     _lease: Lease | None = None
     _term = 0
     _withheld = False
@@ -71,6 +77,22 @@ class Upstream:
     def __init__(self, target: Target, transport: Transport) -> None:
         self._target = target
         self._transport = transport
+
+    def within(self, timeouts: Timeouts, around: Guard) -> None:
+        """
+        Keep these deadlines, from now on.
+
+        Args:
+            timeouts: How long each part may take.
+            around: What stops the exchange.
+        """
+        self._timeouts, self.around = timeouts, around
+        around.limit(timeouts.total)
+        self._begin_by(timeouts.connect + timeouts.first_byte)  # until it is sent
+
+    def _begin_by(self, seconds: float) -> None:
+        self._first_by = time.monotonic() + seconds
+        self.around.wait(seconds)
 
     def under(self, lease: Lease) -> None:
         """Send nothing once this lease has run out, in whose present term the hold was placed."""
@@ -85,6 +107,8 @@ class Upstream:
             StoreError: The lease has run out, and nothing was sent.
         """
         name = self._target.provider_name
+        if self._timeouts.connect < call.connect_s:
+            call = msgspec.structs.replace(call, connect_s=self._timeouts.connect)
         try:
             self._response = await self._transport.send(call, provider=name, sent=self._on_sent)
         except Exception as error:
@@ -113,15 +137,17 @@ class Upstream:
 
     async def read(self) -> bytes:
         """
-        The next piece; empty at the end. The first may take as long as the head, the others not so long.
+        The next piece; empty at the end.
+
+        Until the answer flows, all of it has one deadline, which a sign of life does not move: neither the head nor a
+        comment is a part of the answer. From then on every byte is one, a comment's too: a model that thinks says so.
 
         Raises:
             UpstreamError: The connection broke.
         """
         if self._response is None:
             return b""
-        timeouts = self._target.provider.timeouts
-        self.around.wait(timeouts.idle if self.begun else timeouts.first_byte)
+        self.around.wait(self._timeouts.idle if self.flowing else self._first_by - time.monotonic())
         try:
             piece = await self._response.read()
         except UpstreamError:
@@ -144,6 +170,7 @@ class Upstream:
             ProtocolError: It is larger.
         """
         body = await self.read()
+        self.flowing = True
         if body and not getattr(self._response, "ended", False):
             pieces, size = [body], len(body)
             while size <= most and (piece := await self.read()):
@@ -227,4 +254,6 @@ class Upstream:
         if self.unwanted or (self._lease is not None and not self._lease.covers(self._term)):
             self._withheld = True
             raise unavailable()
-        self.sent = True
+        if not self.sent:
+            self.sent = True
+            self._begin_by(self._timeouts.first_byte)

@@ -33,8 +33,8 @@ class Timeouts:
 
     Attributes:
         connect: To an open connection.
-        first_byte: From the request to the response's head, and to a stream's first event.
-        idle: Between two pieces of a response.
+        first_byte: From the first byte sent to a stream's first event, or to the first byte of another answer.
+        idle: How long the provider may be silent after that; each byte is a sign of life, that of a comment too.
         total: The whole exchange.
     """
 

@@ -292,3 +292,13 @@ async def test_observers_hear_of_one_request(fake_upstream: FakeUpstream) -> Non
         (settled,) = witness.settled
         assert settled.entries[0].amount == SMALL_NANO + STRONG_NANO <= settled.held
         assert witness.alarms == []
+
+
+async def test_both_calls_have_the_deadline_that_the_client_asks_for(fake_upstream: FakeUpstream) -> None:
+    async with cascading(fake_upstream) as found:
+        fake_upstream.next(replace(DOUBT, delay_head_s=0.2), replace(GOOD, delay_head_s=60))
+        status, _, body = await answered(found, headers={"X-HPP-Router-Timeout": "1"})
+        assert (status, body["choices"][0]["message"]["content"]) == (200, "I'm not sure.")
+        entry = await the_entry(found)
+        assert [each.error for each in entry.report.attempts] == [None, "timeout"]
+        assert entry.amount > SMALL_NANO

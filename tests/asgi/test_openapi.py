@@ -18,6 +18,7 @@ from hpp_middleware.apis.images import IMAGES, MOST
 from hpp_middleware.apis.media import Media
 from hpp_middleware.apis.responses import request as responses
 from hpp_middleware.core import drawing, parse
+from hpp_middleware.core.deadlines import HEADERS
 from hpp_middleware.dialects import openai, unpriced
 from hpp_middleware.testing import get
 from hpp_middleware.types.provider import Limits
@@ -67,6 +68,15 @@ def test_a_broken_document_would_not_pass_as_valid() -> None:
     broken = {**DOCUMENT, "info": {"title": "no version"}}
     with pytest.raises(jsonschema_rs.ValidationError):
         schemathesis.openapi.from_dict(broken, config=SchemathesisConfig()).validate()
+
+
+def test_a_request_may_lower_the_deadlines_wherever_a_provider_is_asked() -> None:
+    declared = {each["name"] for each in DOCUMENT["components"]["parameters"].values()}
+    assert set(HEADERS.values()) == declared
+    for path, _, operation in operations():
+        named = {resolved(each)["name"] for each in operation.get("parameters", [])} & declared
+        asks = path.startswith("/llm/v1/") and path.rpartition("/")[2] not in {"route", "models", "{id}"}
+        assert named == (declared if asks else set()), path
 
 
 def test_every_schema_in_it_is_a_valid_json_schema() -> None:

@@ -134,7 +134,7 @@ def job(where: Target, request: Request) -> Job:
     found = bound.bound(request, where, sent_bytes=len(call.body), limits=LIMITS)
     return Job(
         id="req_1", account="a", request=request, target=where, call=call, bound=found, hold=found.want, cap=found.cap,
-        limits=LIMITS, missing_usage="estimate",
+        limits=LIMITS, timeouts=where.provider.timeouts, missing_usage="estimate",
     )  # fmt: skip
 
 
