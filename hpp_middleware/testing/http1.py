@@ -39,29 +39,44 @@ class HTTP1Connection:
             return None
         return event if isinstance(event, h11.Request) else None
 
-    async def body(self) -> bytes:
+    async def body(self, most: int | None = None) -> bytes:
         """
         The rest of the request.
 
+        Args:
+            most: Read no further once there are so many bytes.
         Raises:
             OSError: The client broke off.
             h11.RemoteProtocolError: So it did, or it speaks no HTTP.
         """
         if self._http.they_are_waiting_for_100_continue:
             await self.send(h11.InformationalResponse(status_code=100, headers=[]))
-        parts = []
-        while isinstance(event := await self._next_event(), h11.Data):
+        parts, size = list[bytes](), 0
+        while (most is None or size < most) and isinstance(event := await self._next_event(), h11.Data):
             parts.append(bytes(event.data))
+            size += len(event.data)
         return b"".join(parts)
 
-    async def send(self, *events: h11.Event) -> None:
+    async def send(self, *events: h11.Event, most: int | None = None) -> None:
         """
         Write events in one go.
+
+        Args:
+            events: Of a response.
+            most: No more bytes of them than that.
+        Raises:
+            OSError: The client has left.
+        """
+        await self.write(b"".join(self._http.send(event) or b"" for event in events)[:most])
+
+    async def write(self, raw: bytes) -> None:
+        """
+        Write bytes as they are.
 
         Raises:
             OSError: The client has left.
         """
-        data = memoryview(b"".join(self._http.send(event) or b"" for event in events))
+        data = memoryview(raw)
         while data:
             try:
                 data = data[self._sock.send(data) :]

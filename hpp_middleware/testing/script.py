@@ -49,7 +49,8 @@ class Script:
         endless: The texts are repeated for as long as somebody listens.
         newline: What ends a line of a stream.
         headers: Response headers besides our own; they replace those of the same name.
-        raw_body: A body to send as it is, for any path and status.
+        inserted: Bytes put before the k-th event of a stream, counted from 0; one past the last follows it.
+        raw_body: A body to send as it is, for any path and status; several pieces of it count as a stream's events.
         content_type: Its media type, or another one for a shaped body; None for the one that fits.
         content_encoding: ``"gzip"`` and ``"deflate"`` compress the body; any other word is only claimed.
         chunk_size: Cut the body into pieces of so many bytes, written one by one; None for one an event.
@@ -58,8 +59,15 @@ class Script:
         stall_after_events: After so many pieces of the body nothing more comes, and the connection stays open.
         truncate_after_events: After so many pieces of the body the connection is closed.
         truncate_at_byte: After so many bytes of the body the connection is closed.
+        truncate_within: Where these bytes first stand in one piece of the body, it is closed after the first of them.
         close_before_head: The request is read, and the connection closed.
+        truncate_head_at: After so many bytes of the head the connection is closed.
+        answer_after: All this happens when so many bytes of the request's body have been read, and no more of it is.
+        interim: So many responses ``103`` come before the head; -1 for as long as somebody listens.
+        raw_head: A head to send as it is; the body follows without any framing, and then the connection is closed.
+        trailing: Sent after the end of the response, although nobody has asked for more.
         reset: Where the script closes the connection, it is by RST in the place of FIN.
+        stall: Where the script closes the connection, it stays open instead, and nothing more comes.
     """
 
     texts: Sequence[str] = ("Hello", " world")
@@ -74,7 +82,8 @@ class Script:
     endless: bool = False
     newline: str = "\n"
     headers: Sequence[tuple[str, str]] = ()
-    raw_body: bytes | None = None
+    inserted: Mapping[int, bytes] = field(default_factory=dict)
+    raw_body: bytes | Sequence[bytes] | None = None
     content_type: str | None = None
     content_encoding: str | None = None
     chunk_size: int | None = None
@@ -83,8 +92,15 @@ class Script:
     stall_after_events: int | None = None
     truncate_after_events: int | None = None
     truncate_at_byte: int | None = None
+    truncate_within: bytes = b""
     close_before_head: bool = False
+    truncate_head_at: int | None = None
+    answer_after: int | None = None
+    interim: int = 0
+    raw_head: bytes | None = None
+    trailing: bytes = b""
     reset: bool = False
+    stall: bool = False
 
     def __post_init__(self) -> None:
         if self.endless and not any(self.texts):
@@ -124,8 +140,10 @@ def answer(script: Script, request: Mapping[str, Any], *, number: int) -> Answer
         request: The JSON body of the request.
         number: Makes the completion's id.
     """
-    if script.raw_body is not None:
+    if isinstance(script.raw_body, bytes):
         return _whole(script, Piece(script.raw_body), "application/octet-stream")
+    if script.raw_body is not None:
+        return _streamed(script, map(Piece, script.raw_body), "text/event-stream")
     if script.status >= 300:
         return _whole(script, Piece(_json(script.error or error_body(script.status))), "application/json")
     shape = _Shape(script, request, number)
@@ -227,6 +245,8 @@ def _whole(script: Script, piece: Piece, media_type: str) -> Answer:
 
 
 def _streamed(script: Script, pieces: Iterable[Piece], media_type: str) -> Answer:
+    if script.inserted:
+        pieces = _with(pieces, script.inserted)
     if script.content_encoding in WINDOW_BITS:
         pieces = _compressed(pieces, script.content_encoding)
     headers = _headers(script, media_type, ("transfer-encoding", "chunked"))
@@ -240,6 +260,17 @@ def _headers(script: Script, media_type: str, framing: tuple[str, str]) -> list[
     scripted = [(name.lower(), value) for name, value in script.headers]
     replaced = {name for name, _ in scripted}
     return [header for header in own if header[0] not in replaced] + scripted
+
+
+def _with(pieces: Iterable[Piece], inserted: Mapping[int, bytes]) -> Iterator[Piece]:
+    """The pieces, with others between them, which count as pieces of their own."""
+    number = -1
+    for number, piece in enumerate(pieces):
+        if number in inserted:
+            yield Piece(inserted[number])
+        yield piece
+    if number + 1 in inserted:
+        yield Piece(inserted[number + 1])
 
 
 def _compressed(pieces: Iterable[Piece], encoding: str) -> Iterator[Piece]:
@@ -274,9 +305,9 @@ def _staged(pieces: Iterator[Piece], script: Script) -> Iterator[Piece]:
     piece: Piece | None = Piece(b"")
     sent = number = 0
     while piece is not None:
-        if script.truncate_at_byte is not None and sent + len(piece.data) >= script.truncate_at_byte:
-            data = piece.data[: script.truncate_at_byte - sent]
-            yield Piece(data, piece.usage if len(data) == len(piece.data) else None, "close")
+        cut = _cut_at(piece.data, script, sent)
+        if cut is not None:
+            yield Piece(piece.data[:cut], piece.usage if cut == len(piece.data) else None, "close")
             return
         if number == script.truncate_after_events:
             yield piece._replace(then="close")
@@ -285,6 +316,15 @@ def _staged(pieces: Iterator[Piece], script: Script) -> Iterator[Piece]:
         end: Literal["more", "end"] = "end" if following is None else "more"
         yield piece._replace(then="stall" if number == script.stall_after_events else end)
         sent, number, piece = sent + len(piece.data), number + 1, following
+
+
+def _cut_at(data: bytes, script: Script, sent: int) -> int | None:
+    """How much of a piece goes out before the connection is closed within it; None where it is not."""
+    if script.truncate_at_byte is not None and sent + len(data) >= script.truncate_at_byte:
+        return script.truncate_at_byte - sent
+    if script.truncate_within and script.truncate_within in data:
+        return data.index(script.truncate_within) + 1
+    return None
 
 
 def _json(value: Any) -> bytes:

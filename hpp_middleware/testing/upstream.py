@@ -13,12 +13,17 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import anyio
+import anyio.lowlevel
 import h11
 
 from hpp_middleware.testing.http1 import HTTP1Connection
 from hpp_middleware.testing.script import Answer, Script, Tokens, answer, error_body
 
 __all__ = ["Exchange", "FakeUpstream", "TokenCount"]
+
+
+UNREAD_S = 1.0
+"""For how long the rest of a request's body is left unread: only by reading it is a departure behind it heard of."""
 
 
 class TokenCount(NamedTuple):
@@ -171,14 +176,15 @@ class FakeUpstream:
 
     async def _carry_out(self, exchange: Exchange, connection: HTTP1Connection) -> Script:
         """One exchange, for as long as its client is there."""
+        script = self._script_for(exchange)
         try:
-            exchange.body = await connection.body()
+            exchange.body = await connection.body(script.answer_after)
         except (OSError, h11.RemoteProtocolError):
             exchange.closed_early = True
             return Script()
-        script = self._script_for(exchange)
         async with anyio.create_task_group() as group:
-            group.start_soon(_watch, exchange, connection, group.cancel_scope)
+            unread_s = 0.0 if script.answer_after is None else UNREAD_S
+            group.start_soon(_watch, exchange, connection, group.cancel_scope, unread_s)
             try:
                 await self._respond(exchange, connection, script)
             except OSError:
@@ -201,20 +207,36 @@ class FakeUpstream:
     async def _respond(self, exchange: Exchange, connection: HTTP1Connection, script: Script) -> None:
         await anyio.sleep(script.delay_head_s)
         if script.close_before_head:
+            await _break_off(script)
             return
+        await _interim(connection, script.interim)
         reply = self._answer(exchange, script)
-        headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in reply.headers]
-        await connection.send(h11.Response(status_code=reply.status, headers=headers))
+        if script.raw_head is not None:
+            await connection.write(script.raw_head[: script.truncate_head_at])
+        else:
+            headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in reply.headers]
+            head = h11.Response(status_code=reply.status, headers=headers)
+            await connection.send(head, most=script.truncate_head_at)
+        if script.truncate_head_at is not None:
+            await _break_off(script)
+            return
         exchange.status = reply.status
         for piece in reply.pieces:
             # At least a checkpoint, in which a client in the same event loop reads what was written before.
             await anyio.sleep(script.delay_between_s if exchange.bytes_sent else 0)
-            await connection.send(h11.Data(piece.data), *([h11.EndOfMessage()] if piece.then == "end" else []))
+            if script.raw_head is not None:
+                await connection.write(piece.data)
+            else:
+                await connection.send(h11.Data(piece.data), *([h11.EndOfMessage()] if piece.then == "end" else []))
             exchange.finished = piece.then == "end"
             exchange.bytes_sent += len(piece.data)
             exchange.usage = piece.usage or exchange.usage
-            if piece.then == "stall":
+            if piece.then == "close":
+                await _break_off(script)
+            elif piece.then == "stall":
                 await anyio.sleep_forever()
+        if exchange.finished:
+            await connection.write(script.trailing)
 
     def _answer(self, exchange: Exchange, script: Script) -> Answer:
         try:
@@ -240,8 +262,23 @@ def _exchange(head: h11.Request, connection: int) -> Exchange:
     )
 
 
-async def _watch(exchange: Exchange, connection: HTTP1Connection, scope: anyio.CancelScope) -> None:
+async def _break_off(script: Script) -> None:
+    """Return, so that the connection is closed; never, where it is to stand."""
+    if script.stall:
+        await anyio.sleep_forever()
+
+
+async def _interim(connection: HTTP1Connection, number: int) -> None:
+    """So many interim responses; without end for a number below 0."""
+    while number:
+        await connection.send(h11.InformationalResponse(status_code=103, headers=[]))
+        await anyio.lowlevel.checkpoint()
+        number -= 1
+
+
+async def _watch(exchange: Exchange, connection: HTTP1Connection, scope: anyio.CancelScope, unread_s: float) -> None:
     """End an exchange when its client leaves."""
+    await anyio.sleep(unread_s)
     await connection.gone()
     exchange.closed_early = not exchange.finished
     scope.cancel()

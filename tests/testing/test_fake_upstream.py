@@ -1,6 +1,7 @@
 """The fake upstream answers as scripted on a real socket, and its log is right."""
 
 import json
+import re
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
@@ -34,6 +35,11 @@ def events(text: bytes) -> list[Any]:
 
 async def post(client: httpx2.AsyncClient, body: Body = ASK) -> httpx2.Response:
     return await client.post("/chat/completions", json=body)
+
+
+def nameless(body: bytes) -> bytes:
+    """A body without what tells two completions apart: their numbers, and the second they were made in."""
+    return re.sub(rb'"created":\d+', b'"created":0', re.sub(rb"fake-\d", b"fake-0", body))
 
 
 async def broken(client: httpx2.AsyncClient, body: Body = STREAM) -> tuple[bytes, httpx2.TransportError]:
@@ -268,7 +274,7 @@ async def test_a_body_cut_into_pieces_is_the_same_body(
     fake_upstream.script = Script(chunk_size=size)
     again = (await post(client, body)).content
     first, second = fake_upstream.log
-    assert again.replace(b"fake-2", b"fake-1") == whole
+    assert nameless(again) == nameless(whole)
     assert (second.bytes_sent, second.usage) == (first.bytes_sent, USAGE)
 
 
@@ -281,7 +287,7 @@ async def test_a_body_can_be_compressed(
     fake_upstream.script = Script(content_encoding=encoding)
     response = await post(client, body)
     assert response.headers["content-encoding"] == encoding
-    assert response.content.replace(b"fake-2", b"fake-1") == whole
+    assert nameless(response.content) == nameless(whole)
     assert fake_upstream.log[1].bytes_sent != len(whole)
 
 
@@ -305,6 +311,95 @@ async def test_lines_can_end_otherwise(client: httpx2.AsyncClient, fake_upstream
     fake_upstream.script = Script(newline="\r\n")
     text = (await post(client, STREAM)).content
     assert text.count(b"\r\n\r\n") == text.count(b"\n") / 2 == 6
+
+
+async def raw(upstream: FakeUpstream, body: Body | bytes = ASK) -> tuple[bytes, bool]:
+    """What comes over a connection until it ends, and whether that was in order."""
+    sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+    port = int(upstream.url.removesuffix("/v1").rpartition(":")[2])
+    read = b""
+    async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(sent)}\r\n\r\n"
+        try:
+            await stream.send(head.encode() + sent)
+            while True:
+                read += await stream.receive()
+        except anyio.EndOfStream:
+            return read, True
+        except anyio.BrokenResourceError:
+            return read, False
+
+
+async def test_a_head_can_be_cut(fake_upstream: FakeUpstream) -> None:
+    for reset in (False, True):
+        fake_upstream.next(Script(truncate_head_at=12, reset=reset))
+        assert await raw(fake_upstream) == (b"HTTP/1.1 200", not reset)
+    assert [(exchange.status, exchange.finished) for exchange in fake_upstream.log] == [(None, False)] * 2
+
+
+async def test_a_head_can_be_anything(fake_upstream: FakeUpstream) -> None:
+    fake_upstream.script = Script(raw_head=b"SPAM/0.9 ", raw_body=b"and eggs")
+    assert await raw(fake_upstream) == (b"SPAM/0.9 and eggs", True)
+    assert fake_upstream.log[0].finished
+
+
+async def test_interim_responses_come_first(fake_upstream: FakeUpstream) -> None:
+    fake_upstream.script = Script(interim=3, truncate_at_byte=0)
+    read, _ = await raw(fake_upstream)
+    assert read.count(b"HTTP/1.1 103") == 3
+    assert read.index(b"HTTP/1.1 200") > read.rindex(b"HTTP/1.1 103")
+
+
+async def test_a_body_is_cut_within_a_character(client: httpx2.AsyncClient, fake_upstream: FakeUpstream) -> None:
+    fake_upstream.script = Script(texts=("Gr\u00fc\u00dfe",), truncate_within="\u00fc".encode())
+    for body in (ASK, STREAM):
+        read, _ = await broken(client, body)
+        assert read.endswith(b"Gr\xc3")
+
+
+async def test_what_is_broken_off_can_stand_open(client: httpx2.AsyncClient, fake_upstream: FakeUpstream) -> None:
+    for script in (
+        Script(close_before_head=True, stall=True),
+        Script(truncate_head_at=5, stall=True),
+        Script(truncate_after_events=2, stall=True),
+        Script(truncate_at_byte=20, stall=True),
+    ):
+        fake_upstream.next(script)
+        with anyio.move_on_after(0.2) as waited:
+            await raw(fake_upstream, STREAM)
+        assert waited.cancelled_caught
+        await fake_upstream.idle()
+        assert fake_upstream.log[-1].closed_early
+
+
+async def test_events_can_be_put_between_the_others(client: httpx2.AsyncClient, fake_upstream: FakeUpstream) -> None:
+    own = b'data: {"own":1}\n\n'
+    fake_upstream.script = Script(inserted={0: own, 2: own, 6: own})
+    text = (await post(client, STREAM)).content
+    assert [b"own" in event for event in text.removesuffix(b"\n\n").split(b"\n\n")] == [
+        *(True, False, False, True, False, False, False, False, True)
+    ]
+
+
+async def test_a_raw_body_can_be_events_of_its_own(client: httpx2.AsyncClient, fake_upstream: FakeUpstream) -> None:
+    fake_upstream.script = Script(raw_body=(b"one", b"two", b"three"), truncate_after_events=2)
+    read, _ = await broken(client)
+    assert read == b"onetwo"
+
+
+async def test_bytes_that_nobody_asked_for_follow_a_response(fake_upstream: FakeUpstream) -> None:
+    fake_upstream.script = Script(trailing=b"and more", headers=[("Connection", "close")])
+    read, _ = await raw(fake_upstream)
+    assert read.endswith(b"}and more")
+
+
+async def test_an_answer_can_come_before_the_request_is_whole(fake_upstream: FakeUpstream) -> None:
+    large = json.dumps({**ASK, "padding": "x" * 20_000_000}).encode()
+    fake_upstream.script = Script(answer_after=1000, raw_body=b"early", headers=[("Connection", "close")])
+    read, _ = await raw(fake_upstream, large)
+    assert read == b"" or read.endswith(b"early")  # the rest, unread, resets the connection
+    assert 1000 <= len(fake_upstream.log[0].body) < len(large)
+    assert fake_upstream.log[0].status == 200
 
 
 def test_a_script_that_cannot_be_carried_out_is_refused() -> None:
