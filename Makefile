@@ -9,7 +9,7 @@ NODE = tests/node/node_modules/.package-lock.json
 JOBS ?= 3
 MINUTES ?= 20
 
-.PHONY: demo test matrix soak bench bench-curves bench-dialects bench-transports bench-workers bench-stores bench-check bench-count bench-auto auto-fit profile catalog dev check lint types layers build clean
+.PHONY: demo test matrix faults soak bench bench-curves bench-dialects bench-transports bench-workers bench-stores bench-check bench-count bench-auto auto-fit profile catalog dev check lint types layers build clean
 
 demo: $(VENV)/.demo        ## a router on 127.0.0.1:8000 with a $$5 consumer; prints curl lines
 	$(BIN)/hpp-router demo $(ARGS)
@@ -20,6 +20,10 @@ test: $(VENV)/.dev $(NODE) ## the whole suite, real parts included
 matrix: $(VENV)/.dev $(NODE) ## every client before every dialect, feature by feature; writes docs/compatibility.md
 	$(BIN)/python -m pytest -q -n 2 --dist loadscope tests/matrix --deselect tests/matrix/test_table.py::test_the_page_is_what_the_suite_declares $(ARGS)
 	$(BIN)/python tests/matrix/table.py
+
+faults: $(VENV)/.dev       ## every fault at each position: what is seen, charged, retried; writes docs/faults.md
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope tests/chaos --deselect tests/chaos/test_table.py::test_the_page_is_what_the_suite_declares $(ARGS)
+	$(BIN)/python tests/chaos/table.py
 
 soak: $(VENV)/.dev $(NODE) ## hours: the suite with all rounds (HPP_SOAK), 2,000 random programs, load and faults on each store
 	HPP_SOAK=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --max-worker-restart 2

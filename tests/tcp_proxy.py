@@ -5,16 +5,20 @@ Blocking sockets in threads, so that it serves tests of either event loop, and o
 """
 
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Literal
 from urllib.parse import urlsplit
 
-__all__ = ["TCPProxy", "tcp_proxy"]
+__all__ = ["Ending", "TCPProxy", "tcp_proxy"]
 
 PIECE = 65_536
-PORTS = {"postgres": 5432, "postgresql": 5432, "redis": 6379, "valkey": 6379}
+LINGER_NOT = struct.pack("ii", 1, 0)  # on, for 0 seconds: closing sends RST
+Ending = Literal["close", "reset", "stall"]
+PORTS = {"http": 80, "https": 443, "postgres": 5432, "postgresql": 5432, "redis": 6379, "valkey": 6379}
 
 
 @contextmanager
@@ -61,6 +65,8 @@ class TCPProxy:
         self._refusing = self._closing = False
         self._to_drop = 0
         self._marker = b""
+        self._most: int | None = None
+        self._how: Ending = "close"
         self._links: set[_Link] = set()
         self._threads: list[threading.Thread] = []
         self._acceptor = threading.Thread(target=self._accept, name="tcp-proxy")
@@ -76,6 +82,17 @@ class TCPProxy:
         """
         with self._lock:
             self._to_drop, self._marker = times, to
+
+    def end_after(self, count: int | None, *, how: "Ending" = "close") -> None:
+        """
+        Pass on so many bytes of the server's on each connection, and then end it.
+
+        Args:
+            count: How many; None for as many as come.
+            how: Close it, reset it, or let it stand with nothing more coming.
+        """
+        with self._lock:
+            self._most, self._how = count, how
 
     def cut(self) -> None:
         """Close every connection that there is; new ones are served."""
@@ -153,7 +170,8 @@ class TCPProxy:
             while piece := self._next(link, link.server):
                 if self._drops(link):
                     break
-                link.client.sendall(piece)
+                if not self._passes(link, piece):
+                    break
         self._done(link)
 
     def _next(self, link: "_Link", source: socket.socket) -> bytes:
@@ -163,6 +181,23 @@ class TCPProxy:
             time.sleep(self.delay)
         self._flowing.wait()
         return b"" if link.closed else piece
+
+    def _passes(self, link: "_Link", piece: bytes) -> bool:
+        """Hand the client what it may have; whether there may be more."""
+        with self._lock:
+            most, how = self._most, self._how
+        if most is None or link.passed + len(piece) < most:
+            link.client.sendall(piece)
+            link.passed += len(piece)
+            return True
+        link.client.sendall(piece[: most - link.passed])
+        link.passed = most
+        if how == "stall":
+            link.over.wait()
+        elif how == "reset":
+            link.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+            link.reset = True
+        return False
 
     def _drops(self, link: "_Link") -> bool:
         with self._lock:
@@ -185,13 +220,18 @@ class _Link:
 
     Attributes:
         request: What the client has sent since the server's last word.
+        passed: How much of the server's has been passed on.
+        over: Set when it is closed.
+        reset: Whether it ends by RST.
     """
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client = client
         self.server = server
         self.request = b""
-        self.closed = False
+        self.closed = self.reset = False
+        self.passed = 0
+        self.over = threading.Event()
         self._lock = threading.Lock()
         self._halves = 2
 
@@ -213,6 +253,9 @@ class _Link:
     def close(self) -> None:
         """End both sides; whoever reads sees the end."""
         self.closed = True
+        self.over.set()
         for end in (self.client, self.server):
+            # To shut a socket down both ways is to say FIN: what is to be reset is closed without, by the last half.
+            way = socket.SHUT_RD if self.reset and end is self.client else socket.SHUT_RDWR
             with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+                end.shutdown(way)

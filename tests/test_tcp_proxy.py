@@ -1,5 +1,6 @@
 """The proxy passes bytes, and loses only what it is told to lose."""
 
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +10,7 @@ import redis
 from databases import psql, running_valkey
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from tcp_proxy import TCPProxy, tcp_proxy
+from tcp_proxy import Ending, TCPProxy, tcp_proxy
 
 ONCE = Retry(NoBackoff(), 0)
 
@@ -115,3 +116,21 @@ def test_it_ends_while_stalled_and_while_the_server_is_gone(tmp_path: Path) -> N
         server.start()
         client.ping()
         proxy.stall()
+
+
+@pytest.mark.parametrize("how", ["close", "reset", "stall"])
+def test_a_reply_ends_after_so_many_bytes(how: Ending, redis_url: str) -> None:
+    with tcp_proxy(redis_url) as proxy:
+        proxy.end_after(3, how=how)
+        for _ in range(2):
+            with socket.create_connection(("127.0.0.1", proxy.port), timeout=0.3 if how == "stall" else 20) as line:
+                line.sendall(b"PING\r\n")
+                assert line.recv(100) == b"+PO"
+                if how == "close":
+                    assert line.recv(100) == b""
+                else:
+                    with pytest.raises(ConnectionResetError if how == "reset" else TimeoutError):
+                        line.recv(100)
+        proxy.end_after(None)
+        with connected(proxy.url) as whole:
+            assert whole.ping()

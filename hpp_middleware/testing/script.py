@@ -245,6 +245,8 @@ def _whole(script: Script, piece: Piece, media_type: str) -> Answer:
 
 
 def _streamed(script: Script, pieces: Iterable[Piece], media_type: str) -> Answer:
+    if script.status in BODILESS:
+        return _whole(script, Piece(b""), media_type)
     if script.inserted:
         pieces = _with(pieces, script.inserted)
     if script.content_encoding in WINDOW_BITS:

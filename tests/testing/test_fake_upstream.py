@@ -196,9 +196,10 @@ async def test_an_error_has_openais_shape_or_the_scripts(
 async def test_a_status_without_a_body_has_none(
     status: int, client: httpx2.AsyncClient, fake_upstream: FakeUpstream
 ) -> None:
-    fake_upstream.next(Script(status=status))
-    response = await post(client)
-    assert (response.status_code, response.content) == (status, b"")
+    fake_upstream.next(Script(status=status), Script(status=status))
+    for body in (ASK, STREAM):
+        response = await post(client, body)
+        assert (response.status_code, response.content) == (status, b"")
     assert (await post(client)).status_code == 200
 
 

@@ -1,0 +1,253 @@
+"""A gateway in a server of its own, before a fake upstream and before nobody, and what is asked of its books."""
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPResponse, IncompleteRead
+from typing import Any
+
+import anyio
+from background import BackgroundUpstream, running_upstream
+from servers import free_port, serve
+
+from hpp_middleware import Gateway, MemoryStore, Provider
+from hpp_middleware.audit.check import Auditor
+from hpp_middleware.testing.upstream import Exchange
+from hpp_middleware.types.provider import Declared, Limits, Timeouts
+from hpp_middleware.types.quota import Entry
+
+__all__ = ["CHAT", "Answer", "Bench", "estimate", "running"]
+
+CHAT = "/llm/v1/chat/completions"
+PATIENT = Timeouts(connect=10, first_byte=30, idle=30, total=60)
+HASTY = Timeouts(connect=0.4, first_byte=0.4, idle=0.4, total=30)
+BRIEF = Timeouts(connect=10, first_byte=10, idle=10, total=0.5)
+PRICE = {"input": "1", "output": "2"}
+PATIENCE_S = 30.0
+QUOTA = 100 * 10**9
+
+
+@dataclass(slots=True)
+class Answer:
+    """
+    What a client got.
+
+    Attributes:
+        status: None where it got none.
+        whole: Whether the body came to its end, as HTTP has it.
+    """
+
+    status: int | None
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    whole: bool = True
+
+    @property
+    def events(self) -> list[Any]:
+        """The data of a stream's events, parsed; ``[DONE]`` as it is."""
+        data = [event.removeprefix(b"data: ") for event in self.body.split(b"\n\n") if event.startswith(b"data: ")]
+        return ["[DONE]" if item == b"[DONE]" else json.loads(item) for item in data]
+
+    @property
+    def is_stream(self) -> bool:
+        """By its head."""
+        return self.headers.get("content-type", "").startswith("text/event-stream")
+
+    @property
+    def text(self) -> str:
+        """What the model said."""
+        if self.is_stream:
+            choices = [item["choices"][0] for item in self.events if item != "[DONE]" and item.get("choices")]
+            return "".join(choice["delta"].get("content") or "" for choice in choices)
+        found = json.loads(self.body) if self.status == 200 else {}
+        return str(found["choices"][0]["message"]["content"]) if found else ""
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """The error, in the place of an answer, or as the last event of a stream."""
+        found: Any = self.events[-1] if self.is_stream and self.events else None if self.is_stream else self.body
+        if isinstance(found, bytes):
+            found = json.loads(found) if found else {}
+        told: dict[str, Any] | None = found.get("error") if isinstance(found, dict) else None
+        return told
+
+
+class Counted:
+    """
+    The app, and how many requests are running in it.
+
+    Attributes:
+        begun: How many there were.
+        running: How many have not returned.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self.begun = self.running = 0
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass it on."""
+        self.begun += scope["type"] == "http"
+        self.running += scope["type"] == "http"
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self.running -= scope["type"] == "http"
+
+
+class Bench:
+    """
+    The gateway, its upstream, and its books.
+
+    Attributes:
+        url: The gateway's.
+        upstream: Behind all providers that are there at all.
+        app: What the server runs.
+        store: The books.
+    """
+
+    def __init__(self, url: str, upstream: BackgroundUpstream, app: Counted, store: MemoryStore) -> None:
+        self.url = url
+        self.upstream = upstream
+        self.app = app
+        self.store = store
+        self._consumers = 0
+
+    def consumer(self) -> str:
+        """One that nobody was before; its key is :func:`key`."""
+        self._consumers += 1
+        return f"consumer-{self._consumers}"
+
+    def connect(self) -> socket.socket:
+        """A connection to the gateway."""
+        port = int(self.url.rpartition(":")[2])
+        return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+
+    def ask(self, consumer: str, body: Mapping[str, Any], *, path: str = CHAT, **headers: str) -> Answer:
+        """One whole exchange over a connection of its own."""
+        with self.connect() as line:
+            line.sendall(request(consumer, json.dumps(body).encode(), path=path, **headers))
+            return read(line)
+
+    def quiet(self) -> None:
+        """Wait until nothing runs: each request has returned, and each exchange with the upstream has ended."""
+        wait(lambda: not self.app.running)
+        self.upstream.wait_until_idle()
+
+    def lines(self, consumer: str) -> list[Entry]:
+        """The ledger of a consumer; nothing is held, and the books agree."""
+        checked = anyio.run(Auditor(self.store).reconcile, consumer)
+        assert checked.findings == ()
+        balance = anyio.run(self.store.balance, consumer)
+        lines = anyio.run(self.store.lines, consumer)
+        assert balance.held == 0
+        assert balance.used == sum(line.amount for line in lines)
+        return lines
+
+
+def key(consumer: str) -> str:
+    """What a consumer shows."""
+    return f"the-key-that-{consumer}-shows"
+
+
+def request(consumer: str, body: bytes, *, path: str = CHAT, length: str | None = None, **headers: str) -> bytes:
+    """The bytes of a request."""
+    fields = {
+        "Host": "gateway",
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)) if length is None else length,
+        "apikey": key(consumer),
+        **{name.replace("_", "-"): value for name, value in headers.items()},
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body
+
+
+def read(line: socket.socket) -> Answer:
+    """One response from a connection, as far as it comes."""
+    response = HTTPResponse(line, method="POST")
+    try:
+        response.begin()
+    except (OSError, ValueError, IncompleteRead):
+        return Answer(None, whole=False)
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    try:
+        return Answer(response.status, headers, response.read())
+    except IncompleteRead as cut:
+        return Answer(response.status, headers, cut.partial, whole=False)
+    except OSError:
+        return Answer(response.status, headers, whole=False)
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    """Return when something has become true."""
+    give_up = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < give_up, "it does not come true"
+        time.sleep(0.002)
+
+
+def estimate(exchange: Exchange, text: str) -> int:
+    """By what the witness was to get and the client's text: a token for four bytes."""
+    return -(-int(exchange.header("content-length") or 0) // 4) * 1_000 + -(-len(text.encode()) // 4) * 2_000
+
+
+@contextmanager
+def running(places: Mapping[str, str], *, consumers: int, **settings: Any) -> Iterator[Bench]:
+    """
+    A bench, until the block ends.
+
+    Args:
+        places: The base URLs of providers that are not the fake upstream: those called ``tls-..`` trust ``ca_file``.
+        consumers: How many there may be.
+        settings: Of the gateway.
+    """
+    store = MemoryStore()
+    ca_file = settings.pop("ca_file", None)
+    with ExitStack() as stack:
+        upstream = stack.enter_context(running_upstream())
+        told: dict[str, Any] = {"api_key": "upstream-canary-f00dfeed"}
+        providers = {
+            "fake": Provider(base_url=upstream.url, timeouts=PATIENT, **told),
+            "hasty": Provider(base_url=upstream.url, timeouts=HASTY, **told),
+            "brief": Provider(base_url=upstream.url, timeouts=BRIEF, **told),
+            "drain": Provider(base_url=upstream.url, timeouts=PATIENT, on_disconnect="drain", **told),
+            "narrow": Provider(base_url=upstream.url, timeouts=PATIENT, connections=1, **told),
+        }
+        for name, url in places.items():
+            trusted = ca_file if name.startswith("tls-") and name != "tls-untrusted" else None
+            hasty = name in {"blackhole", "tls-stall"}
+            providers[name] = Provider(base_url=url, timeouts=HASTY if hasty else PATIENT, ca_file=trusted, **told)
+        names = [f"consumer-{number}" for number in range(1, consumers + 1)]
+        gateway = Gateway(
+            store=store,
+            providers=providers,
+            models=dict.fromkeys([f"{name}/m" for name in providers], PRICE),
+            consumers={name: Declared(quota=QUOTA, keys=(key(name),)) for name in names},
+            prices=None,
+            limits=Limits(response_bytes=1_000_000, usage_wait_s=20, json_wait_s=20, body_s=0.5),
+            **settings,
+        )
+        app = Counted(gateway.app)
+        url = stack.enter_context(serve(app, timeout_keep_alive=60, timeout_graceful_shutdown=5))
+        yield Bench(url, upstream, app, store)
+
+
+def absent() -> str:
+    """Where nobody listens."""
+    return f"http://127.0.0.1:{free_port()}/v1"
+
+
+@contextmanager
+def blackhole() -> Iterator[str]:
+    """Where connections are neither made nor refused: the queue is full of those that nobody accepts."""
+    with socket.socket() as busy, socket.socket() as first, socket.socket() as second:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen(0)
+        for client in (first, second):
+            client.setblocking(False)
+            client.connect_ex(busy.getsockname())
+        yield f"http://127.0.0.1:{busy.getsockname()[1]}/v1"

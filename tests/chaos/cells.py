@@ -1,0 +1,93 @@
+"""The words of the table: what a client sees of a fault, and what it is charged."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from hpp_middleware.testing import Script
+
+__all__ = ["Cell", "Charged", "Fault", "Way", "answer", "cut", "error", "gone", "left", "unsent"]
+
+Way = Literal["json", "stream"]
+Charged = Literal["nothing", "usage", "estimate", "hold", "no entry"]
+"""
+What the ledger has: an entry of 0; the cost of what the witness reported; of the prompt and of the text that the client
+was sent, a token for four bytes; all that was held; or no entry, since nothing was sent.
+"""
+
+
+class Cell(NamedTuple):
+    """
+    What comes of a fault.
+
+    Attributes:
+        status: Of the answer; None where the client gets none.
+        code: The error's; None for an answer.
+        after_head: Whether the error is the last event of a stream that had begun.
+        charged: See above.
+        outcome: The ledger's word; None where it has no entry.
+    """
+
+    status: int | None
+    code: str | None
+    after_head: bool
+    charged: Charged
+    outcome: str | None
+
+
+def answer(charged: Charged = "usage") -> Cell:
+    """The whole answer."""
+    return Cell(200, None, after_head=False, charged=charged, outcome="completed")
+
+
+def error(status: int, code: str, charged: Charged = "nothing") -> Cell:
+    """An error in the place of an answer."""
+    return Cell(status, code, after_head=False, charged=charged, outcome="failed")
+
+
+def unsent(status: int, code: str) -> Cell:
+    """An error before anything was held or sent."""
+    return Cell(status, code, after_head=False, charged="no entry", outcome=None)
+
+
+def cut(code: str, charged: Charged) -> Cell:
+    """A stream that ends in an error event."""
+    return Cell(200, code, after_head=True, charged=charged, outcome="failed")
+
+
+def left(charged: Charged, outcome: str = "abandoned") -> Cell:
+    """A client that had left, and saw no more."""
+    return Cell(None, None, after_head=False, charged=charged, outcome=outcome)
+
+
+def gone() -> Cell:
+    """A client that had left before anything was sent for it."""
+    return Cell(None, None, after_head=False, charged="no entry", outcome=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """
+    A row: one fault of an upstream, at one position.
+
+    Attributes:
+        id: The tests'.
+        title: What happens.
+        position: When.
+        json: What comes of it where the answer is JSON; None where there is no such position.
+        stream: The same of a stream.
+        script: What the upstream does.
+        provider: Which of the bench's providers is asked.
+        asked: How often the witness is asked.
+        fields: What the request says besides.
+    """
+
+    id: str
+    title: str
+    position: str
+    json: Cell | None = None
+    stream: Cell | None = None
+    script: Script = field(default_factory=Script)
+    provider: str = "fake"
+    asked: int = 1
+    fields: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,56 @@
+"""
+The page of faults, made of what the suite declares.
+
+``make faults`` runs the suite, and then this: ``python tests/chaos/table.py`` writes ``docs/faults.md``.
+"""
+
+import sys
+from itertools import groupby
+from pathlib import Path
+
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from chaos.cells import Cell, Fault
+from chaos.upstreams import UPSTREAM
+
+__all__ = ["GROUPS", "PAGE", "render"]
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "faults.md"
+WORDS = Path(__file__).parent / "page.md"
+"""The page without its tables."""
+
+GROUPS: dict[str, list[Fault]] = {"The provider": UPSTREAM}
+COLUMNS = ("when", "what happens", "JSON: the client sees", "charged", "stream: the client sees", "charged")
+HEAD = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
+CHARGED = {"nothing": "0", "no entry": "0, no entry", "usage": "usage", "estimate": "estimate", "hold": "the hold"}
+
+
+def render() -> str:
+    """The page."""
+    parts = [f"## {title}\n\n{HEAD}{_rows(faults)}" for title, faults in GROUPS.items()]
+    return WORDS.read_text("utf-8").replace("<!-- tables -->\n", "\n".join(parts))
+
+
+def _rows(faults: list[Fault]) -> str:
+    lines = []
+    for position, found in groupby(faults, key=lambda fault: fault.position):
+        for number, fault in enumerate(found):
+            cells = [*_said(fault.json), *_said(fault.stream)]
+            lines.append(f"| {'' if number else position} | {fault.title} | {' | '.join(cells)} |\n")
+    return "".join(lines)
+
+
+def _said(cell: Cell | None) -> tuple[str, str]:
+    if cell is None:
+        return "", ""
+    charged = CHARGED[cell.charged]
+    if cell.outcome is not None:
+        charged = f"{charged}, {cell.outcome}"
+    if cell.code is not None:
+        return (f"event `{cell.code}`" if cell.after_head else f"{cell.status} `{cell.code}`"), charged
+    return ("the answer" if cell.status is not None else "nothing more"), charged
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(), "utf-8")

@@ -1,0 +1,16 @@
+"""The page of the docs says what the suite tests."""
+
+from chaos.table import GROUPS, PAGE, render
+
+
+def test_the_page_is_what_the_suite_declares() -> None:
+    assert PAGE.read_text("utf-8") == render(), "run `make faults`"
+
+
+def test_each_fault_stands_there_once() -> None:
+    faults = [fault for group in GROUPS.values() for fault in group]
+    assert len({fault.id for fault in faults}) == len(faults)
+    assert len({(fault.position, fault.title) for fault in faults}) == len(faults)
+    assert all(fault.json is not None or fault.stream is not None for fault in faults)
+    rows = [line for line in render().split("\n## ", 1)[1].split("\n") if line.startswith("| ")]
+    assert len(rows) == len(faults) + len(GROUPS)
