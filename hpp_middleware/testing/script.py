@@ -50,7 +50,8 @@ class Script:
         newline: What ends a line of a stream.
         headers: Response headers besides our own; they replace those of the same name.
         inserted: Bytes put before the k-th event of a stream, counted from 0; one past the last follows it.
-        raw_body: A body to send as it is, for any path and status; several pieces of it count as a stream's events.
+        raw_body: A body to send as it is, for any path and status.
+        raw_events: The same, in pieces that count as a stream's events.
         content_type: Its media type, or another one for a shaped body; None for the one that fits.
         content_encoding: ``"gzip"`` and ``"deflate"`` compress the body; any other word is only claimed.
         chunk_size: Cut the body into pieces of so many bytes, written one by one; None for one an event.
@@ -83,7 +84,8 @@ class Script:
     newline: str = "\n"
     headers: Sequence[tuple[str, str]] = ()
     inserted: Mapping[int, bytes] = field(default_factory=dict)
-    raw_body: bytes | Sequence[bytes] | None = None
+    raw_body: bytes | None = None
+    raw_events: Sequence[bytes] | None = None
     content_type: str | None = None
     content_encoding: str | None = None
     chunk_size: int | None = None
@@ -101,6 +103,11 @@ class Script:
     trailing: bytes = b""
     reset: bool = False
     stall: bool = False
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether it has a body of its own, whatever is asked."""
+        return self.raw_body is not None or self.raw_events is not None
 
     def __post_init__(self) -> None:
         if self.endless and not any(self.texts):
@@ -140,10 +147,10 @@ def answer(script: Script, request: Mapping[str, Any], *, number: int) -> Answer
         request: The JSON body of the request.
         number: Makes the completion's id.
     """
-    if isinstance(script.raw_body, bytes):
-        return _whole(script, Piece(script.raw_body), "application/octet-stream")
+    if script.raw_events is not None:
+        return _streamed(script, map(Piece, script.raw_events), "text/event-stream")
     if script.raw_body is not None:
-        return _streamed(script, map(Piece, script.raw_body), "text/event-stream")
+        return _whole(script, Piece(script.raw_body), "application/octet-stream")
     if script.status >= 300:
         return _whole(script, Piece(_json(script.error or error_body(script.status))), "application/json")
     shape = _Shape(script, request, number)

@@ -200,7 +200,7 @@ class FakeUpstream:
         if exchange.method != "POST":
             return Script(status=404)
         script = self._scripts.popleft() if self._scripts else self.script
-        if exchange.path != "/v1/chat/completions" and script.raw_body is None:
+        if exchange.path != "/v1/chat/completions" and not script.is_raw:
             return Script(status=404)
         return script
 
@@ -240,7 +240,7 @@ class FakeUpstream:
 
     def _answer(self, exchange: Exchange, script: Script) -> Answer:
         try:
-            request = exchange.json() if script.raw_body is None and script.status < 300 else {}
+            request = exchange.json() if not script.is_raw and script.status < 300 else {}
         except ValueError:
             request = None
         if not isinstance(request, dict):

@@ -1,13 +1,15 @@
 """A gateway in a server of its own, before a fake upstream and before nobody, and what is asked of its books."""
 
+import io
 import json
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from http.client import HTTPResponse, IncompleteRead
-from typing import Any
+from http.client import HTTPException, HTTPResponse, IncompleteRead
+from typing import Any, Self
 
 import anyio
 from background import BackgroundUpstream, running_upstream
@@ -19,7 +21,7 @@ from hpp_middleware.testing.upstream import Exchange
 from hpp_middleware.types.provider import Declared, Limits, Timeouts
 from hpp_middleware.types.quota import Entry
 
-__all__ = ["CHAT", "Answer", "Bench", "estimate", "running"]
+__all__ = ["CHAT", "Answer", "Bench", "Line", "absent", "blackhole", "estimate", "key", "running", "wait"]
 
 CHAT = "/llm/v1/chat/completions"
 PATIENT = Timeouts(connect=10, first_byte=30, idle=30, total=60)
@@ -121,16 +123,9 @@ class Bench:
         self._consumers += 1
         return f"consumer-{self._consumers}"
 
-    def connect(self) -> socket.socket:
-        """A connection to the gateway."""
-        port = int(self.url.rpartition(":")[2])
-        return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
-
-    def ask(self, consumer: str, body: Mapping[str, Any], *, path: str = CHAT, **headers: str) -> Answer:
-        """One whole exchange over a connection of its own."""
-        with self.connect() as line:
-            line.sendall(request(consumer, json.dumps(body).encode(), path=path, **headers))
-            return read(line)
+    def line(self, consumer: str, body: Mapping[str, Any], *, path: str = CHAT) -> "Line":
+        """A client's connection, for ``with``."""
+        return Line(self, consumer, json.dumps(body).encode(), path)
 
     def quiet(self) -> None:
         """Wait until nothing runs: each request has returned, and each exchange with the upstream has ended."""
@@ -148,30 +143,22 @@ class Bench:
         return lines
 
 
-def key(consumer: str) -> str:
-    """What a consumer shows."""
-    return f"the-key-that-{consumer}-shows"
+class _Open(io.BufferedReader):
+    """What is read from a connection; it stays open for the next response."""
+
+    def close(self) -> None:
+        """Not yet."""
+
+    def makefile(self, _mode: str) -> Self:
+        """As a socket has it."""
+        return self
 
 
-def request(consumer: str, body: bytes, *, path: str = CHAT, length: str | None = None, **headers: str) -> bytes:
-    """The bytes of a request."""
-    fields = {
-        "Host": "gateway",
-        "Content-Type": "application/json",
-        "Content-Length": str(len(body)) if length is None else length,
-        "apikey": key(consumer),
-        **{name.replace("_", "-"): value for name, value in headers.items()},
-    }
-    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body
-
-
-def read(line: socket.socket) -> Answer:
-    """One response from a connection, as far as it comes."""
-    response = HTTPResponse(line, method="POST")
+def _response(stream: _Open) -> Answer:
+    response = HTTPResponse(stream, method="POST")  # type: ignore[arg-type]  # of a socket it asks for makefile alone
     try:
         response.begin()
-    except (OSError, ValueError, IncompleteRead):
+    except (OSError, ValueError, HTTPException):
         return Answer(None, whole=False)
     headers = {name.lower(): value for name, value in response.getheaders()}
     try:
@@ -180,6 +167,110 @@ def read(line: socket.socket) -> Answer:
         return Answer(response.status, headers, cut.partial, whole=False)
     except OSError:
         return Answer(response.status, headers, whole=False)
+
+
+def key(consumer: str) -> str:
+    """What a consumer shows."""
+    return f"the-key-that-{consumer}-shows"
+
+
+class Line:
+    """
+    A client and its connection.
+
+    Attributes:
+        body: What it asks.
+        seen: The bytes that :meth:`events` has read.
+    """
+
+    def __init__(self, bench: Bench, consumer: str, body: bytes, path: str) -> None:
+        self.body = body
+        self.seen = b""
+        self._bench = bench
+        self._consumer = consumer
+        self._path = path
+        self._asked, self._begun = len(bench.upstream.log), bench.app.begun
+        self._socket = socket.create_connection(("127.0.0.1", int(bench.url.rpartition(":")[2])), timeout=PATIENCE_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._socket.close()
+
+    def head(self, *more: str, **replaced: str | None) -> bytes:
+        """
+        The head of the request.
+
+        Args:
+            more: Lines of it besides.
+            replaced: Headers by their names, with ``_`` for ``-``; None leaves one out.
+        """
+        fields: dict[str, str | None] = {
+            "Host": "gateway",
+            "Content-Type": "application/json",
+            "Content-Length": str(len(self.body)),
+            "apikey": key(self._consumer),
+            **{name.replace("_", "-"): value for name, value in replaced.items()},
+        }
+        lines = [*(f"{name}: {value}" for name, value in fields.items() if value is not None), *more]
+        return "\r\n".join([f"POST {self._path} HTTP/1.1", *lines, "", ""]).encode()
+
+    def send(self, data: bytes | None = None) -> None:
+        """Send bytes; without any, the whole request."""
+        with suppress(ConnectionError):  # it may have been answered before it was sent
+            self._socket.sendall(self.head() + self.body if data is None else data)
+
+    def read(self) -> Answer:
+        """A response, as far as it comes."""
+        return self.reads(1)[0]
+
+    def reads(self, count: int) -> list[Answer]:
+        """So many responses, one after the other."""
+        stream = _Open(socket.SocketIO(self._socket, "r"))
+        return [_response(stream) for _ in range(count)]
+
+    def until(self, end: bytes) -> None:
+        """Read bytes up to these."""
+        while not self.seen.endswith(end):
+            piece = self._socket.recv(1)
+            assert piece, "the answer ends too early"
+            self.seen += piece
+
+    def events(self, count: int) -> None:
+        """Read so many events of a stream."""
+        while self.seen.count(b"\n\n") < count:
+            piece = self._socket.recv(65_536)
+            assert piece, "the answer ends too early"
+            self.seen += piece
+
+    def quiet(self) -> None:
+        """Wait until nothing runs, with the connection open."""
+        self._bench.quiet()
+
+    def arrived(self) -> None:
+        """Wait until the provider has been asked."""
+        wait(lambda: len(self._bench.upstream.log) > self._asked)
+
+    def begun(self) -> None:
+        """Wait until the gateway knows of the request."""
+        wait(lambda: self._bench.app.begun > self._begun)
+
+    def leave(self, *, reset: bool = False) -> None:
+        """Close the connection, by FIN or by RST."""
+        if reset:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
+    def half_close(self) -> None:
+        """Say FIN, and go on listening."""
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def ended(self) -> None:
+        """Wait until the gateway has closed the connection."""
+        with suppress(ConnectionError):
+            while self._socket.recv(65_536):
+                pass
 
 
 def wait(condition: Callable[[], bool]) -> None:

@@ -1,18 +1,36 @@
 """The words of the table: what a client sees of a fault, and what it is charged."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from chaos.bench import Answer, Line
 from hpp_middleware.testing import Script
 
-__all__ = ["Cell", "Charged", "Fault", "Way", "answer", "cut", "error", "gone", "left", "unsent"]
+__all__ = [
+    "SERVERS",
+    "Act",
+    "Cell",
+    "Charged",
+    "Fault",
+    "Way",
+    "answer",
+    "cut",
+    "error",
+    "gone",
+    "left",
+    "stays",
+    "unsent",
+]
 
+SERVERS = "the server's own"
+"""The code of an error that the server has made before we heard of the request: it has none."""
 Way = Literal["json", "stream"]
-Charged = Literal["nothing", "usage", "estimate", "hold", "no entry"]
+Charged = Literal["nothing", "usage", "estimate", "relayed", "hold", "no entry"]
 """
 What the ledger has: an entry of 0; the cost of what the witness reported; of the prompt and of the text that the client
-was sent, a token for four bytes; all that was held; or no entry, since nothing was sent.
+was sent, a token for four bytes; the same of what was relayed for a client that did not read it; all that was held; or
+no entry, since nothing was sent.
 """
 
 
@@ -65,10 +83,20 @@ def gone() -> Cell:
     return Cell(None, None, after_head=False, charged="no entry", outcome=None)
 
 
+Act = Callable[[Line], Answer | None]
+"""What a client does over its connection; None where it leaves without an answer."""
+
+
+def stays(line: Line) -> Answer:
+    """It asks, and reads the answer."""
+    line.send()
+    return line.read()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """
-    A row: one fault of an upstream, at one position.
+    A row: one fault at one position.
 
     Attributes:
         id: The tests'.
@@ -80,6 +108,8 @@ class Fault:
         provider: Which of the bench's providers is asked.
         asked: How often the witness is asked.
         fields: What the request says besides.
+        act: What the client does.
+        text: What a client that leaves has been sent of the model's words by then.
     """
 
     id: str
@@ -91,3 +121,5 @@ class Fault:
     provider: str = "fake"
     asked: int = 1
     fields: Mapping[str, Any] = field(default_factory=dict)
+    act: Act = stays
+    text: str = ""

@@ -11,7 +11,8 @@ from pathlib import Path
 if not __package__:  # started by its path
     sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from chaos.cells import Cell, Fault
+from chaos.cells import SERVERS, Cell, Fault
+from chaos.clients import CLIENTS
 from chaos.upstreams import UPSTREAM
 
 __all__ = ["GROUPS", "PAGE", "render"]
@@ -20,10 +21,17 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "faults.md"
 WORDS = Path(__file__).parent / "page.md"
 """The page without its tables."""
 
-GROUPS: dict[str, list[Fault]] = {"The provider": UPSTREAM}
+GROUPS: dict[str, list[Fault]] = {"The provider": UPSTREAM, "The client": CLIENTS}
 COLUMNS = ("when", "what happens", "JSON: the client sees", "charged", "stream: the client sees", "charged")
 HEAD = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
-CHARGED = {"nothing": "0", "no entry": "0, no entry", "usage": "usage", "estimate": "estimate", "hold": "the hold"}
+CHARGED = {
+    "nothing": "0",
+    "no entry": "0, no entry",
+    "usage": "usage",
+    "estimate": "estimate",
+    "relayed": "estimate",
+    "hold": "the hold",
+}
 
 
 def render() -> str:
@@ -47,6 +55,8 @@ def _said(cell: Cell | None) -> tuple[str, str]:
     charged = CHARGED[cell.charged]
     if cell.outcome is not None:
         charged = f"{charged}, {cell.outcome}"
+    if cell.code == SERVERS:
+        return f"{cell.status}, the server's own", charged
     if cell.code is not None:
         return (f"event `{cell.code}`" if cell.after_head else f"{cell.status} `{cell.code}`"), charged
     return ("the answer" if cell.status is not None else "nothing more"), charged

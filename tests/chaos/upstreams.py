@@ -216,7 +216,7 @@ def _contents() -> Iterator[Fault]:
         ("html-claimed", "an HTML page that says it is an answer", nothing, None, Script(raw_body=PAGE)),
         ("type", "another content type", None, nothing, Script(texts=TEXTS, content_type="application/json")),
         ("gzip", "compressed, unasked", nothing, nothing, Script(texts=TEXTS, content_encoding="gzip")),
-        ("empty", "nothing", nothing, cut(BROKE, "nothing"), Script(raw_body=())),
+        ("empty", "nothing", nothing, cut(BROKE, "nothing"), Script(raw_events=())),
         ("array", "JSON that is no object", nothing, None, Script(raw_body=b"[1]", content_type="application/json")),
         ("half", "half an object", error(502, BROKE, "estimate"), None, Script(raw_body=b'{"id":"x","choi')),
         (

@@ -383,7 +383,7 @@ async def test_events_can_be_put_between_the_others(client: httpx2.AsyncClient, 
 
 
 async def test_a_raw_body_can_be_events_of_its_own(client: httpx2.AsyncClient, fake_upstream: FakeUpstream) -> None:
-    fake_upstream.script = Script(raw_body=(b"one", b"two", b"three"), truncate_after_events=2)
+    fake_upstream.script = Script(raw_events=(b"one", b"two", b"three"), truncate_after_events=2)
     read, _ = await broken(client)
     assert read == b"onetwo"
 

@@ -1,0 +1,90 @@
+"""What is asked of each cell: what the client saw, what the ledger has, and what the witness says to both."""
+
+from chaos.bench import Answer, Bench, estimate
+from chaos.cells import SERVERS, Cell, Fault, Way, answer
+from hpp_middleware.types.quota import Entry
+
+__all__ = ["cells", "check"]
+
+
+def cells(faults: list[Fault]) -> list[tuple[Fault, Way]]:
+    """Each fault, in each of the ways that it has."""
+    whole: list[tuple[Fault, Way]] = [(fault, "json") for fault in faults if fault.json is not None]
+    return whole + [(fault, "stream") for fault in faults if fault.stream is not None]
+
+
+def check(bench: Bench, fault: Fault, way: Way) -> None:
+    """Let a fault happen, and look at what comes of it."""
+    cell = fault.json if way == "json" else fault.stream
+    assert cell is not None
+    consumer, before = bench.consumer(), len(bench.upstream.log)
+    bench.upstream.next(*[fault.script] * fault.asked)
+    body = {
+        "model": f"{fault.provider}/m",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_tokens": 1_000,
+        "stream": way == "stream",
+        **fault.fields,
+    }
+    with bench.line(consumer, body) as line:
+        told = fault.act(line)
+    bench.quiet()
+    arrived = len(bench.upstream.log) - before
+    assert arrived == fault.asked
+    if told is None:
+        assert cell.status is None
+    else:
+        check_told(told, fault, cell)
+    check_charged(bench, bench.lines(consumer), told.text if told is not None else fault.text, cell, arrived)
+
+
+def check_told(told: Answer, fault: Fault, cell: Cell) -> None:
+    """The client saw what is declared, and not a word of what the upstream said or is."""
+    assert (told.status, told.whole) == (cell.status, True)
+    assert told.is_stream or not cell.after_head
+    for secret in (b"secret", b"canary", b"127.0.0.1", b"Traceback", b"log in"):
+        assert secret not in told.body
+    if cell.code is None:
+        assert told.error is None
+        assert not told.is_stream or told.events[-1] == "[DONE]"
+        said = "".join(fault.script.texts)
+        assert told.text == said if cell == answer() else told.text.startswith(said) or cell.charged == "estimate"
+        return
+    if cell.code == SERVERS:
+        assert told.body == b"Invalid HTTP request received."
+        return
+    error = told.error
+    assert error is not None
+    assert (error["code"], b"[DONE]" in told.body) == (cell.code, False)
+    assert (error["type"] == "upstream_error") == (cell.outcome is not None)
+
+
+def check_charged(bench: Bench, lines: list[Entry], text: str, cell: Cell, arrived: int) -> None:
+    """The ledger has what the witness saw, to the nano-dollar."""
+    if cell.charged == "no entry":
+        assert lines == []
+        return
+    if arrived > 1:  # more requests than one: each has a line like the last
+        assert len(lines) == arrived
+        lines = lines[-1:]
+    first, amount = lines[0], sum(line.amount for line in lines)
+    assert {line.line for line in lines[1:]} <= {"overage"}
+    assert (first.report.outcome, len(first.report.attempts)) == (cell.outcome, 1)
+    exchange = bench.upstream.log[-1] if arrived else None
+    match cell.charged:
+        case "nothing":
+            assert (amount, first.report.estimated) == (0, False)
+        case "usage":
+            assert exchange is not None
+            usage = exchange.usage or {"prompt_tokens": 9, "completion_tokens": 2}
+            expected = usage["prompt_tokens"] * 1_000 + usage["completion_tokens"] * 2_000
+            assert (amount, first.report.estimated) == (expected, False)
+        case "estimate":
+            assert exchange is not None
+            assert (amount, first.report.estimated) == (estimate(exchange, text), True)
+        case "relayed":
+            assert exchange is not None
+            assert first.report.estimated
+            assert estimate(exchange, text) <= amount <= first.held
+        case "hold":
+            assert (amount, first.report.estimated) == (first.held, True)
