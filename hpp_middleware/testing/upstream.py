@@ -22,6 +22,9 @@ from hpp_middleware.testing.script import Answer, Script, Tokens, answer, error_
 __all__ = ["Exchange", "FakeUpstream", "TokenCount"]
 
 
+HOLDING_S = 0.005
+"""How often is looked whether requests still wait: that may be said from any thread."""
+
 UNREAD_S = 1.0
 """For how long the rest of a request's body is left unread: only by reading it is a departure behind it heard of."""
 
@@ -91,12 +94,14 @@ class FakeUpstream:
     Attributes:
         url: The base URL, which ends in ``/v1``.
         script: What every request gets that no other script was given for.
+        holding: Whether requests wait: none is answered until it is false.
         log: The exchanges so far, in the order of their arrival.
     """
 
     def __init__(self, models: Sequence[str] = ("fake-1",)) -> None:
         self.models = tuple(models)
         self.script = Script()
+        self.holding = False
         self.log: list[Exchange] = []
         self.url = ""
         self._scripts: deque[Script] = deque()
@@ -205,6 +210,8 @@ class FakeUpstream:
         return script
 
     async def _respond(self, exchange: Exchange, connection: HTTP1Connection, script: Script) -> None:
+        while self.holding:  # noqa: ASYNC110  # another thread says so, where no event of this loop can be set
+            await anyio.sleep(HOLDING_S)
         await anyio.sleep(script.delay_head_s)
         if script.close_before_head:
             await _break_off(script)

@@ -27,6 +27,7 @@ CHAT = "/llm/v1/chat/completions"
 PATIENT = Timeouts(connect=10, first_byte=30, idle=30, total=60)
 HASTY = Timeouts(connect=0.4, first_byte=0.4, idle=0.4, total=30)
 BRIEF = Timeouts(connect=10, first_byte=10, idle=10, total=0.5)
+NARROW = Timeouts(connect=0.3, first_byte=30, idle=30, total=60)
 PRICE = {"input": "1", "output": "2"}
 PATIENCE_S = 30.0
 QUOTA = 100 * 10**9
@@ -287,13 +288,16 @@ def estimate(exchange: Exchange, text: str) -> int:
 
 
 @contextmanager
-def running(places: Mapping[str, str], *, consumers: int, **settings: Any) -> Iterator[Bench]:
+def running(
+    places: Mapping[str, str], *, consumers: int, quotas: Mapping[str, int] | None = None, **settings: Any
+) -> Iterator[Bench]:
     """
     A bench, until the block ends.
 
     Args:
         places: The base URLs of providers that are not the fake upstream: those called ``tls-..`` trust ``ca_file``.
         consumers: How many there may be.
+        quotas: Consumers besides, and how many nano-dollars they have.
         settings: Of the gateway.
     """
     store = MemoryStore()
@@ -306,18 +310,18 @@ def running(places: Mapping[str, str], *, consumers: int, **settings: Any) -> It
             "hasty": Provider(base_url=upstream.url, timeouts=HASTY, **told),
             "brief": Provider(base_url=upstream.url, timeouts=BRIEF, **told),
             "drain": Provider(base_url=upstream.url, timeouts=PATIENT, on_disconnect="drain", **told),
-            "narrow": Provider(base_url=upstream.url, timeouts=PATIENT, connections=1, **told),
+            "narrow": Provider(base_url=upstream.url, timeouts=NARROW, connections=1, **told),
         }
         for name, url in places.items():
             trusted = ca_file if name.startswith("tls-") and name != "tls-untrusted" else None
             hasty = name in {"blackhole", "tls-stall"}
             providers[name] = Provider(base_url=url, timeouts=HASTY if hasty else PATIENT, ca_file=trusted, **told)
-        names = [f"consumer-{number}" for number in range(1, consumers + 1)]
+        given = {f"consumer-{number}": QUOTA for number in range(1, consumers + 1)} | dict(quotas or {})
         gateway = Gateway(
             store=store,
             providers=providers,
             models=dict.fromkeys([f"{name}/m" for name in providers], PRICE),
-            consumers={name: Declared(quota=QUOTA, keys=(key(name),)) for name in names},
+            consumers={name: Declared(quota=nano, keys=(key(name),)) for name, nano in given.items()},
             prices=None,
             limits=Limits(response_bytes=1_000_000, usage_wait_s=20, json_wait_s=20, body_s=0.5),
             **settings,

@@ -2,9 +2,10 @@
 
 from chaos.bench import Answer, Bench, estimate
 from chaos.cells import SERVERS, Cell, Fault, Way, answer
+from hpp_middleware.testing.upstream import Exchange
 from hpp_middleware.types.quota import Entry
 
-__all__ = ["cells", "check"]
+__all__ = ["cells", "check", "check_charged"]
 
 
 def cells(faults: list[Fault]) -> list[tuple[Fault, Way]]:
@@ -35,7 +36,9 @@ def check(bench: Bench, fault: Fault, way: Way) -> None:
         assert cell.status is None
     else:
         check_told(told, fault, cell)
-    check_charged(bench, bench.lines(consumer), told.text if told is not None else fault.text, cell, arrived)
+    exchange = bench.upstream.log[-1] if arrived else None
+    text = told.text if told is not None else fault.text
+    check_charged(bench.lines(consumer), exchange, text, cell, times=arrived)
 
 
 def check_told(told: Answer, fault: Fault, cell: Cell) -> None:
@@ -59,18 +62,17 @@ def check_told(told: Answer, fault: Fault, cell: Cell) -> None:
     assert (error["type"] == "upstream_error") == (cell.outcome is not None)
 
 
-def check_charged(bench: Bench, lines: list[Entry], text: str, cell: Cell, arrived: int) -> None:
+def check_charged(lines: list[Entry], exchange: Exchange | None, text: str, cell: Cell, *, times: int = 1) -> None:
     """The ledger has what the witness saw, to the nano-dollar."""
     if cell.charged == "no entry":
         assert lines == []
         return
-    if arrived > 1:  # more requests than one: each has a line like the last
-        assert len(lines) == arrived
+    if times > 1:  # each has a line like the last
+        assert len(lines) == times
         lines = lines[-1:]
     first, amount = lines[0], sum(line.amount for line in lines)
     assert {line.line for line in lines[1:]} <= {"overage"}
     assert (first.report.outcome, len(first.report.attempts)) == (cell.outcome, 1)
-    exchange = bench.upstream.log[-1] if arrived else None
     match cell.charged:
         case "nothing":
             assert (amount, first.report.estimated) == (0, False)

@@ -5,6 +5,7 @@ The page of faults, made of what the suite declares.
 """
 
 import sys
+from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
 
@@ -13,6 +14,7 @@ if not __package__:  # started by its path
 
 from chaos.cells import SERVERS, Cell, Fault
 from chaos.clients import CLIENTS
+from chaos.loads import LOADS, Load
 from chaos.upstreams import UPSTREAM
 
 __all__ = ["GROUPS", "PAGE", "render"]
@@ -37,6 +39,7 @@ CHARGED = {
 def render() -> str:
     """The page."""
     parts = [f"## {title}\n\n{HEAD}{_rows(faults)}" for title, faults in GROUPS.items()]
+    parts.append(f"## Load\n\n{HEAD}{''.join(map(_load, LOADS))}")
     return WORDS.read_text("utf-8").replace("<!-- tables -->\n", "\n".join(parts))
 
 
@@ -47,6 +50,19 @@ def _rows(faults: list[Fault]) -> str:
             cells = [*_said(fault.json), *_said(fault.stream)]
             lines.append(f"| {'' if number else position} | {fault.title} | {' | '.join(cells)} |\n")
     return "".join(lines)
+
+
+def _load(load: Load) -> str:
+    cells = [*_of_many(load.json), *_of_many(load.stream)]
+    return f"| {load.position} | {load.title} | {' | '.join(cells)} |\n"
+
+
+def _of_many(cells: Mapping[Cell, int]) -> tuple[str, str]:
+    """What they see, whoever is hit first, and what they are charged."""
+    said = [(number, *_said(cell)) for cell, number in cells.items()]
+    if len(said) == 1:
+        return said[0][1:]
+    return tuple("; ".join(f"{each[0]} x {each[part]}" for each in said) for part in (1, 2))  # type: ignore[return-value]
 
 
 def _said(cell: Cell | None) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """The page of the docs says what the suite tests."""
 
+from chaos.loads import LOADS
 from chaos.table import GROUPS, PAGE, render
 
 
@@ -13,4 +14,4 @@ def test_each_fault_stands_there_once() -> None:
     assert len({(fault.position, fault.title) for fault in faults}) == len(faults)
     assert all(fault.json is not None or fault.stream is not None for fault in faults)
     rows = [line for line in render().split("\n## ", 1)[1].split("\n") if line.startswith("| ")]
-    assert len(rows) == len(faults) + len(GROUPS)
+    assert len(rows) == len(faults) + len(LOADS) + len(GROUPS) + 1

@@ -423,6 +423,23 @@ async def test_the_log_says_what_was_asked(client: httpx2.AsyncClient, fake_upst
     assert (exchange.status, exchange.finished, exchange.closed_early) == (200, True, False)
 
 
+async def test_requests_wait_while_they_are_held(client: httpx2.AsyncClient, fake_upstream: FakeUpstream) -> None:
+    fake_upstream.holding = True
+    answered: list[int] = []
+
+    async def ask() -> None:
+        answered.append((await post(client)).status_code)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(ask)
+        await fake_upstream.arrived(3)
+        await anyio.sleep(0.05)
+        assert answered == []
+        fake_upstream.holding = False
+    assert answered == [200] * 3
+
+
 async def test_scripts_are_taken_in_turn_and_then_the_standing_one(
     client: httpx2.AsyncClient, fake_upstream: FakeUpstream
 ) -> None:
