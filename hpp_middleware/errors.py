@@ -2,13 +2,22 @@
 The tree of exceptions: each answers "whose fault?".
 
 ``RequestError`` the caller can fix it; ``UpstreamError`` a provider let us down; ``StoreError`` a backend let us down;
-``ConfigurationError`` while building, never while serving. No message carries a key, a prompt or a provider's body.
+``OverloadedError`` we have too much to do; ``ConfigurationError`` while building, never while serving. No message
+carries a key, a prompt or a provider's body.
 """
 
 from collections.abc import Mapping
 from typing import ClassVar
 
-__all__ = ["ConfigurationError", "GatewayError", "NotOpenedError", "RequestError", "StoreError", "UpstreamError"]
+__all__ = [
+    "ConfigurationError",
+    "GatewayError",
+    "NotOpenedError",
+    "OverloadedError",
+    "RequestError",
+    "StoreError",
+    "UpstreamError",
+]
 
 
 class GatewayError(Exception):
@@ -108,6 +117,15 @@ class UpstreamError(GatewayError):
         self.provider = provider
         self.upstream_status = upstream_status
         self.unsent = unsent
+
+
+class OverloadedError(GatewayError):
+    """This worker answers as much as it can, or is about to stop: 503, and nothing was held or forwarded."""
+
+    status = 503
+    code = "overloaded"
+    type = "server_error"
+    retryable = True
 
 
 class StoreError(GatewayError):

@@ -253,21 +253,23 @@ class Gateway(Lifecycle):
             timeouts: Deadlines lower than the provider's; a higher one changes nothing.
         Raises:
             RequestError: The caller can fix it; nothing was held.
+            OverloadedError: This worker has too much to do; nothing was held.
             UpstreamError: The provider failed before the answer began; it is settled.
             StoreError: The quota cannot be verified; nothing was forwarded.
         """
         client, request_id = Caller(send), new_id()
-        settlement = await self.answer(
-            consumer,
-            body if isinstance(body, bytes) else msgspec.json.encode(body),
-            client,
-            request_id=request_id,
-            client_request_id=client_request_id,
-            idempotency_key=idempotency_key,
-            host_left=End.DEADLINE,
-            api=api,
-            timeouts=timeouts,
-        )
+        with await self.here().queue.place(consumer.id):
+            settlement = await self.answer(
+                consumer,
+                body if isinstance(body, bytes) else msgspec.json.encode(body),
+                client,
+                request_id=request_id,
+                client_request_id=client_request_id,
+                idempotency_key=idempotency_key,
+                host_left=End.DEADLINE,
+                api=api,
+                timeouts=timeouts,
+            )
         request_id = dict(client.headers).get("X-Request-Id", request_id)
         headers = [*(each for each in client.headers if each[0] != "X-Request-Id"), ("X-Request-Id", request_id)]
         return Reply(

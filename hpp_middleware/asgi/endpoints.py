@@ -80,23 +80,24 @@ class Endpoints:
         consumer = await self._gateway.identify(scope)
         headers = dict(scope["headers"])
         key = replay.key_from(scope["headers"]) if b"idempotency-key" in headers else None
-        body = await read_body(client.receive, headers, self._gateway.limits)
         given = headers.get(b"x-request-id")
         hear = getattr(api, "heard", None)
-        await self._gateway.answer(
-            consumer,
-            body,
-            client,
-            request_id=scope["hpp.request_id"],
-            client_request_id=given.decode("ascii") if given and _ID.fullmatch(given) else None,
-            idempotency_key=key,
-            worker=worker,
-            api=api if hear is None else hear(scope["headers"]),
-            within=within,
-            transport=through(consumer) if through is not None else None,
-            hints=facts.hints(headers),
-            timeouts=deadlines.asked(headers),
-        )
+        worker = worker or self._gateway.here()
+        with await worker.queue.place(consumer.id):  # until it is settled; what is refused here is not even read
+            await self._gateway.answer(
+                consumer,
+                await read_body(client.receive, headers, self._gateway.limits),
+                client,
+                request_id=scope["hpp.request_id"],
+                client_request_id=given.decode("ascii") if given and _ID.fullmatch(given) else None,
+                idempotency_key=key,
+                worker=worker,
+                api=api if hear is None else hear(scope["headers"]),
+                within=within,
+                transport=through(consumer) if through is not None else None,
+                hints=facts.hints(headers),
+                timeouts=deadlines.asked(headers),
+            )
 
     async def route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """``POST /v1/route``: which model would answer a chat completion, and why; nothing is held or forwarded."""
@@ -122,13 +123,14 @@ class Endpoints:
         gateway = self._gateway
         consumer = await gateway.identify(scope)
         headers = dict(scope["headers"])
-        body = await read_body(receive, headers, gateway.limits)
         worker = await gateway.worker()
-        found = await count.count_tokens(
-            *(gateway.setup, worker, consumer, body),
-            request_id=scope["hpp.request_id"],
-            lower=deadlines.asked(headers),
-        )
+        with await worker.queue.place(consumer.id):
+            body = await read_body(receive, headers, gateway.limits)
+            found = await count.count_tokens(
+                *(gateway.setup, worker, consumer, body),
+                request_id=scope["hpp.request_id"],
+                lower=deadlines.asked(headers),
+            )
         await respond(send, found)
 
     async def models(self, scope: Scope, _receive: Receive, send: Send) -> None:

@@ -185,6 +185,16 @@ class BoundsSection(Section):
     read_wait_s: Seconds | None = None
 
 
+class LoadSection(Section):
+    """``[load]``: see :class:`hpp_middleware.types.load.Load`."""
+
+    in_flight: int | None = Field(default=None, ge=0)
+    per_consumer: int | None = Field(default=None, ge=0)
+    queue: int | None = Field(default=None, ge=0)
+    queue_s: Seconds | None = None
+    grace_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+
 class ServerSection(Section):
     """``[server]``: where ``hpp-router serve`` listens, and what it shows without a key."""
 
@@ -279,6 +289,7 @@ class File(Section):
     keys: KeysSection = KeysSection()
     consumers: dict[Name, ConsumerSection] = Field(default={})
     bounds: BoundsSection = BoundsSection()
+    load: LoadSection = LoadSection()
     server: ServerSection = ServerSection()
     responses: ResponsesSection = ResponsesSection()
     idempotency: IdempotencySection = IdempotencySection()

@@ -21,6 +21,7 @@ from hpp_middleware.core.auto import AutoPolicy
 from hpp_middleware.core.price import RATES
 from hpp_middleware.dialects import presets
 from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.types.load import Load
 from hpp_middleware.types.price import Price, Rates
 from hpp_middleware.types.provider import Declared, Limits, Model, Provider, Timeouts
 from hpp_middleware.types.replay import Idempotency
@@ -127,6 +128,7 @@ class Settings:
             capabilities=self.capabilities,
             cost_in=self.file.responses.cost,
             limits=self.limits,
+            load=Load(**self.file.load.given()),
             sealing=self.sealing,
             journal=self.journal,
             journal_slots=self.file.journal.slots,

@@ -13,6 +13,7 @@ from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.ports import Capabilities, CredentialStore, Dialect, Ledger, PriceList, QuotaStore, Store, Tokenizer
 from hpp_middleware.stages.slotfile import SUPPORTED
 from hpp_middleware.stages.worker import Backends
+from hpp_middleware.types.load import Load
 from hpp_middleware.types.price import Price
 from hpp_middleware.types.provider import Model, Provider
 
@@ -22,6 +23,7 @@ __all__ = [
     "dialects_of",
     "image_provider_of",
     "journal_of",
+    "load_of",
     "model_from",
     "one_of",
     "price_list_of",
@@ -163,6 +165,22 @@ def journal_of(journal: str | Path | None, store: QuotaStore) -> Path | None:
     if journal is not None and not SUPPORTED:
         raise ConfigurationError("journal cannot be a folder on this system", param="journal")
     return Path(journal) if journal is not None else None
+
+
+def load_of(load: Load | None) -> Load:
+    """
+    How much a worker does at once.
+
+    Raises:
+        ConfigurationError: A bound is below 0, or the line lasts no time at all.
+    """
+    load = load or Load()
+    for name in ("in_flight", "per_consumer", "queue", "grace_s"):
+        if not getattr(load, name) >= 0:
+            raise ConfigurationError(f"load.{name} must be at least 0", param=f"load.{name}")
+    if not load.queue_s > 0:
+        raise ConfigurationError("load.queue_s must be more than 0", param="load.queue_s")
+    return load
 
 
 def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

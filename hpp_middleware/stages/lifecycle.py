@@ -43,6 +43,10 @@ class Lifecycle:
         self._said = None
         return worker
 
+    def here(self) -> Worker:
+        """This event loop's worker, started or not."""
+        return self.setup.at_hand() or self.setup.worker(self.notice)
+
     async def _started(self) -> Worker:
         worker = self.setup.worker(self.notice)
         if not worker.ready:

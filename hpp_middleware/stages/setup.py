@@ -41,6 +41,7 @@ from hpp_middleware.stages.checked import (
     dialects_of,
     image_provider_of,
     journal_of,
+    load_of,
     model_from,
     one_of,
     price_list_of,
@@ -51,6 +52,7 @@ from hpp_middleware.stages.drain import Slots
 from hpp_middleware.stages.health import Health
 from hpp_middleware.stages.journal import SLOTS, Journal
 from hpp_middleware.stages.notice import Notice
+from hpp_middleware.stages.queue import Queue
 from hpp_middleware.stages.replay import Keeper, check_keeping
 from hpp_middleware.stages.slotfile import MOST_SLOTS
 from hpp_middleware.stages.worker import CLOSE_S, Worker, declared_credentials
@@ -60,6 +62,7 @@ from hpp_middleware.transports.choose import check, choose
 from hpp_middleware.types.consumer import Credential
 from hpp_middleware.types.events import Alarm
 from hpp_middleware.types.http import CostIn
+from hpp_middleware.types.load import Load
 from hpp_middleware.types.provider import Declared, Limits, MissingUsage, Model, OrphanPolicy, Provider
 from hpp_middleware.types.replay import Idempotency
 
@@ -100,6 +103,7 @@ class Setup:
             default the one that the store names, by a ``journal_dir()``: SQLite's is beside its file.
         journal_slots: How many of them it takes, a worker; no more requests are in flight at once.
         limits: Bounds on one request.
+        load: How much a worker does at once, and what becomes of the rest.
         idempotency: What becomes of requests with an ``Idempotency-Key``.
         sealing: How the ledger is sealed where a lifespan opens the gateway; None for not at all.
         transports: HTTP clients by provider, instead of a pool of our own; the host closes them, and signs what is to
@@ -136,6 +140,7 @@ class Setup:
         journal: str | Path | None = "auto",
         journal_slots: int = SLOTS,
         limits: Limits | None = None,
+        load: Load | None = None,
         idempotency: Idempotency | None = None,
         sealing: Sealing | None = None,
         transports: Mapping[str, Transport] | None = None,
@@ -176,6 +181,7 @@ class Setup:
             raise ConfigurationError(f"journal.slots must be from 1 to {MOST_SLOTS}", param="journal.slots")
         self.journal_slots = journal_slots
         self.limits = limits or Limits()
+        self.load = load_of(load)
         self.auto: Auto | None = None
         if auto is not None:
             self.auto = Auto(auto, self.catalog, self.dialects, self.limits, self.consumers, unhealthy=unhealthy)
@@ -248,6 +254,7 @@ class Setup:
                     swept=notice.swept,
                     slots=Slots(self.limits.drain_slots, self.limits.consumer_drain_slots),
                     health=Health(self.catalog.providers, alarm=notice.alarm, changed=notice.upstream_changed),
+                    queue=Queue(self.load),
                     journal=Journal(self.journal, slots=self.journal_slots, alarm=notice.alarm),
                 )
         self._at_hand = ref(loop), worker

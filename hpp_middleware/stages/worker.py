@@ -24,6 +24,7 @@ from hpp_middleware.stages.guard import asyncios
 from hpp_middleware.stages.health import Health
 from hpp_middleware.stages.journal import Journal
 from hpp_middleware.stages.lease import Lease
+from hpp_middleware.stages.queue import Queue
 from hpp_middleware.stages.reserve import unavailable
 from hpp_middleware.stages.settle import Pending
 from hpp_middleware.stores.opening import opening
@@ -123,6 +124,7 @@ class Worker:
         own: Those that are closed with the worker.
         slots: Where streams whose clients have left are read on.
         health: Which upstreams may be asked.
+        queue: The way in.
         timed: Whether a timer renews the lease and sweeps.
         opened: How often it has been opened by a lifespan.
         end: What is closed when the worker, or its event loop, ends.
@@ -136,6 +138,7 @@ class Worker:
     own: tuple[Transport, ...]
     slots: Slots
     health: Health
+    queue: Queue
     pending: Pending = field(default_factory=Pending)
     ready: bool = False
     timed: bool = False
@@ -159,6 +162,7 @@ class Worker:
         swept: Callable[[Sequence[Entry]], None],
         slots: Slots,
         health: Health,
+        queue: Queue,
         journal: Journal,
     ) -> "Worker":
         """A worker that is not started yet; nothing here waits."""
@@ -171,6 +175,7 @@ class Worker:
             own=tuple(own.values()),
             slots=slots,
             health=health,
+            queue=queue,
         )
 
     def new_id(self) -> str:

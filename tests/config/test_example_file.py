@@ -18,6 +18,7 @@ from hpp_middleware.config.sections import (
     TimeoutsSection,
 )
 from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.types.load import Load
 from hpp_middleware.types.provider import Limits, Timeouts
 
 
@@ -51,7 +52,7 @@ def test_the_example_shows_every_key_of_every_section() -> None:
         for field in File.model_fields.values()
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
     ]
-    assert len(sections) == 21
+    assert len(sections) == 22
     missing = [
         f"{section.__name__}.{key}"
         for section in sections
@@ -65,6 +66,7 @@ def test_the_example_shows_every_key_of_every_section() -> None:
 def test_the_examples_defaults_are_the_defaults() -> None:
     settings = load(EXAMPLE, environment=documented())
     assert settings.limits == Limits()
+    assert settings.gateway().setup.load == Load()
     for name in ("store", "errors", "server", "billing"):
         assert getattr(settings.file, name) == File.model_fields[name].default
     assert settings.providers["openai"].timeouts == Timeouts()
