@@ -13,16 +13,15 @@ import msgspec
 
 from hpp_middleware.accounts import Accounts
 from hpp_middleware.apis.chat import CHAT
-from hpp_middleware.core import names, reply
+from hpp_middleware.core import names
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import RequestError
 from hpp_middleware.ports import API, Client, Transport
-from hpp_middleware.stages import apart, auto, exchanges, plan, replay, reserve, settle, speak
+from hpp_middleware.stages import apart, auto, exchanges, plan, replay, reserve, settle
 from hpp_middleware.stages.caller import Caller
-from hpp_middleware.stages.cascade import Cascade
 from hpp_middleware.stages.journal import Journal
 from hpp_middleware.stages.lifecycle import Lifecycle
-from hpp_middleware.stages.relay import Exchange
+from hpp_middleware.stages.lineup import Lineup
 from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.worker import Worker, new_id
 from hpp_middleware.types.auto import Hints
@@ -119,19 +118,15 @@ class Gateway(Lifecycle):
         chosen = auto.resolve(
             self.setup.auto, self.catalog, request, consumer, api, within=within, hints=hints
         )  # route
-        target, routed = chosen.target, chosen.routed
-        request, dialect = speak.said(api, request, target, self.setup.dialects, self.limits)
-        planned = plan.Plan(
-            request,
-            target,
-            dialect,
+        lineup = Lineup(
+            *(self.setup, api, request, consumer, chosen),
+            worker=worker,
             request_id=request_id,
-            limits=self.limits,
-            orphan=self.setup.orphan,
-            tokenizer=self.setup.tokenizer,
-            routed=routed,
+            within=within,
+            hints=hints,
             lower=timeouts,
         )
+        planned = lineup.first()
         keyed = replay.KEYLESS
         if idempotency_key is not None:
             keyed = replay.Keyed(self.setup.keeper, consumer.id, idempotency_key, body, api.name)
@@ -146,7 +141,8 @@ class Gateway(Lifecycle):
             *(self.setup, worker, planned, operation, client),
             transport=transport,
             keyed=keyed,
-            escalation=chosen.escalation,
+            lineup=lineup,
+            escalation=chosen.escalation if planned.target is chosen.target else None,
         )
         settlement = await apart.run(
             self._carry_out(worker, planned, operation, exchange, keyed, host_left=host_left),
@@ -158,10 +154,10 @@ class Gateway(Lifecycle):
         )
         if isinstance(settlement, Result):
             given = await keyed.give_again(settlement, client)
-            self.notice.replayed(Replayed(request_id=settlement.hold, consumer=consumer.id, model=target.id))
+            self.notice.replayed(Replayed(request_id=settlement.hold, consumer=consumer.id, model=planned.target.id))
             return given
         if exchange.error is not None and not client.started:
-            exchange.error.headers.update(reply.completion_headers(target, cost=settlement.amount, routed=routed))
+            exchange.error.headers.update(exchange.job.headers(cost=settlement.amount))
             raise exchange.error
         return settlement
 
@@ -170,7 +166,7 @@ class Gateway(Lifecycle):
         worker: Worker,
         planned: plan.Plan,
         operation: Reserve,
-        exchange: Exchange | Cascade,
+        exchange: exchanges.Carried,
         keyed: replay.Keyed,
         *,
         host_left: End,
@@ -204,7 +200,7 @@ class Gateway(Lifecycle):
         self,
         worker: Worker,
         request_id: str,
-        exchange: Exchange | Cascade,
+        exchange: exchanges.Carried,
         keyed: replay.Keyed,
         *,
         host_left: End,

@@ -4,6 +4,7 @@ from msgspec import Raw
 
 from hpp_middleware.apis.media import Media, text
 from hpp_middleware.core import fields as reading
+from hpp_middleware.core import preferences
 from hpp_middleware.core.embedding import inputs
 from hpp_middleware.core.fields import bad
 from hpp_middleware.core.parse import model_of
@@ -19,7 +20,7 @@ class Embeddings(Media):
     """See :class:`hpp_middleware.ports.API`."""
 
     name = "embeddings"
-    acted_on = frozenset({"model", "input", "dimensions", "encoding_format", "user", "stream"})
+    acted_on = frozenset({"model", "input", "dimensions", "encoding_format", "user", "stream", "models", "provider"})
 
     def request(self, body: bytes, limits: Limits) -> Request:
         """
@@ -29,6 +30,7 @@ class Embeddings(Media):
             RequestError: 400.
         """
         fields = self.members(body, limits)
+        wanted = preferences.taken(fields)
         model = model_of(fields)
         given = inputs(fields.get("input", Raw()))
         if len(given) > limits.inputs:
@@ -37,7 +39,16 @@ class Embeddings(Media):
         reading.choice(fields, "encoding_format", ("float", "base64"))
         text(fields, "user")
         tokens = sum(len(each) for each in given) if isinstance(given[0], list) else None
-        return Request(fields=fields, model=model, api=self.name, cap=0, inputs=len(given), tokens=tokens)
+        return Request(
+            fields=fields,
+            model=model,
+            api=self.name,
+            cap=0,
+            inputs=len(given),
+            tokens=tokens,
+            models=wanted.models,
+            preferences=wanted.preferences,
+        )
 
 
 EMBEDDINGS = Embeddings()

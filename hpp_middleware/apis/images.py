@@ -3,7 +3,7 @@
 from msgspec import Raw
 
 from hpp_middleware.apis.media import Media, text
-from hpp_middleware.core import drawing
+from hpp_middleware.core import drawing, preferences
 from hpp_middleware.core.fields import NULL, bad, choice, integer
 from hpp_middleware.core.parse import model_of
 from hpp_middleware.types.completion import Drawing, Request
@@ -26,7 +26,21 @@ class Images(Media):
     """See :class:`hpp_middleware.ports.API`."""
 
     name = "images"
-    acted_on = frozenset({"model", "prompt", "n", "size", "quality", "background", "output_format", "user", "stream"})
+    acted_on = frozenset(
+        {
+            "model",
+            "prompt",
+            "n",
+            "size",
+            "quality",
+            "background",
+            "output_format",
+            "user",
+            "stream",
+            "models",
+            "provider",
+        }
+    )
 
     def request(self, body: bytes, limits: Limits) -> Request:
         """
@@ -36,6 +50,7 @@ class Images(Media):
             RequestError: 400.
         """
         fields = self.members(body, limits)
+        wanted = preferences.taken(fields)
         if fields.get("model", NULL) == NULL:
             fields["model"] = Raw(f'"{MODEL}"'.encode())
         model = model_of(fields)
@@ -54,6 +69,8 @@ class Images(Media):
             n=n,
             output_modalities=frozenset({"image"}),
             drawing=Drawing(size, quality if quality in drawing.QUALITIES else None),
+            models=wanted.models,
+            preferences=wanted.preferences,
         )
 
 

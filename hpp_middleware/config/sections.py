@@ -4,7 +4,7 @@ The file's shape: a model a section, a field a key. Unknown keys are refused, an
 What a section comes to stands in :mod:`hpp_middleware.config.settings`.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -26,7 +26,7 @@ from hpp_middleware.config.values import (
     Word,
 )
 from hpp_middleware.types.http import CostIn
-from hpp_middleware.types.provider import MissingUsage, OnDisconnect, OrphanPolicy, TransportKind
+from hpp_middleware.types.provider import MOST_RETRIES, MissingUsage, OnDisconnect, OrphanPolicy, TransportKind
 
 __all__ = ["File", "ModelSection", "ProviderSection", "Section"]
 
@@ -91,6 +91,7 @@ class ProviderSection(Section):
     proxy: Secret | None = Field(default=None, repr=False)
     ca_file: Word | None = None
     connections: Count | None = None
+    retries: int | None = Field(default=None, ge=0, le=MOST_RETRIES)
 
 
 class ModelSection(Section):
@@ -283,6 +284,7 @@ class File(Section):
     providers: dict[Word, ProviderSection] = Field(default={})
     models: dict[Word, ModelSection] = Field(default={})
     aliases: dict[Word, Word] = Field(default={})
+    fallbacks: dict[Word, Annotated[list[Word], Field(min_length=1)]] = Field(default={})
     capabilities: CapabilitiesSection = CapabilitiesSection()
     images: ImagesSection = ImagesSection()
     errors: ErrorsSection = ErrorsSection()

@@ -42,6 +42,7 @@ _PROVIDER = (
     "transport",
     "proxy",
     "connections",
+    "retries",
 )
 _CAPABILITIES = (
     "name",
@@ -114,6 +115,7 @@ class Settings:
             providers=self.providers,
             models=self.models,
             aliases=self.file.aliases,
+            fallbacks=self.file.fallbacks,
             image_provider=self.file.images.given().get("provider"),
             store=stores.store,
             credentials=stores.credentials,

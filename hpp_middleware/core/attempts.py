@@ -11,7 +11,18 @@ from msgspec import Struct
 
 from hpp_middleware.core.settlement import End
 
-__all__ = ["FLOOR", "LONGEST_WAIT_S", "SHARE", "Budget", "Failure", "Left", "Step", "backoff", "decide"]
+__all__ = [
+    "FLOOR",
+    "ITS_OWN_FAULT",
+    "LONGEST_WAIT_S",
+    "SHARE",
+    "Budget",
+    "Failure",
+    "Left",
+    "Step",
+    "backoff",
+    "decide",
+]
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 8.0
@@ -31,6 +42,9 @@ FLOOR = 10
 
 WINDOW_S = 10.0
 """After so long what was counted counts half."""
+
+ITS_OWN_FAULT = frozenset({400, 404, 413, 415, 422})
+"""Statuses that say that the request is at fault: no other upstream of the same model does better."""
 
 _FAILED = frozenset({End.REFUSED, End.DEADLINE, End.BROKEN})
 _PASSING = frozenset({408, 429})

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 from msgspec import Raw, Struct
 
+from hpp_middleware.core import preferences
 from hpp_middleware.core.body import members, unescaped
 from hpp_middleware.core.fields import NULL as _NULL
 from hpp_middleware.core.fields import bad as _bad
@@ -52,6 +53,8 @@ ACTED_ON = frozenset(
         "tools",
         "modalities",
         "audio",
+        "models",
+        "provider",
         "reasoning",
         "reasoning_effort",
     }
@@ -156,6 +159,7 @@ def completion(body: bytes, limits: Limits) -> Request:
     """
     fields = members(body, limits)
     _refuse_twins(fields)
+    wanted = preferences.taken(fields)
     known = _at_once(body, limits) or _one_by_one(fields, limits)
     if "tools" in fields:
         _check_tools(fields, limits)
@@ -170,6 +174,8 @@ def completion(body: bytes, limits: Limits) -> Request:
         audio_input=known.audio,
         output_modalities=_modalities(fields) if "modalities" in fields else _TEXT_ALONE,
         hidden_reasoning=_asks_for_reasoning(fields),
+        models=wanted.models,
+        preferences=wanted.preferences,
     )
 
 

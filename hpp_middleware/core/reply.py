@@ -34,6 +34,7 @@ EXPOSED = (
     "X-HPP-Router-Rules-Version",
     "X-HPP-Router-Tier",
     "X-HPP-Router-Cost",
+    "X-HPP-Router-Attempts",
     "X-HPP-Router-Dropped-Fields",
     "X-Request-Id",
     "Idempotency-Replayed",
@@ -131,7 +132,12 @@ STREAM_HEADERS: Headers = [
 
 
 def completion_headers(
-    target: Target, *, cost: int | None = None, dropped: Sequence[str] = (), routed: Routed | None = None
+    target: Target,
+    *,
+    cost: int | None = None,
+    dropped: Sequence[str] = (),
+    routed: Routed | None = None,
+    attempts: int = 0,
 ) -> Headers:
     """
     The headers that every completion carries.
@@ -141,12 +147,15 @@ def completion_headers(
         cost: Nano-dollars, where it is known at the head.
         dropped: Fields of the client's that the provider was not told.
         routed: How the model was chosen, where the router did.
+        attempts: How many calls there were so far; 0 where there could be one only, which is not said.
     """
     headers = [("X-HPP-Router-Resolved-Model", target.id)]
     if routed is not None:
         headers += _routed_headers(routed)
     if cost is not None:
         headers.append(("X-HPP-Router-Cost", pricing.dollars(cost)))
+    if attempts:
+        headers.append(("X-HPP-Router-Attempts", str(attempts)))
     if dropped:
         headers.append(("X-HPP-Router-Dropped-Fields", ", ".join(dropped)))
     return headers

@@ -23,7 +23,7 @@ from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.price import Price
 from hpp_middleware.types.provider import Model, Provider
 
-__all__ = ["AUTO", "Catalog", "check_priced", "resolve", "unconfigured"]
+__all__ = ["AUTO", "Catalog", "check", "check_priced", "resolve", "unconfigured"]
 
 
 class Prices(Protocol):
@@ -168,17 +168,35 @@ def resolve(request: Request, consumer: Consumer, catalog: Catalog, *, within: s
             code="unsupported_model",
             param="model",
         )
-    if not auth.allows(consumer, target.id):
-        raise RequestError(
-            f"This key may not use the model {asked!r}.", status=403, code="model_not_allowed", param="model"
-        )
-    check_priced(request, target)
+    check(request, consumer, target, asked)
     return target if within is None else msgspec.structs.replace(target, shown=request.model)
 
 
 def _whole_id(asked: str, api: str, catalog: Catalog) -> str:
     """The ``provider/model`` that is asked for."""
     return f"{catalog.image_provider}/{asked}" if api == "images" and "/" not in asked else asked
+
+
+def check(request: Request, consumer: Consumer, target: Target, asked: str | None = None) -> None:
+    """
+    Whether a consumer may ask this of a model, at prices that are known.
+
+    Args:
+        request: What is asked.
+        consumer: Whose key may not use every model.
+        target: The model.
+        asked: What the client calls it, if not by its id.
+    Raises:
+        RequestError: 403 ``model_not_allowed``; 400 ``unsupported_model``.
+    """
+    if not auth.allows(consumer, target.id):
+        raise RequestError(
+            f"This key may not use the model {asked or target.id!r}.",
+            status=403,
+            code="model_not_allowed",
+            param="model",
+        )
+    check_priced(request, target)
 
 
 def check_priced(request: Request, target: Target) -> None:

@@ -19,6 +19,7 @@ from hpp_middleware.core import bound, route
 from hpp_middleware.core.auto import explained, facts, filters
 from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError
 from hpp_middleware.ports import API, Dialect, RoutingPolicy
+from hpp_middleware.stages import speak
 from hpp_middleware.types.auto import AUTO, Asked, Candidate, Decision, Hints, Routed
 from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.consumer import Consumer
@@ -44,12 +45,14 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         target: The model.
+        then: What else may answer, in order, where it does not.
         routed: How it was chosen; None where the client named it.
         shadow: What another policy would have chosen.
         escalation: Whom to ask where its answer is found wanting; None to take it as it is.
     """
 
     target: Target
+    then: tuple[Target, ...] = ()
     routed: Routed | None = None
     shadow: Callable[[str], Shadowed] | None = None
     escalation: Target | None = None
@@ -137,6 +140,7 @@ class Auto:
         again = decision.escalation if api.name == "chat" and not request.stream and request.n == 1 else None
         return Chosen(
             target=target,
+            then=tuple(found for each in decision.fallbacks if (found := targets.get(each)) is not None),
             routed=_routed(decision),
             shadow=self._shadow(asked, candidates, consumer, decision),
             escalation=targets.get(again) if again not in {None, decision.model} else None,
@@ -156,15 +160,8 @@ class Auto:
             raise RequestError(
                 f"{AUTO} answers chats; name a model for {api.name}.", code="smart_routing_failed", param="model"
             )
-        chat, unsaid = request, None
-        if api.name != "chat":
-            try:
-                chat = api.as_chat(request, self._limits)
-            except RequestError as error:  # which a provider that takes this API as it is need not mind
-                unsaid = error.message.rstrip(".")
-        asked = facts.asked(chat, requires=self._requires(consumer, hints), stream=request.stream)
-        if unsaid is not None:
-            asked = facts.unread(request, asked)
+        requires = self._requires(consumer, hints)
+        asked, unsaid = facts.of(api.as_chat, request, self._limits, requires=requires)
         session = _session(request, hints)
         conversation = facts.conversation(consumer.id, asked.messages, session)
         if session is not None or facts.goes_on(asked.messages):
@@ -188,8 +185,7 @@ class Auto:
     def _takes(self, model: str, api: API) -> bool:
         """Whether a model's provider takes requests of this API as they are."""
         target = self._catalog.find(model)
-        native = getattr(self._dialects[target.provider.dialect], "native", None) if target is not None else None
-        return native is not None and target is not None and native(api.name, target.provider) is not None
+        return target is not None and speak.is_native(api, target, self._dialects)
 
     def _requires(self, consumer: Consumer, hints: Hints) -> frozenset[str]:
         declared = self._consumers.get(consumer.id)

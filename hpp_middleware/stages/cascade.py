@@ -19,6 +19,7 @@ from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import GatewayError, StoreError
 from hpp_middleware.ports import Client, Dialect, Transport
 from hpp_middleware.stages.drain import Slots
+from hpp_middleware.stages.further import Further
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.line import Line
@@ -27,34 +28,13 @@ from hpp_middleware.stages.replay import Record
 from hpp_middleware.stages.settle import Pending
 from hpp_middleware.types.completion import Seen, Target
 from hpp_middleware.types.http import Headers
-from hpp_middleware.types.operations import Reserve, Resize
+from hpp_middleware.types.operations import Resize
 from hpp_middleware.types.quota import Draft
 from hpp_middleware.types.replay import Answer
 
-__all__ = ["Cascade", "Second"]
+__all__ = ["Cascade"]
 
 _DEAR = "X-HPP-Router-Cost"
-
-
-class Second(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    The stronger model, should it be asked.
-
-    Attributes:
-        target: The model.
-        dialect: What its provider speaks.
-        transport: How to reach it.
-        operation: What would be reserved for it alone.
-        job: What to do, under a hold, after what the first call was charged.
-        within_s: How long both calls may take, where the client says so.
-    """
-
-    target: Target
-    dialect: Dialect
-    transport: Transport
-    operation: Reserve
-    job: Callable[[int, Settlement], Job]
-    within_s: float | None = None
 
 
 class Cascade:
@@ -71,9 +51,13 @@ class Cascade:
         record: Keeps the answer, that it can be given again.
         second: The stronger model.
         draft: The entry to be of the first.
+
+    Attributes:
+        priced: Whether each attempt is kept with its price: there may be two.
     """
 
     job: Job
+    priced = True
     _ending = False
     _over_at: float
 
@@ -87,7 +71,7 @@ class Cascade:
         pending: Pending,
         slots: Slots,
         record: Record | None = None,
-        second: Second,
+        second: Further,
         draft: Draft,
     ) -> None:
         self._client = client
@@ -263,7 +247,7 @@ class Cascade:
             await self._client.send(self._held.body, more=False)
 
 
-def _why(then: Second, fault: str) -> Draft:
+def _why(then: Further, fault: str) -> Draft:
     """The entry to be of the second call, which says why there is one."""
     draft = then.operation.draft
     if draft.routed is None:

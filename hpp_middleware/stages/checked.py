@@ -1,13 +1,14 @@
 """Single settings of a gateway as it takes them, or an error that names the one that is wrong."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from hpp_middleware.audit import Audited, Sealer, Sealing
 from hpp_middleware.catalog import genai, tokens
 from hpp_middleware.catalog.known import VendoredModels
-from hpp_middleware.core import price
+from hpp_middleware.core import price, route
+from hpp_middleware.core.preferences import MOST_MODELS
 from hpp_middleware.dialects import known
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.ports import Capabilities, CredentialStore, Dialect, Ledger, PriceList, QuotaStore, Store, Tokenizer
@@ -21,6 +22,7 @@ __all__ = [
     "backends_of",
     "capabilities_of",
     "dialects_of",
+    "fallbacks_of",
     "image_provider_of",
     "journal_of",
     "load_of",
@@ -192,3 +194,27 @@ def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     """
     if value not in allowed:
         raise ConfigurationError(f"{name} must be one of {', '.join(allowed)}", param=name)
+
+
+def fallbacks_of(catalog: route.Catalog, given: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """
+    ``[fallbacks]``: by model id or alias, the models to be asked behind it, as ``provider/model``.
+
+    Raises:
+        ConfigurationError: A name is unknown, or has no price.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name, models in given.items():
+        where = f'fallbacks."{name}"'
+        if catalog.find(catalog.aliases.get(name, name)) is None:
+            raise ConfigurationError(f"{where}: {name!r} is unknown or has no price", param=where)
+        if isinstance(models, str) or not models:
+            raise ConfigurationError(f"{where} must be a list of models", param=where)
+        if len(models) > MOST_MODELS:
+            raise ConfigurationError(f"{where} must not have more than {MOST_MODELS} models", param=where)
+        ids = tuple(catalog.aliases.get(model, model) for model in models)
+        for model in ids:
+            if catalog.find(model) is None:
+                raise ConfigurationError(f"{where}: {model!r} is unknown or has no price", param=where)
+        found[name] = ids
+    return found

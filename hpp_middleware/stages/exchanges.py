@@ -1,8 +1,11 @@
-"""Which exchange carries out a request: one with a model, or a cascade of two."""
+"""Which exchange carries out a request: one with a model, a chain of attempts, or a cascade of two models."""
 
 from hpp_middleware.errors import RequestError
 from hpp_middleware.ports import Client, Transport
-from hpp_middleware.stages.cascade import Cascade, Second
+from hpp_middleware.stages.cascade import Cascade
+from hpp_middleware.stages.chain import Chain
+from hpp_middleware.stages.further import Further, further
+from hpp_middleware.stages.lineup import Lineup
 from hpp_middleware.stages.plan import Plan
 from hpp_middleware.stages.relay import Exchange
 from hpp_middleware.stages.replay import Keyed
@@ -11,7 +14,10 @@ from hpp_middleware.stages.worker import Worker
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.operations import Reserve
 
-__all__ = ["exchange"]
+__all__ = ["Carried", "exchange"]
+
+Carried = Exchange | Chain | Cascade
+"""What carries out a request."""
 
 
 def exchange(
@@ -23,8 +29,9 @@ def exchange(
     *,
     transport: Transport | None = None,
     keyed: Keyed,
+    lineup: Lineup,
     escalation: Target | None = None,
-) -> Exchange | Cascade:
+) -> Carried:
     """
     What carries out a request.
 
@@ -36,46 +43,51 @@ def exchange(
         client: Where the answer goes.
         transport: What to send by, instead of the provider's own.
         keyed: The request's own key.
+        lineup: Whom to ask where it fails.
         escalation: Whom to ask where the answer is found wanting.
     """
     target = planned.target
-    transport = transport or worker.transports[target.provider_name]
-    second = (
-        _second(setup, worker, planned, operation, keyed=keyed, target=escalation) if escalation is not None else None
-    )
-    if second is None:
-        return Exchange(
+
+    def sent_by(target: Target) -> Transport:
+        return transport or worker.transports[target.provider_name]
+
+    second = _second(setup, worker, planned, operation, keyed=keyed, target=escalation) if escalation else None
+    if second is not None:
+        return Cascade(
             target,
             planned.dialect,
-            transport,
+            sent_by(target),
             client,
             pending=worker.pending,
             slots=worker.slots,
             record=keyed.record,
+            second=second,
+            draft=operation.draft,
         )
-    return Cascade(
+    if lineup.has_others or (target.provider.retries and transport is None):
+        first = further(setup, planned, operation, sent_by(target), keyed=keyed)
+        others = (further(setup, each, operation, sent_by(each.target), keyed=keyed) for each in lineup.others())
+        return Chain(first, others, client, worker=worker, record=keyed.record)
+    return Exchange(
         target,
         planned.dialect,
-        transport,
+        sent_by(target),
         client,
         pending=worker.pending,
         slots=worker.slots,
         record=keyed.record,
-        second=second,
-        draft=operation.draft,
     )
 
 
 def _second(
     setup: Setup, worker: Worker, planned: Plan, operation: Reserve, *, keyed: Keyed, target: Target
-) -> Second | None:
+) -> Further | None:
     """The stronger model's part; None where it cannot be told all of the request."""
-    dialect = setup.dialects[target.provider.dialect]
     try:
         again = Plan(
             planned.request,
             target,
-            dialect,
+            setup.dialects[target.provider.dialect],
             request_id=operation.id,
             limits=setup.limits,
             orphan=setup.orphan,
@@ -85,19 +97,4 @@ def _second(
         )
     except RequestError:
         return None
-    alone = again.operation(operation)
-    return Second(
-        target=target,
-        dialect=dialect,
-        transport=worker.transports[target.provider_name],
-        operation=alone,
-        within_s=planned.lower.total if planned.lower is not None else None,
-        job=lambda hold, before: again.job(
-            operation.accounts[0],
-            hold,
-            missing_usage=setup.missing_usage,
-            cost_in=setup.cost_in,
-            keyed=keyed.claim is not None,
-            before=before,
-        ),
-    )
+    return further(setup, again, operation, worker.transports[target.provider_name], keyed=keyed)

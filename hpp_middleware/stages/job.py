@@ -27,6 +27,7 @@ class Job(Struct, frozen=True, kw_only=True):
         timeouts: The deadlines: the provider's, as the request has lowered them.
         keyed: Whether the request can be asked for again by a key of its own: its stream is then drained for a client
             that has left, whatever its provider's policy.
+        attempts: Which call for the request it is, where there may be several; 0 where there is one only.
         before: What an earlier call for the same request is charged: it is a part of what this one comes to.
         routed: How its model was chosen, where the router did.
     """
@@ -46,6 +47,7 @@ class Job(Struct, frozen=True, kw_only=True):
     keyed: bool = False
     routed: Routed | None = None
     before: Settlement | None = None
+    attempts: int = 0
 
     @property
     def response_bytes(self) -> int:
@@ -55,7 +57,9 @@ class Job(Struct, frozen=True, kw_only=True):
 
     def headers(self, *, cost: int | None = None) -> Headers:
         """What every answer's head says."""
-        return reply.completion_headers(self.target, cost=cost, dropped=self.call.dropped, routed=self.routed)
+        return reply.completion_headers(
+            self.target, cost=cost, dropped=self.call.dropped, routed=self.routed, attempts=self.attempts
+        )
 
     def reader(self, dialect: Dialect, charge: Charge | None) -> StreamReader:
         """What reads the streamed answer, which says what it is charged if ``charge`` does."""

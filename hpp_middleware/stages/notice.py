@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.ports import Observer
-from hpp_middleware.stages.cascade import Cascade
-from hpp_middleware.stages.relay import Exchange
 from hpp_middleware.types.events import Alarm, Event, Refused, Replayed, Settled, Shadowed, UpstreamChanged
 from hpp_middleware.types.operations import Result
 from hpp_middleware.types.quota import Entry
+
+if TYPE_CHECKING:
+    from hpp_middleware.stages.exchanges import Carried
 
 __all__ = ["Notice"]
 
@@ -51,9 +53,7 @@ class Notice:
         """Holds whose owner died were charged."""
         self._tell(Settled(entries=tuple(entries), held=0, duration_s=0.0, first_byte_s=None))
 
-    def settled(
-        self, request_id: str, exchange: Exchange | Cascade, settlement: Settlement, result: Result | None
-    ) -> None:
+    def settled(self, request_id: str, exchange: "Carried", settlement: Settlement, result: Result | None) -> None:
         """A request ended; and what was odd about it."""
         if not self._observers:
             return

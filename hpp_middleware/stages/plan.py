@@ -19,7 +19,7 @@ from hpp_middleware.types.provider import Limits, MissingUsage, OrphanPolicy
 from hpp_middleware.types.quota import Attempt, Draft, Report
 
 if TYPE_CHECKING:
-    from hpp_middleware.stages.cascade import Cascade
+    from hpp_middleware.stages.exchanges import Carried
 
 __all__ = ["Plan", "report"]
 
@@ -84,6 +84,11 @@ class Plan:
         )
 
     @property
+    def dropped(self) -> tuple[str, ...]:
+        """Fields of the client's that the provider is not told."""
+        return tuple(self._call.dropped)
+
+    @property
     def prompt_estimate(self) -> int:
         """Tokens of the prompt, estimated."""
         return self._bound.prompt_estimate
@@ -132,7 +137,7 @@ class Plan:
         return msgspec.structs.replace(
             first,
             want=self._bound.want,
-            floor=self._bound.want,
+            floor=self._bound.floor,
             orphan_amount=self._bound.orphan_amount,
             draft=draft,
             claim=None,
@@ -149,7 +154,8 @@ class Plan:
         before: Settlement | None = None,
     ) -> Job:
         """What is sent under this hold: a lower grant lowers the cap, where it is ours."""
-        cap = bound.cap_within(self._bound, hold) if self._bound.ours else self._bound.cap
+        alone = hold if before is None else hold - before.amount
+        cap = bound.cap_within(self._bound, alone) if self._bound.ours else self._bound.cap
         call = self._call
         if cap < self._bound.cap:
             call = self.dialect.call(self.request, self.target, cap=cap, request_id=self.request_id)
@@ -172,13 +178,15 @@ class Plan:
         )
 
 
-def report(exchange: "Exchange | Cascade", settlement: Settlement) -> Report:
+def report(exchange: "Carried", settlement: Settlement) -> Report:
     """The other half of the ledger entry."""
     raw = exchange.seen.usage_raw
     if isinstance(exchange, Exchange):
         attempts = [_attempt(exchange, settlement)]
     else:
-        attempts = [_attempt(each, each.settlement(), priced=True) for each in exchange.exchanges]
+        *before, last = exchange.exchanges
+        attempts = [_attempt(each, each.settlement(), priced=exchange.priced) for each in before]
+        attempts.append(_attempt(last, settlement, priced=exchange.priced))
     return Report(
         outcome=settlement.outcome or "failed",
         estimated=settlement.estimated,

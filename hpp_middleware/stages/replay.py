@@ -50,8 +50,10 @@ class Record:
         self._headers: Headers = []
 
     def start(self, status: int, headers: Headers) -> None:
-        """The head of the answer."""
+        """The head of the answer; of an attempt that came before, nothing is left."""
         self._status, self._headers = status, headers
+        self._pieces.clear()
+        self._size = 0
 
     def add(self, data: bytes) -> None:
         """A piece of its body."""

@@ -39,6 +39,7 @@ from hpp_middleware.stages.checked import (
     backends_of,
     capabilities_of,
     dialects_of,
+    fallbacks_of,
     image_provider_of,
     journal_of,
     load_of,
@@ -113,6 +114,7 @@ class Setup:
         auto: Chooses the model of requests for ``hpprouter/auto``: an
             :class:`~hpp_middleware.core.auto.AutoPolicy`, or a host's own; None refuses them.
         unhealthy: Whether it is to pass a model over for now, asked with its id.
+        fallbacks: By model id or alias, the models to be asked one after the other where it does not answer.
     """
 
     def __init__(
@@ -148,6 +150,7 @@ class Setup:
         observers: Sequence[Observer] = (),
         auto: RoutingPolicy | None = None,
         unhealthy: Callable[[str], bool] | None = None,
+        fallbacks: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         one_of("error_format", error_format, ("object", "simple"))
         one_of("missing_usage", missing_usage, ("estimate", "hold", "free"))
@@ -166,6 +169,7 @@ class Setup:
             capabilities=capabilities_of(capabilities),
             image_provider=image_provider_of(image_provider, providers),
         )
+        self.fallbacks = fallbacks_of(self.catalog, fallbacks or {})
         self.tokenizer = tokenizer_of(tokenizer)
         self.store = store or MemoryStore()
         if not hasattr(self.store, "apply"):
@@ -182,6 +186,7 @@ class Setup:
         self.journal_slots = journal_slots
         self.limits = limits or Limits()
         self.load = load_of(load)
+        self.unhealthy = unhealthy
         self.auto: Auto | None = None
         if auto is not None:
             self.auto = Auto(auto, self.catalog, self.dialects, self.limits, self.consumers, unhealthy=unhealthy)

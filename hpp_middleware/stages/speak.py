@@ -6,7 +6,7 @@ from hpp_middleware.ports import API, Dialect
 from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.provider import Limits
 
-__all__ = ["said"]
+__all__ = ["is_native", "said"]
 
 
 def said(
@@ -32,3 +32,9 @@ def said(
     if found is not None:
         return request, found
     return api.as_chat(request, limits), api.spoken_by(dialect, request)
+
+
+def is_native(api: API, target: Target, dialects: Mapping[str, Dialect]) -> bool:
+    """Whether a model's provider takes requests of this API as they are."""
+    native = getattr(dialects[target.provider.dialect], "native", None)
+    return native is not None and native(api.name, target.provider) is not None

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from hpp_middleware.core import auth
+from hpp_middleware.core.attempts import Budget
 from hpp_middleware.errors import ConfigurationError, StoreError
 from hpp_middleware.ports import CredentialStore, Ledger, QuotaStore, Transport
 from hpp_middleware.stages.auth import Authenticator
@@ -125,6 +126,7 @@ class Worker:
         slots: Where streams whose clients have left are read on.
         health: Which upstreams may be asked.
         queue: The way in.
+        budget: How many attempts there may be besides the first of each request.
         timed: Whether a timer renews the lease and sweeps.
         opened: How often it has been opened by a lifespan.
         end: What is closed when the worker, or its event loop, ends.
@@ -140,6 +142,7 @@ class Worker:
     health: Health
     queue: Queue
     pending: Pending = field(default_factory=Pending)
+    budget: Budget = field(default_factory=Budget)
     ready: bool = False
     timed: bool = False
     opened: int = 0
@@ -181,6 +184,10 @@ class Worker:
     def new_id(self) -> str:
         """A request's id; see :func:`new_id`. It is like no other, and not to be relied on as a secret."""
         return f"req_{time.time_ns() // 1_000_000:012x}{self._chance.getrandbits(80):020x}"
+
+    def chance(self) -> float:
+        """From 0 to 1, for what is to differ each time."""
+        return self._chance.random()
 
     async def start(self, consumers: Mapping[str, Declared]) -> None:
         """

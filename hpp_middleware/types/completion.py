@@ -2,6 +2,7 @@
 
 from msgspec import Raw, Struct
 
+from hpp_middleware.types.preferences import Named, Preferences
 from hpp_middleware.types.price import Price, Usage
 from hpp_middleware.types.provider import Model, Provider
 
@@ -42,6 +43,8 @@ class Request(Struct, frozen=True, kw_only=True):
         inputs: How many texts are to be embedded.
         tokens: The tokens of the prompt, where the client has given them as such.
         drawing: What is to be drawn; its model knows no other output cap.
+        models: What is to be asked behind ``model``, where that does not answer: it is not among ``fields``.
+        preferences: Who may answer, as the client says; None where it does not. Nor is this among ``fields``.
     """
 
     fields: dict[str, Raw]
@@ -58,6 +61,8 @@ class Request(Struct, frozen=True, kw_only=True):
     inputs: int = 0
     tokens: int | None = None
     drawing: Drawing | None = None
+    models: tuple[Named, ...] = ()
+    preferences: Preferences | None = None
 
 
 class Target(Struct, frozen=True, kw_only=True):

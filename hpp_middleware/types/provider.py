@@ -9,6 +9,7 @@ from hpp_middleware.types.health import Breaker
 from hpp_middleware.types.price import Price
 
 __all__ = [
+    "MOST_RETRIES",
     "Declared",
     "Limits",
     "MissingUsage",
@@ -24,6 +25,8 @@ MissingUsage = Literal["estimate", "hold", "free"]
 OrphanPolicy = Literal["estimate", "hold", "free"]
 OnDisconnect = Literal["cancel", "drain"]
 TransportKind = Literal["auto", "native", "aiohttp", "httpx"]
+MOST_RETRIES = 10
+"""However patient an operator is: each may be a call that a provider bills."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ class Provider:
         ca_file: A file of certificates to trust instead of the usual authorities.
         connections: How many connections a worker has to it at most.
         breaker: When it is left alone because it fails; None for never.
+        retries: How often it is asked once more, where it fails in a way that passes, before any other is.
     """
 
     base_url: str
@@ -105,6 +109,7 @@ class Provider:
     ca_file: str | None = None
     connections: int = 1000
     breaker: Breaker | None = field(default_factory=Breaker)
+    retries: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "headers", dict(self.headers))  # what a call says is made of them once
@@ -136,6 +141,8 @@ class Provider:
             raise ConfigurationError("proxy must begin with http://", param="proxy")
         if self.proxy is not None and self.transport == "native":
             raise ConfigurationError("transport cannot be native with a proxy: set aiohttp or httpx", param="transport")
+        if not 0 <= self.retries <= MOST_RETRIES:
+            raise ConfigurationError(f"retries must be from 0 to {MOST_RETRIES}", param="retries")
         if self.connections < 1:
             raise ConfigurationError("connections must be at least 1", param="connections")
 

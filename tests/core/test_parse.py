@@ -135,7 +135,7 @@ def test_another_letter_case_of_a_key_acted_on_is_refused(key: str) -> None:
     assert error.param == key
 
 
-@pytest.mark.parametrize("key", ["models", "metadata", "temperature", "Temperature", "ns", "modèle", "\u0131", ""])
+@pytest.mark.parametrize("key", ["modelx", "metadata", "temperature", "Temperature", "ns", "modèle", "\u0131", ""])
 def test_other_keys_pass(key: str) -> None:
     assert key in accepted(body(**{key: {"x": 1}})).fields
 

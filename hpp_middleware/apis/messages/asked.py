@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Raw, Struct
 
-from hpp_middleware.core import parse
+from hpp_middleware.core import parse, preferences
 from hpp_middleware.core.messages import UNTHREADED
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Images, Request
@@ -39,6 +39,8 @@ _ACTED_ON = frozenset(
         "container",
         "mcp_servers",
         "fallbacks",
+        "models",
+        "provider",
         "thread",
     }
 )
@@ -126,6 +128,7 @@ def asked(body: bytes, limits: Limits, *, counting: bool = False) -> Request:
         raise RequestError(
             "thread is not accepted: the prompt would be longer than what is sent.", code=UNTHREADED, param="thread"
         )
+    wanted = preferences.taken(fields, also="fallbacks")
     model = value(fields, "model", str)
     if model is None:
         raise bad("model", "is required")
@@ -149,6 +152,8 @@ def asked(body: bytes, limits: Limits, *, counting: bool = False) -> Request:
         cap=cap,
         images=_images(fields, limits),
         hidden_reasoning=thinking is not None and thinking.type != "disabled",  # what is shown is a summary
+        models=wanted.models,
+        preferences=wanted.preferences,
     )
 
 

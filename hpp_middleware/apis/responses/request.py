@@ -3,7 +3,7 @@
 from msgspec import Raw, Struct
 
 from hpp_middleware.apis.responses.items import Tool, bad, check, check_tools, given, items, value
-from hpp_middleware.core import parse, responses
+from hpp_middleware.core import parse, preferences, responses
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Request
 from hpp_middleware.types.provider import Limits
@@ -53,6 +53,8 @@ ACTED_ON = frozenset(
         "reasoning",
         "text",
         "truncation",
+        "models",
+        "provider",
         *REFUSED,
         *_ONLY_FALSE,
     }
@@ -76,6 +78,7 @@ def read(body: bytes, limits: Limits) -> Request:
     """
     fields = parse.members(body, limits)
     _refuse(fields)
+    wanted = preferences.taken(fields)
     model = value(fields, "model", str)
     if model is None:
         raise bad("model", "is required")
@@ -103,6 +106,8 @@ def read(body: bytes, limits: Limits) -> Request:
         images=images,
         audio_input=audio,
         hidden_reasoning=responses.is_hidden(fields),
+        models=wanted.models,
+        preferences=wanted.preferences,
     )
 
 

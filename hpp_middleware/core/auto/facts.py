@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,8 +12,9 @@ from hpp_middleware.core.settlement import tokens_of
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.auto import Asked, Decision, Hints
 from hpp_middleware.types.completion import Request
+from hpp_middleware.types.provider import Limits
 
-__all__ = ["asked", "conversation", "goes_on", "hints", "unread"]
+__all__ = ["asked", "conversation", "goes_on", "hints", "of", "unread"]
 
 _NULL = Raw(b"null")
 _NOTHING = frozenset({b"null", b"[]"})
@@ -71,6 +72,29 @@ def asked(
         requires=requires,
         before=before,
     )
+
+
+def of(
+    as_chat: Callable[[Request, Limits], Request], request: Request, limits: Limits, *, requires: frozenset[str]
+) -> tuple[Asked, str | None]:
+    """
+    The facts of a request in whatever API's words.
+
+    Args:
+        as_chat: Says it as a chat completion: see :class:`hpp_middleware.ports.API`.
+        request: What the client asks.
+        limits: Bounds on what saying it may come to.
+        requires: The data policy's tags.
+    Returns:
+        Them, and why it cannot be said as a chat completion, if it cannot: a provider that takes its API need not mind.
+    """
+    chat, unsaid = request, None
+    try:
+        chat = as_chat(request, limits)
+    except RequestError as error:
+        unsaid = error.message.rstrip(".")
+    found = asked(chat, requires=requires, stream=request.stream)
+    return (found if unsaid is None else unread(request, found)), unsaid
 
 
 def unread(request: Request, found: Asked) -> Asked:

@@ -1,0 +1,237 @@
+"""
+The line-up: whom a request may be asked of, in order, and what each must pass before it is.
+
+The first that can be asked is planned before anything is held. The others are looked at only when their turn comes:
+each then has to pass every gate that the first has, and those of ``hpprouter/auto`` besides.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from hpp_middleware.core import preferences, route
+from hpp_middleware.core.auto import facts, filters
+from hpp_middleware.errors import RequestError, UpstreamError
+from hpp_middleware.ports import API
+from hpp_middleware.stages import speak
+from hpp_middleware.stages.auto import Chosen
+from hpp_middleware.stages.health import unavailable
+from hpp_middleware.stages.plan import Plan
+from hpp_middleware.stages.setup import Setup
+from hpp_middleware.stages.worker import Worker
+from hpp_middleware.types.auto import Asked, Hints
+from hpp_middleware.types.completion import Request, Target
+from hpp_middleware.types.consumer import Consumer
+from hpp_middleware.types.deadlines import Deadlines
+
+__all__ = ["Lineup"]
+
+
+class Lineup:
+    """
+    One request's.
+
+    Args:
+        setup: The gateway's.
+        api: What the client speaks.
+        request: What it asks, in that API's words.
+        consumer: Whose key may not use every model.
+        chosen: The model that it named, or that was chosen for it.
+        worker: This event loop's, which knows whom to leave alone.
+        request_id: Ours.
+        within: A provider, whose models are named without it.
+        lower: What it asks of the deadlines.
+        hints: What the client says beside its body.
+
+    Attributes:
+        targets: Whom it may be asked of, in order.
+        passed_over: Why a model was not asked, by its id.
+
+    Raises:
+        RequestError: 400 or 403: it names a model that there is not, or that it may not use; or nobody is left whom its
+            ``provider`` lets through.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        api: API,
+        request: Request,
+        consumer: Consumer,
+        chosen: Chosen,
+        *,
+        worker: Worker,
+        request_id: str,
+        within: str | None = None,
+        hints: Hints | None = None,
+        lower: Deadlines | None = None,
+    ) -> None:
+        self._setup = setup
+        self._api = api
+        self._request = request
+        self._consumer = consumer
+        self._routed = chosen.routed
+        self._request_id = request_id
+        self._hints = hints
+        self._lower = lower
+        self._health = worker.health
+        self._facts: tuple[Asked, str | None] | None = None
+        self.passed_over: dict[str, str] = {}
+        self.targets: Sequence[Target] = (chosen.target,)
+        if setup.fallbacks or request.models or request.preferences is not None or chosen.then:
+            self.targets = self._all(chosen, within)
+        self._behind = len(self.targets)
+        self._plans = self._each()
+
+    def first(self) -> Plan:
+        """
+        The plan of the first target that can be asked.
+
+        Raises:
+            RequestError: Why the first one cannot, where none can.
+            UpstreamError: 503: none of them is to be asked at the moment.
+        """
+        refusal: RequestError | UpstreamError | None = None
+        for plan in self._plans:
+            if isinstance(plan, Plan):
+                return plan
+            refusal = plan if refusal is None or isinstance(refusal, UpstreamError) else refusal
+        assert refusal is not None  # noqa: S101  # there is at least one target, which is a plan or a refusal
+        raise refusal
+
+    def others(self) -> Iterator[Plan]:
+        """Those behind it that can be asked, each planned when its turn comes."""
+        return (plan for plan in self._plans if isinstance(plan, Plan))
+
+    @property
+    def has_others(self) -> bool:
+        """Whether there is anybody behind those that were planned."""
+        return self._behind > 0
+
+    def _each(self) -> Iterator[Plan | RequestError | UpstreamError]:
+        """A plan for each upstream of each target, or why there is none."""
+        for number, target in enumerate(self.targets):
+            upstreams = self._health.targets(target)
+            self._behind = len(upstreams) + len(self.targets) - number - 1
+            if not upstreams:
+                yield self._unhealthy(target)
+            for upstream in upstreams:
+                self._behind -= 1
+                if upstream is not upstreams[0] and self._health.admits(upstream.key, upstream.model_name):
+                    continue  # it has failed meanwhile
+                plan = self._tried(upstream, first=not number)
+                yield plan
+                if not isinstance(plan, Plan):
+                    break  # it is the same for each of them
+
+    def _tried(self, target: Target, *, first: bool) -> Plan | RequestError:
+        try:
+            if not first:
+                self._check(target)
+            return self._planned(target)
+        except RequestError as error:
+            self.passed_over[target.id] = error.message.rstrip(".")
+            return error
+
+    def _unhealthy(self, target: Target) -> UpstreamError:
+        self.passed_over[target.id] = "it is to be left alone at the moment"
+        return unavailable(target, self._health.wait_s(target))
+
+    def _planned(self, target: Target) -> Plan:
+        setup = self._setup
+        request, dialect = speak.said(self._api, self._request, target, setup.dialects, setup.limits)
+        plan = Plan(
+            request,
+            target,
+            dialect,
+            request_id=self._request_id,
+            limits=setup.limits,
+            orphan=setup.orphan,
+            tokenizer=setup.tokenizer,
+            routed=self._routed,
+            lower=self._lower,
+        )
+        wanted = self._request.preferences
+        if wanted is not None and wanted.require_parameters:
+            if plan.dropped:
+                raise RequestError(f"{target.id} cannot be told {', '.join(plan.dropped)}.", param=plan.dropped[0])
+            self._check(target)
+        return plan
+
+    def _check(self, target: Target) -> None:
+        """
+        Every gate that a model passes which ``hpprouter/auto`` chooses.
+
+        Raises:
+            RequestError: It does not pass; why.
+        """
+        if self._request.api in {"embeddings", "images"}:
+            route.check(self._request, self._consumer, target)
+            return
+        asked, unsaid = self._asked()
+        native = unsaid is not None and speak.is_native(self._api, target, self._setup.dialects)
+        found = filters.candidate(
+            target.id,
+            asked,
+            self._request,
+            self._consumer,
+            self._setup.catalog.find(target.id),
+            limits=self._setup.limits,
+            unhealthy=self._setup.unhealthy,
+            unsaid=None if native else unsaid,
+        )
+        if not found.eligible:
+            raise RequestError(f"{target.id}: {'; '.join(found.why_not)}.", param="model")
+
+    def _asked(self) -> tuple[Asked, str | None]:
+        """The request's facts, and why it cannot be said as a chat completion, if it cannot."""
+        if self._facts is None:
+            declared = self._setup.consumers.get(self._consumer.id)
+            requires = self._hints.requires if self._hints is not None else frozenset()
+            self._facts = facts.of(
+                self._api.as_chat,
+                self._request,
+                self._setup.limits,
+                requires=requires if declared is None else requires | frozenset(declared.requires),
+            )
+        return self._facts
+
+    def _all(self, chosen: Chosen, within: str | None) -> Sequence[Target]:
+        request, setup = self._request, self._setup
+        named = [self._named(each.model, each.where, within) for each in request.models]
+        behind = [*chosen.then, *named]
+        if not request.models and chosen.routed is None and within is None:
+            models = setup.fallbacks.get(request.model) or setup.fallbacks.get(chosen.target.id, ())
+            behind = [target for each in models if (target := setup.catalog.find(each)) is not None]
+        targets = {target.id: target for target in (*reversed(behind), chosen.target)}  # of two, the first
+        ids = dict.fromkeys(target.id for target in (chosen.target, *behind))
+        lined_up = [targets[each] for each in ids]
+        if request.preferences is None:
+            return lined_up
+        preferences.known(request.preferences, setup.catalog.providers, setup.catalog.find)
+        found, self.passed_over = preferences.applied(
+            lined_up, request.preferences, request, named={target.id for target in (chosen.target, *named)}
+        )
+        if not found:
+            why = ". ".join(f"{model}: {reason}" for model, reason in self.passed_over.items())
+            error = RequestError(
+                f"No model is left that provider lets through. {why}.", code="unsupported_model", param="provider"
+            )
+            error.availability = self.passed_over
+            raise error
+        return found
+
+    def _named(self, model: str, where: str, within: str | None) -> Target:
+        """
+        A model that the request names besides.
+
+        Raises:
+            RequestError: 400 or 403; ``param`` is its place.
+        """
+        asked = msgspec.structs.replace(self._request, model=model)
+        try:
+            return route.resolve(asked, self._consumer, self._setup.catalog, within=within)
+        except RequestError as error:
+            error.args = (f"{where}: {error.message}",)
+            error.message, error.param = f"{where}: {error.message}", where
+            raise
