@@ -179,6 +179,7 @@ class BoundsSection(Section):
     response_bytes: Count | None = None
     media_bytes: Count | None = None
     event_bytes: Count | None = None
+    send_s: Seconds | None = None
     usage_wait_s: Seconds | None = None
     json_wait_s: Seconds | None = None
     drain_slots: Count | None = None

@@ -242,7 +242,7 @@ class Cascade:
         if not self.ending:
             self._ending = True
             self._pending.begin(self.job.account)
-        with anyio.move_on_after(self.job.target.provider.timeouts.idle):  # who takes nothing for so long has left
+        with anyio.move_on_after(self.job.limits.send_s):  # who takes nothing for so long has left
             await self._client.start(self._held.status, headers)
             await self._client.send(self._held.body, more=False)
 

@@ -1,8 +1,8 @@
 """
 Delivery: what a client is handed, piece by piece, and how long it may take each.
 
-A piece that the client takes at once costs no deadline. One that it takes for as long as an upstream may be silent is
-its last: it has left.
+A piece that the client takes at once costs no deadline. One that it does not take within the send deadline is its last:
+it has left. Nothing more is read meanwhile, so that a reader who stands still costs what waits to be sent, and no more.
 """
 
 import time
@@ -37,24 +37,24 @@ class Delivery:
     left = sending = False
     _around: Guard  # runs the exchange
     _piece: Guard | None = None  # around a piece that a client may not take, while the rest is read on
-    _idle = 0.0
+    _send_s = 0.0
     _stuck: Callable[[], None]
 
     def __init__(self, client: Client, record: Record | None = None) -> None:
         self._client = client
         self.record = record
 
-    def begin(self, around: Guard, piece: Guard | None, *, idle: float, stuck: Callable[[], None]) -> None:
+    def begin(self, around: Guard, piece: Guard | None, *, send_s: float, stuck: Callable[[], None]) -> None:
         """
         Be ready to deliver.
 
         Args:
             around: Runs the exchange, and is told how long the next piece may take.
             piece: Runs the sending of each piece, where that can be given up alone, so that the rest is read on.
-            idle: How long a client may take a piece, in seconds.
+            send_s: How long a client may take a piece.
             stuck: Called where it has not, if there is a ``piece``; else ``around`` stops.
         """
-        self._around, self._piece, self._idle, self._stuck = around, piece, idle, stuck
+        self._around, self._piece, self._send_s, self._stuck = around, piece, send_s, stuck
 
     def start(self, headers: Headers) -> Awaitable[None] | None:
         """Send the head of the answer; what is left to be awaited for that, which mostly is nothing."""
@@ -93,14 +93,14 @@ class Delivery:
         return self._taken(sending)
 
     async def _taken(self, sending: Awaitable[None]) -> None:
-        """A client that takes something for as long as an upstream may be silent has left."""
+        """A client that does not take something in time has left."""
         self.sending = True
         if self._piece is None:
-            self._around.wait(self._idle)
+            self._around.wait(self._send_s)
             await sending
         else:
-            self._around.wait(2 * self._idle)
-            self._piece.until(time.monotonic() + self._idle)
+            self._around.wait(2 * self._send_s)
+            self._piece.until(time.monotonic() + self._send_s)
             await self._piece.run(sending)
             if self._piece.stopped:
                 self._stuck()

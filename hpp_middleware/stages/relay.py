@@ -131,7 +131,7 @@ class Exchange:
         try:
             if not self._delivery.left:
                 piece = guard(loop) if self._drains else None
-                self._delivery.begin(around, piece, idle=self.job.timeouts.idle, stuck=self._depart)
+                self._delivery.begin(around, piece, send_s=self.job.limits.send_s, stuck=self._depart)
                 await around.run(self._converse())
         finally:
             self._close()

@@ -24,6 +24,8 @@ __all__ = ["AiohttpTransport"]
 
 IDLE_S = 30.0
 MOST_LINE = 32 * 1024
+MOST_READ = 64 * 1024
+"""Bytes of a body that are passed on at once: all that waits could be half a megabyte, and as much would wait again."""
 MOST_JOINED = 1024 * 1024
 """Bytes of a body that go out at once; aiohttp warns of larger ones."""
 
@@ -166,7 +168,7 @@ class AiohttpResponse:
     async def read(self) -> bytes:
         """See :class:`hpp_middleware.ports.UpstreamResponse`."""
         try:
-            return await self._response.content.readany()
+            return await self._response.content.read(MOST_READ)
         except Exception as error:
             raise _translated(error, self._provider) from error
 

@@ -201,6 +201,7 @@ class Limits:
         response_bytes: The largest JSON response of an upstream.
         media_bytes: The largest one that has images or embeddings.
         event_bytes: The largest SSE event of an upstream.
+        send_s: How long a client may take to take a piece of its answer; one that takes longer has left.
         usage_wait_s: After the finish reason, how long to read on to the usage for a client that has left.
         json_wait_s: How long a JSON response is awaited for a client that has left.
         drain_slots: How many streams a worker drains at once, of clients that have left; one more is closed.
@@ -222,6 +223,7 @@ class Limits:
     response_bytes: int = 32 * 1024 * 1024
     media_bytes: int = 128 * 1024 * 1024
     event_bytes: int = 1024 * 1024
+    send_s: float = 60.0
     usage_wait_s: float = 5.0
     json_wait_s: float = 60.0
     drain_slots: int = 64

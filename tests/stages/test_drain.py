@@ -13,7 +13,7 @@ from hpp_middleware import Gateway
 from hpp_middleware.stages.drain import Drain, Slots
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.types.http import Headers
-from hpp_middleware.types.provider import Limits, Timeouts
+from hpp_middleware.types.provider import Limits
 from hpp_middleware.types.quota import Entry
 
 pytestmark = pytest.mark.anyio
@@ -175,8 +175,7 @@ async def test_a_drained_stream_that_runs_past_its_cap_is_closed_and_costs_the_h
 
 async def test_a_reader_that_stands_still_is_drained_for_too(fake_upstream: FakeUpstream) -> None:
     fake_upstream.script = Script(texts=("word ",) * 50)
-    timeouts = Timeouts(connect=1, first_byte=5, idle=0.2, total=30)
-    async with draining(fake_upstream, timeouts=timeouts) as found:
+    async with draining(fake_upstream, limits=Limits(send_s=0.2)) as found:
         async with ask(found, stream=True) as call:
             for _ in range(3):
                 await call.event()

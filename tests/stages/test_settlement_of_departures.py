@@ -235,8 +235,7 @@ async def test_a_client_that_leaves_with_the_last_byte_has_its_answer(
 
 async def test_a_reader_that_stands_still_has_left(fake_upstream: FakeUpstream) -> None:
     fake_upstream.script = Script(endless=True, texts=("word " * 20,))
-    timeouts = Timeouts(connect=1, first_byte=5, idle=0.2, total=30)
-    async with gateway(fake_upstream, timeouts=timeouts) as found:
+    async with gateway(fake_upstream, limits=Limits(send_s=0.2)) as found:
         async with ask(found, stream=True, max_tokens=100_000) as call:
             for _ in range(3):
                 await call.event()
