@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hpp_middleware import Consumer, Gateway, MemoryStore, Provider
+from hpp_middleware.errors import StoreError
 from hpp_middleware.ports import Store
 from hpp_middleware.testing import FakeUpstream, get, post
 from hpp_middleware.testing.asgi import Call
 from hpp_middleware.types.events import Alarm, Event, Refused, Settled
-from hpp_middleware.types.operations import Operation, Result
+from hpp_middleware.types.operations import Operation, Resize, Result
 from hpp_middleware.types.provider import Declared, Timeouts
 from hpp_middleware.types.quota import Entry
 
@@ -22,6 +23,7 @@ __all__ = [
     "MODEL",
     "USAGE_NANO",
     "Delegate",
+    "Lossy",
     "Witness",
     "ask",
     "check_books",
@@ -162,3 +164,21 @@ class Delegate:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
+
+
+class Lossy(Delegate):
+    """A store that loses the reply to the first resizes, after it has done them or before."""
+
+    def __init__(self, times: int, *, does: bool) -> None:
+        super().__init__()
+        self.times = times
+        self.does = does
+
+    async def apply(self, operations: Sequence[Operation]) -> list[Result]:
+        """Fail."""
+        if self.times and any(isinstance(each, Resize) for each in operations):
+            self.times -= 1
+            if self.does:
+                await super().apply(operations)
+            raise StoreError("lost")
+        return await super().apply(operations)

@@ -6,14 +6,13 @@ from typing import Any
 
 import anyio
 import pytest
-from rig import ALICE, Delegate, Witness, ask, check_books, gateway, read
+from rig import ALICE, Delegate, Lossy, Witness, ask, check_books, gateway, read
 
 from hpp_middleware import Gateway, MemoryStore, SQLiteStore
 from hpp_middleware.core import ledger
 from hpp_middleware.core.auto import AutoPolicy, Learned, Tier
-from hpp_middleware.errors import StoreError
 from hpp_middleware.testing import FakeUpstream, Script
-from hpp_middleware.types.operations import Operation, Reserve, Resize, Result
+from hpp_middleware.types.operations import Reserve, Resize
 from hpp_middleware.types.price import Usage
 from hpp_middleware.types.provider import Timeouts
 from hpp_middleware.types.quota import Entry
@@ -194,24 +193,6 @@ async def test_where_the_first_fails_it_is_told(fake_upstream: FakeUpstream) -> 
         assert (await answered(found))[0] == 502
         assert len(fake_upstream.log) == 1
         assert (await the_entry(found)).amount == 0
-
-
-class Lossy(Delegate):
-    """A store that loses the reply to the first resizes, after it has done them or before."""
-
-    def __init__(self, times: int, *, does: bool) -> None:
-        super().__init__()
-        self.times = times
-        self.does = does
-
-    async def apply(self, operations: Sequence[Operation]) -> list[Result]:
-        """Fail."""
-        if self.times and any(isinstance(each, Resize) for each in operations):
-            self.times -= 1
-            if self.does:
-                await super().apply(operations)
-            raise StoreError("lost")
-        return await super().apply(operations)
 
 
 @pytest.mark.parametrize("does", [True, False])
