@@ -177,7 +177,7 @@ class Gateway(Lifecycle):
         Returns:
             What was charged; or what the store says of a request that was answered before, under the same key.
         """
-        with worker.answering:
+        with worker.answering.of(exchange):
             placed = await reserve.place(worker.lease, operation)  # reserve
             if placed.status == "finished":
                 return placed

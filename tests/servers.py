@@ -63,7 +63,7 @@ def serve(app: Any, **settings: Any) -> Iterator[str]:
 
 
 @contextmanager
-def serve_module(kind: str, app: str, folder: Path, **environment: str) -> Iterator[str]:
+def serve_module(kind: str, app: str, folder: Path, *options: str, **environment: str) -> Iterator[str]:
     """
     A server in a process of its own; yields its URL.
 
@@ -71,10 +71,11 @@ def serve_module(kind: str, app: str, folder: Path, **environment: str) -> Itera
         kind: One of ``COMMANDS``.
         app: ``module:attribute``.
         folder: Where the module is, and the working directory.
+        options: Of the server's, besides our own.
         environment: Variables besides our own.
     """
     port = free_port()
-    command = [sys.executable, *(part.format(port=port, app=app) for part in COMMANDS[kind])]
+    command = [sys.executable, *(part.format(port=port, app=app) for part in COMMANDS[kind]), *options]
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     with (folder / f"{kind}.log").open("wb") as log:
         process = subprocess.Popen(

@@ -168,7 +168,10 @@ class Gateway(gateway.Gateway):
             body = api.error(error, scope["hpp.request_id"])
         if not isinstance(error, UpstreamError):  # which was settled, and told as that
             self.notice.refused(Refused(request_id=scope["hpp.request_id"], status=error.status, code=error.code))
-        await respond(send, body, status=error.status, headers=reply.error_headers(error))
+        headers = reply.error_headers(error)
+        if not scope.get("http_version", "1.1").startswith("1."):  # where connections are nothing that a header closes
+            headers = [each for each in headers if each[0] != "Connection"]
+        await respond(send, body, status=error.status, headers=headers)
 
 
 class _Endpoint:

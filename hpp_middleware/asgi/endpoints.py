@@ -191,7 +191,7 @@ class Endpoints:
         await respond(send, _encode({"status": "ok"}))
 
     async def readyz(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """``GET /readyz``: the stores can be reached, and the journal has room, else 503."""
+        """``GET /readyz``: the stores can be reached, the journal has room, and it is not about to stop; else 503."""
         status, stores = "ok", "reachable"
         try:
             await self._gateway.ready()
@@ -199,6 +199,8 @@ class Endpoints:
             status = "unavailable"
         except GatewayError:
             status, stores = "unavailable", "unreachable"
+        if self._gateway.here().queue.closed:
+            status = "stopping"
         journal = self._gateway.journal
         body = {
             "status": status,

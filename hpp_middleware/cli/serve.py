@@ -51,7 +51,8 @@ def serve(
         if workers == 1:
             server.run(gateway, listener, announce=announce, access_log=access_log)
         else:
-            processes.run(path, listener, workers=workers, announce=announce, access_log=access_log)
+            grace_s = gateway.setup.load.grace_s
+            processes.run(path, listener, workers=workers, announce=announce, access_log=access_log, grace_s=grace_s)
 
 
 def _checked(path: Path) -> Settings:

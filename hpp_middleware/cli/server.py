@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 from types import FrameType
 
+import anyio
 import uvicorn
 
 from hpp_middleware.asgi.app import Gateway
@@ -19,8 +20,13 @@ from hpp_middleware.cli.common import Fault
 
 __all__ = ["listen", "run", "url"]
 
-GRACE_S = 25
-"""How long answers in flight may take to end after a signal: under the 30 s after which Kubernetes kills."""
+LAST_S = 10
+"""
+How long a server has to stop when all answers have ended: whoever asks for something else meanwhile is answered. The
+grace of ``[load]`` and this are not to be more than the time after which the process is killed.
+"""
+NOW = getattr(signal, "SIGUSR2", signal.SIGTERM)
+"""What a process of a group is told where it is to wait for nothing any more."""
 KEEP_ALIVE_S = 75
 """Longer than clients keep idle connections, so that it is the client that closes them and no request meets a close."""
 
@@ -55,19 +61,31 @@ def url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def run(gateway: Gateway, listener: socket.socket, *, announce: Callable[[], None], access_log: bool = False) -> None:
+def run(
+    gateway: Gateway,
+    listener: socket.socket,
+    *,
+    announce: Callable[[], None],
+    access_log: bool = False,
+    of_a_group: bool = False,
+) -> None:
     """
     Serve until SIGINT or SIGTERM, then let the answers in flight end.
+
+    Meanwhile it listens: who comes is told by a 503, and by ``/readyz``, to go elsewhere. A second signal ends the
+    answers at once, with an error event in each stream; they are settled all the same.
 
     Args:
         gateway: What to serve; opened here, so that what keeps it from opening is a plain error.
         listener: Where; the caller closes it.
         announce: Called when everything is open, before the first request is read.
         access_log: Whether each request is logged, and what it came to.
+        of_a_group: Whether another process says when to stop, by SIGTERM, and when at once, by :data:`NOW`. Terminals
+            and service managers signal both: what the head of the group has heard already does not count twice.
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("hpp_middleware").setLevel(logging.INFO if access_log else logging.WARNING)
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             gateway.app,
             lifespan="off",  # the gateway is open before and until after
@@ -76,20 +94,68 @@ def run(gateway: Gateway, listener: socket.socket, *, announce: Callable[[], Non
             server_header=False,
             date_header=True,
             ws="none",
-            timeout_graceful_shutdown=GRACE_S,
+            timeout_graceful_shutdown=LAST_S,
             timeout_keep_alive=KEEP_ALIVE_S,
-        )
+        ),
+        gateway,
+        of_a_group=of_a_group,
     )
 
     async def serve() -> None:
         async with gateway:
             _leave_in_peace()
             announce()
-            await server.serve(sockets=[listener])
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(server.drain)
+                await server.serve(sockets=[listener])
+                beside.cancel_scope.cancel()
 
     _end_quietly(server)
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(serve())
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, which stops when the gateway has."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, *, of_a_group: bool) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+        self._of_a_group = of_a_group
+        self._told = 0  # once: stop; twice: at once
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._heard = asyncio.Event()
+        if of_a_group:
+            signal.signal(NOW, self.handle_exit)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal: begin to stop, or, a second time, stop."""
+        if self._of_a_group and sig == signal.SIGINT:
+            return
+        self._told += 1
+        if self._of_a_group:
+            self._told = 2 if sig == NOW else 1
+        if self._loop is None:  # it does not serve yet
+            super().handle_exit(sig, frame)
+        else:
+            self._loop.call_soon_threadsafe(self._heard.set)
+
+    async def drain(self) -> None:
+        """Wait for signals, and carry them out."""
+        self._loop = asyncio.get_running_loop()
+        await self._heard.wait()
+        async with anyio.create_task_group() as both:
+
+            async def end(grace_s: float | None) -> None:
+                await self._gateway.drain(grace_s)
+                both.cancel_scope.cancel()
+
+            both.start_soon(end, None)
+            while self._told < 2:
+                self._heard.clear()
+                await self._heard.wait()
+            await self._gateway.drain(0)
+        self.should_exit = True
 
 
 def _leave_in_peace() -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -20,11 +21,22 @@ from hpp_middleware.config import load
 
 __all__ = ["run"]
 
+SETTLE_S = 30.0
+"""How long a worker has after the grace, in which it settles what it has ended, however slow its store is."""
+
 PAUSE_S = 1.0
 """Between the end of a worker and the start of the next, so that one which cannot start does not keep a core busy."""
 
 
-def run(path: Path, listener: socket.socket, *, workers: int, announce: Callable[[], None], access_log: bool) -> None:
+def run(
+    path: Path,
+    listener: socket.socket,
+    *,
+    workers: int,
+    announce: Callable[[], None],
+    access_log: bool,
+    grace_s: float,
+) -> None:
     """
     Serve until SIGINT or SIGTERM, then let the answers in flight end.
 
@@ -34,29 +46,31 @@ def run(path: Path, listener: socket.socket, *, workers: int, announce: Callable
         workers: How many processes.
         announce: Called when all of them are open.
         access_log: Whether each request is logged, and what it came to.
+        grace_s: How long the answers in flight may take, in seconds.
     Raises:
         SystemExit: A worker could not open, and has said why; or a signal came.
     """
     _end_on_signals()
-    group = _Group(path, listener, access_log)
+    group = _Group(path, listener, access_log, grace_s)
     try:
         group.start(workers)
         announce()
         group.keep()
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, lambda *_: group.stop(server.NOW))
         group.end()
 
 
 class _Group:
     """The workers."""
 
-    def __init__(self, path: Path, listener: socket.socket, access_log: bool) -> None:
+    def __init__(self, path: Path, listener: socket.socket, access_log: bool, grace_s: float) -> None:
         self._context = multiprocessing.get_context("spawn")
         # Its other end is never written to: it ends with this process, however that ends, and the workers with it.
         self._alive, self._ours = self._context.Pipe(duplex=False)
         self._settings = (path, listener, access_log)
+        self._grace_s = grace_s
         self._running: list[SpawnProcess] = []
 
     def start(self, workers: int) -> None:
@@ -84,14 +98,20 @@ class _Group:
 
     def end(self) -> None:
         """Let each end what it is answering."""
-        for each in self._running:
-            each.terminate()
-        until = time.monotonic() + server.GRACE_S + 5
+        self.stop()
+        until = time.monotonic() + self._grace_s + SETTLE_S
         for each in self._running:
             each.join(max(0.0, until - time.monotonic()))
             if each.is_alive():
                 each.kill()
                 each.join()
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Tell each that it is to end."""
+        for each in self._running:
+            if each.pid is not None and each.exitcode is None:
+                with suppress(ProcessLookupError):
+                    os.kill(each.pid, number)
 
     def _start(self) -> tuple[SpawnProcess, Connection]:
         """A worker, and what it tells when it is open; nothing comes of one that cannot."""
@@ -115,7 +135,7 @@ def _work(path: Path, listener: socket.socket, access_log: bool, told: Connectio
         finally:
             told.close()
 
-    serve = partial(server.run, listener=listener, announce=announce, access_log=access_log)
+    serve = partial(server.run, listener=listener, announce=announce, access_log=access_log, of_a_group=True)
     sys.exit(guarded(lambda: serve(load(path).gateway())))
 
 

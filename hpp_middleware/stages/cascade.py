@@ -85,7 +85,7 @@ class Cascade:
         self._second: Exchange | None = None
         self._line = self._held
         self._first.hear()
-        self._gave_first = self._left = self._dismissed = False
+        self._gave_first = self._left = self._dismissed = self._expired = False
         self._raised: Exception | None = None
 
     @property
@@ -157,6 +157,11 @@ class Cascade:
         self._dismissed = True
         self._last.dismiss()
 
+    def expire(self, error: GatewayError) -> None:
+        """Our own time is up; an answer that is there already is given all the same."""
+        self._expired = True
+        self._last.expire(error)
+
     def _depart(self) -> None:
         self._left = True
         self._line.leave()
@@ -175,7 +180,7 @@ class Cascade:
         whole = self._first.end is End.COMPLETED and self._first.error is None
         if whole and not self._is_over:
             fault = verify.fault(self._held.body, self.job.request)
-            if fault is None or not await self._escalated(lease, loop, fault):
+            if fault is None or self._expired or not await self._escalated(lease, loop, fault):
                 await self._give_first()
         if self._raised is not None:
             raise self._raised
@@ -192,9 +197,9 @@ class Cascade:
         left_s = self._over_at - time.monotonic()
         if left_s <= 0 or not await self._resized(lease, 1, amount, orphan, _why(then, fault)):
             return False
-        if self._is_over:  # meanwhile: nothing more is sent, and the entry is the first call's
+        if self._is_over or self._expired:  # meanwhile: nothing more is sent, and the entry is the first call's
             await self._resized(lease, 2, amount, 0, self._draft)
-            return True
+            return self._is_over
         job = then.job(amount, before)
         timeouts = replace(job.timeouts, total=min(job.timeouts.total, left_s))
         self.job = msgspec.structs.replace(job, routed=_why(then, fault).routed, timeouts=timeouts)

@@ -73,7 +73,7 @@ class Chain:
         self._ahead: Further | None = None
         self._tried = 0
         self._extra = False  # whether the attempt that runs was taken from the worker's budget
-        self._left = self._dismissed = False
+        self._left = self._dismissed = self._expired = False
         self._waiting: Guard | None = None
         self._raised: Exception | None = None
         self._resizes = 0
@@ -152,6 +152,12 @@ class Chain:
         self._last.dismiss()
         self._wake()
 
+    def expire(self, error: GatewayError) -> None:
+        """Our own time is up: nothing more is tried."""
+        self._expired = True
+        self._last.expire(error)
+        self._wake()
+
     def _depart(self) -> None:
         self._left = True
         self._line.leave()
@@ -163,7 +169,7 @@ class Chain:
 
     @property
     def _is_over(self) -> bool:
-        return self._left or self._dismissed
+        return self._left or self._dismissed or self._expired
 
     async def run(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> None:
         """

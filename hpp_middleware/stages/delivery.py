@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 
 from hpp_middleware.ports import Client
-from hpp_middleware.stages.guard import Guard, begin
+from hpp_middleware.stages.guard import Guard, asyncios, begin
 from hpp_middleware.stages.replay import Record
 from hpp_middleware.types.http import Headers
 
@@ -75,6 +75,17 @@ class Delivery:
         """Pass on how it broke off, outside of every guard."""
         with anyio.move_on_after(LAST_WORDS_S):
             await self._client.send(data, more=False)
+
+    def at_once(self, last: Callable[[], bytes]) -> None:
+        """Pass on how it broke off, where the client takes that without a wait; there is no time for one."""
+        if self.left or self.sending or asyncios() is None:
+            return
+        sending = self._client.send(last(), more=False)
+        try:
+            sending.send(None)
+        except Exception:  # noqa: BLE001  # it is out; or it is not, as if it had never been tried
+            return
+        sending.close()
 
     def stop(self) -> None:
         """What is read on is not stopped by a piece that nobody takes."""

@@ -8,6 +8,7 @@ from typing import Self
 import anyio
 
 from hpp_middleware.errors import NotOpenedError
+from hpp_middleware.stages.heeding import heeding
 from hpp_middleware.stages.notice import Notice
 from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.worker import Worker
@@ -85,6 +86,32 @@ class Lifecycle:
                     await self.setup.close(worker)
         if raised is not None:
             raise raised
+
+    async def drain(self, grace_s: float | None = None) -> None:
+        """
+        Stop in good order: refuse what comes, let what is in flight end, and return when all of it is settled.
+
+        To be called when the host hears that it is to stop, before its server waits for the open streams: a lifespan
+        ends after that. From now on ``/readyz`` is a 503, and so is every new request in this event loop. Called again
+        meanwhile with a shorter grace, that one counts.
+
+        Args:
+            grace_s: How long answers may go on, in seconds; then streams end with an error event. By default
+                ``load.grace_s``.
+        """
+        await self.here().drain(self.setup.load.grace_s if grace_s is None else grace_s)
+
+    def heeding(self, *numbers: int) -> AbstractAsyncContextManager[None]:
+        """
+        Have :meth:`drain` called at these signals, besides whatever the server does at them.
+
+            async with gateway.opened(), gateway.heeding(signal.SIGTERM):
+                yield
+
+        Raises:
+            ConfigurationError: This is not the main thread.
+        """
+        return heeding(self.drain, *numbers)
 
     async def __aenter__(self) -> Self:
         opened = self.opened()

@@ -14,7 +14,17 @@ from hpp_middleware.core.fair import Fair
 from hpp_middleware.errors import OverloadedError
 from hpp_middleware.types.load import Load
 
-__all__ = ["Queue"]
+__all__ = ["Queue", "stopping"]
+
+AGAIN_S = 1
+"""When to come again to a router that is about to stop: by then there is another one."""
+
+
+def stopping() -> OverloadedError:
+    """What is told by a worker that takes nothing more on; its connection is not to be used again."""
+    return OverloadedError(
+        "The router is about to stop; ask again.", headers={"Retry-After": str(AGAIN_S), "Connection": "close"}
+    )
 
 
 class _Waiting:
@@ -49,11 +59,17 @@ class Queue:
 
     Args:
         load: How many there are.
+
+    Attributes:
+        closed: Whether nobody gets one any more.
     """
 
     def __init__(self, load: Load) -> None:
+        self.closed = False
         self._fair: Fair[_Waiting] = Fair(load)
         self._load = load
+        self._line: set[_Waiting] = set()
+        self._none: anyio.Event | None = None
 
     @property
     def running(self) -> int:
@@ -72,26 +88,42 @@ class Queue:
         Raises:
             OverloadedError: 503; there is none, or none in time.
         """
+        if self.closed:
+            raise stopping()
         if not self._fair.enter(consumer, now=time.monotonic()):
             await self._wait(consumer)
         return _Place(self, consumer)
 
     def left(self, consumer: str) -> None:
         """Give a place back, and wake whoever has it now."""
-        self._wake(self._fair.leave(consumer))
-
-    def _wake(self, found: list[_Waiting]) -> None:
-        for each in found:
+        for each in self._fair.leave(consumer):
             each.runs = True
             each.told.set()
+        if self._none is not None and not self._fair.running:
+            self._none.set()
+            self._none = None
+
+    def close(self) -> None:
+        """Give out no more, and refuse those who wait."""
+        self.closed = True
+        for each in self._line:
+            each.told.set()
+
+    async def none_is_left(self) -> None:
+        """Return when nobody has a place."""
+        while self._fair.running:
+            self._none = self._none or anyio.Event()
+            await self._none.wait()
 
     async def _wait(self, consumer: str) -> None:
+        """Wait for a turn, and take it."""
         waiting = _Waiting()
         lost = self._fair.line_up(consumer, waiting)
         if lost is waiting:
             raise self._overloaded()
         if lost is not None:
             lost.told.set()
+        self._line.add(waiting)
         try:
             with anyio.move_on_after(self._load.queue_s):
                 await waiting.told.wait()
@@ -101,9 +133,11 @@ class Queue:
             else:
                 self._fair.give_up(consumer, waiting)
             raise
-        if not waiting.runs:  # though its time was up at the moment of its turn, it has one where it does
+        finally:
+            self._line.discard(waiting)
+        if not waiting.runs:  # one whose time was up at the moment of its turn has it
             self._fair.give_up(consumer, waiting)
-            raise self._overloaded()
+            raise stopping() if self.closed else self._overloaded()
 
     def _overloaded(self) -> OverloadedError:
         return OverloadedError(

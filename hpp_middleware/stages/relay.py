@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from hpp_middleware.core import relay, relay_cost, relay_json, reply, sse
 from hpp_middleware.core.settlement import End, Settlement
-from hpp_middleware.errors import GatewayError, StoreError, UpstreamError
+from hpp_middleware.errors import GatewayError, OverloadedError, StoreError, UpstreamError
 from hpp_middleware.ports import Client, Dialect, StreamReader, Transport
 from hpp_middleware.stages.delivery import Delivery
 from hpp_middleware.stages.drain import Drain, Slots
@@ -62,6 +62,7 @@ class Exchange:
     _seen = Seen()
     _settled: Settlement | None = None
     ending = _over = _no_slot = _dismissed = False
+    _expired: GatewayError | None = None
     _guard: Guard | None = None  # there once there is a hold
     _drain: Drain | None = None
     _raised: Exception | None = None
@@ -167,10 +168,19 @@ class Exchange:
     def dismiss(self) -> None:
         """The host has cancelled the request: a departure, of a client or of a caller who waits for nothing more."""
         if self._client.patient and not self._over:
+            reader = self._reader
+            if reader is not None and self._client.started:  # a server that stops cancels what it does not await
+                self._delivery.at_once(lambda: reader.failed(OverloadedError("The server has given up this answer.")))
             self._depart()
         else:
             self._dismissed = True
             self._delivery.left = self._delivery.left or self._guard is None
+            self._stop()
+
+    def expire(self, error: GatewayError) -> None:
+        """Our own time is up: what was sent is charged as at any deadline, and the client is told why it is all."""
+        if not self._over:
+            self._expired = error
             self._stop()
 
     def _depart(self) -> None:
@@ -231,7 +241,7 @@ class Exchange:
                 self._seen = relay_json.usage_in(await upstream.read_all(self.job.limits.response_bytes, or_cut=True))
                 self._fail(upstream.unintelligible(), End.REFUSED)
         except StoreError as unsent:  # the lease ran out, or the client left, before anything was sent
-            self._fail(unsent, End.UNSENT)
+            self._fail(self._expired or unsent, End.UNSENT)
         except UpstreamError as fault:
             late = fault.status == 504 and upstream.sent and upstream.status is None
             self._fail(fault, End.DEADLINE if late else self._broken())
@@ -319,6 +329,9 @@ class Exchange:
         """The scope was cancelled: by a departure, or by a deadline."""
         if self._dismissed:
             return  # not a client: the path knows what it counts as
+        if self._expired is not None and not self._delivery.left:
+            self._fail(self._expired, End.DEADLINE if self._upstream.sent else End.UNSENT)
+            return
         if self._delivery.left or self._delivery.sending:  # a reader that stands still has left, too
             self._delivery.left = True
             self.end = self._unawaited() if self._upstream.sent else End.UNSENT

@@ -19,13 +19,14 @@ from hpp_middleware.core import auth
 from hpp_middleware.core.attempts import Budget
 from hpp_middleware.errors import ConfigurationError, StoreError
 from hpp_middleware.ports import CredentialStore, Ledger, QuotaStore, Transport
+from hpp_middleware.stages.answering import Answering
 from hpp_middleware.stages.auth import Authenticator
 from hpp_middleware.stages.drain import Slots
 from hpp_middleware.stages.guard import asyncios
 from hpp_middleware.stages.health import Health
 from hpp_middleware.stages.journal import Journal
 from hpp_middleware.stages.lease import Lease
-from hpp_middleware.stages.queue import Queue
+from hpp_middleware.stages.queue import Queue, stopping
 from hpp_middleware.stages.reserve import unavailable
 from hpp_middleware.stages.settle import Pending
 from hpp_middleware.stores.opening import opening
@@ -82,37 +83,6 @@ class Backends:
         if pepper is None:
             raise ConfigurationError("keys.pepper must be set for this store", param="keys.pepper")
         return auth.check_pepper(pepper)
-
-
-class Answering:
-    """
-    The answers in flight, each from before its hold until it is settled.
-
-    Attributes:
-        count: How many there are.
-    """
-
-    __slots__ = ("_none", "count")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._none: anyio.Event | None = None
-
-    def __enter__(self) -> None:
-        self.count += 1
-
-    def __exit__(self, *_: object) -> None:
-        self.count -= 1
-        if not self.count and self._none is not None:
-            self._none.set()
-            self._none = None
-
-    async def none_is_left(self) -> None:
-        """Return when there are none, or after a while."""
-        with anyio.move_on_after(CLOSE_S):
-            while self.count:
-                self._none = self._none or anyio.Event()
-                await self._none.wait()
 
 
 @dataclass(slots=True)
@@ -249,11 +219,27 @@ class Worker:
         A server that stops cancels what it does not await: it must still find the stores open to settle. What is
         drained by then is closed, and settled too.
         """
-        await self.answering.none_is_left()
+        await self.answering.none_is_left(CLOSE_S)
         if self.slots.close():
-            await self.answering.none_is_left()
+            await self.answering.none_is_left(CLOSE_S)
         with anyio.move_on_after(CLOSE_S):
             await self.lease.drain()
+
+    async def drain(self, grace_s: float) -> None:
+        """
+        Take nothing more on, and return when what is in flight has ended and is settled.
+
+        Args:
+            grace_s: How long it may go on; then it is ended, and streams are told so by an error event.
+        """
+        self.queue.close()
+        with anyio.move_on_after(grace_s):
+            await self.queue.none_is_left()
+            await self.answering.none_is_left()
+        self.answering.expire(stopping)
+        await self.settled()
+        with anyio.move_on_after(CLOSE_S):  # what they are told is on its way
+            await self.queue.none_is_left()
 
     async def aclose(self) -> None:
         """Close the pools that are our own, and give the journal up with what it holds."""

@@ -3,6 +3,7 @@
 import os
 
 from hpp_middleware import Gateway, Provider, SQLiteStore
+from hpp_middleware.types.load import Load
 from hpp_middleware.types.provider import Declared
 
 KEY = "alice-shows-this-key-of-hers"
@@ -13,5 +14,6 @@ gateway = Gateway(
     models={"paced/paced-1": {"input": "1", "output": "2"}},
     consumers={"alice": Declared(quota=10**9, keys=(KEY,))},
     prices=None,
+    load=Load(grace_s=float(os.environ.get("GRACE_S", "25"))),
 )
 app = gateway.app

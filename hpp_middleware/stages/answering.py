@@ -1,0 +1,80 @@
+"""The answers in flight, each from before its hold until it is settled: counted, awaited, and ended when time is up."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import anyio
+
+from hpp_middleware.errors import GatewayError
+
+__all__ = ["Answering", "Expiring"]
+
+
+class Expiring(Protocol):
+    """An exchange, as far as its end is concerned."""
+
+    def expire(self, error: GatewayError) -> None:
+        """End it now; the client is told why there is no more."""
+        ...
+
+
+class _Answer:
+    """One of them."""
+
+    __slots__ = ("_all", "_exchange")
+
+    def __init__(self, found: "Answering", exchange: Expiring) -> None:
+        self._all = found
+        self._exchange = exchange
+
+    def __enter__(self) -> None:
+        self._all.began(self._exchange)
+
+    def __exit__(self, *_: object) -> None:
+        self._all.ended(self._exchange)
+
+
+class Answering:
+    """All of a worker's."""
+
+    __slots__ = ("_error", "_live", "_none")
+
+    def __init__(self) -> None:
+        self._live: dict[int, Expiring] = {}
+        self._none: anyio.Event | None = None
+        self._error: Callable[[], GatewayError] | None = None  # what each is ended with from now on
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._live)
+
+    def of(self, exchange: Expiring) -> _Answer:
+        """One more, for ``with``."""
+        return _Answer(self, exchange)
+
+    def began(self, exchange: Expiring) -> None:
+        """There is one more."""
+        self._live[id(exchange)] = exchange
+        if self._error is not None:
+            exchange.expire(self._error())
+
+    def ended(self, exchange: Expiring) -> None:
+        """There is one less."""
+        del self._live[id(exchange)]
+        if not self._live and self._none is not None:
+            self._none.set()
+            self._none = None
+
+    def expire(self, error: Callable[[], GatewayError]) -> None:
+        """End all, those that are to come as well, each with an error of its own."""
+        self._error = error
+        for exchange in list(self._live.values()):
+            exchange.expire(error())
+
+    async def none_is_left(self, within_s: float = float("inf")) -> None:
+        """Return when there are none, or after so many seconds."""
+        with anyio.move_on_after(within_s):
+            while self._live:
+                self._none = self._none or anyio.Event()
+                await self._none.wait()
