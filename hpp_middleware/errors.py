@@ -6,6 +6,7 @@ The tree of exceptions: each answers "whose fault?".
 carries a key, a prompt or a provider's body.
 """
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ __all__ = [
     "RequestError",
     "StoreError",
     "UpstreamError",
+    "UpstreamUnavailableError",
 ]
 
 
@@ -126,6 +128,27 @@ class OverloadedError(GatewayError):
     code = "overloaded"
     type = "server_error"
     retryable = True
+
+
+class UpstreamUnavailableError(UpstreamError):
+    """
+    No upstream of a model may be asked now, since all have failed or rest: 503, and nothing was sent.
+
+    Args:
+        provider: The configured provider's name.
+        wait_s: How long until one may be, in seconds: ``Retry-After``.
+    """
+
+    def __init__(self, provider: str, wait_s: float) -> None:
+        super().__init__(
+            f"{provider} cannot be asked at the moment; nothing was forwarded.",
+            provider=provider,
+            status=503,
+            code="upstream_unavailable",
+            retryable=True,
+            headers={"Retry-After": str(max(1, math.ceil(wait_s)))},
+            unsent=True,
+        )
 
 
 class StoreError(GatewayError):

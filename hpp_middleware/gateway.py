@@ -108,7 +108,7 @@ class Gateway(Lifecycle):
             timeouts: Deadlines lower than the provider's.
         Raises:
             RequestError: The caller can fix it; nothing was held. 409: the key is in use.
-            UpstreamError: The provider failed; it is settled.
+            UpstreamError: The provider failed; it is settled. 503 ``upstream_unavailable``: it is left alone for now.
             StoreError: The quota cannot be verified; nothing was forwarded.
         """
         names.check_consumer(consumer)
@@ -125,6 +125,7 @@ class Gateway(Lifecycle):
             within=within,
             hints=hints,
             lower=timeouts,
+            anyway=idempotency_key is not None,
         )
         planned = lineup.first()
         keyed = replay.KEYLESS

@@ -56,8 +56,10 @@ def gateway(
 ) -> Gateway:
     """A gateway whose only model costs $1 a million tokens in and $2 out, and its consumers alice and bob."""
     url = upstream if isinstance(upstream, str) else upstream.url
+    # No breaker: most tests of faults let an upstream fail many times in a row.
+    given: dict[str, Any] = {"base_url": url, "api_key": CANARY, "timeouts": timeouts, "breaker": None}
     defaults: dict[str, Any] = {
-        "providers": {"fake": Provider(base_url=url, api_key=CANARY, timeouts=timeouts, **(provider or {}))},
+        "providers": {"fake": Provider(**{**given, **(provider or {})})},
         "models": {MODEL: {"input": "1", "output": "2", **(model or {})}},
         "consumers": {"alice": Declared(quota=nano, keys=(KEY,)), "bob": Declared(quota=nano, keys=(BOB_KEY,))},
         "prices": None,

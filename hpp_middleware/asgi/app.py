@@ -27,7 +27,7 @@ from hpp_middleware.asgi.boundary import Boundary, Completions
 from hpp_middleware.asgi.endpoints import Endpoints, respond
 from hpp_middleware.asgi.paths import APIS, COUNTS, MODELS, ROUTES
 from hpp_middleware.core import auth, deadlines, reply
-from hpp_middleware.errors import ConfigurationError, GatewayError, StoreError, UpstreamError
+from hpp_middleware.errors import ConfigurationError, GatewayError, StoreError, UpstreamError, UpstreamUnavailableError
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.events import Alarm, Refused
 
@@ -166,7 +166,8 @@ class Gateway(gateway.Gateway):
             body = reply.error_body(error, simple=self.setup.error_format == "simple")
         else:
             body = api.error(error, scope["hpp.request_id"])
-        if not isinstance(error, UpstreamError):  # which was settled, and told as that
+        settled = isinstance(error, UpstreamError) and not isinstance(error, UpstreamUnavailableError)
+        if not settled:  # else it was told as that
             self.notice.refused(Refused(request_id=scope["hpp.request_id"], status=error.status, code=error.code))
         headers = reply.error_headers(error)
         if not scope.get("http_version", "1.1").startswith("1."):  # where connections are nothing that a header closes

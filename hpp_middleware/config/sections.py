@@ -6,7 +6,7 @@ What a section comes to stands in :mod:`hpp_middleware.config.settings`.
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from hpp_middleware.config.section import Section
 from hpp_middleware.config.values import (
@@ -24,6 +24,7 @@ from hpp_middleware.config.values import (
     Seconds,
     Secret,
     Word,
+    or_off,
 )
 from hpp_middleware.types.http import CostIn
 from hpp_middleware.types.provider import MOST_RETRIES, MissingUsage, OnDisconnect, OrphanPolicy, TransportKind
@@ -69,6 +70,19 @@ class TimeoutsSection(Section):
     total: Seconds | None = None
 
 
+class BreakerSection(Section):
+    """``breaker`` of a provider: see :class:`hpp_middleware.types.health.Breaker`."""
+
+    failures: Count | None = None
+    window: Seconds | None = None
+    cooldown: Seconds | None = None
+    rate: float | None = None
+    minimum: Count | None = None
+    longest: Seconds | None = None
+    probes: Count | None = None
+    rest: Seconds | None = None
+
+
 class ProviderSection(Section):
     """``[providers.NAME]``: an upstream."""
 
@@ -81,6 +95,7 @@ class ProviderSection(Section):
     options: dict[Word, Option] = Field(default={}, repr=False)
     native_apis: list[Word] | None = None
     timeouts: TimeoutsSection = TimeoutsSection()
+    breaker: Annotated[BreakerSection | None, BeforeValidator(or_off)] = BreakerSection()
     bytes_per_token: Count | None = None
     cap_fields: list[Literal["max_tokens", "max_completion_tokens"]] | None = Field(default=None, min_length=1)
     include_usage: bool | None = None

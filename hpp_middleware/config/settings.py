@@ -21,6 +21,7 @@ from hpp_middleware.core.auto import AutoPolicy
 from hpp_middleware.core.price import RATES
 from hpp_middleware.dialects import presets
 from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.types.health import Breaker
 from hpp_middleware.types.load import Load
 from hpp_middleware.types.price import Price, Rates
 from hpp_middleware.types.provider import Declared, Limits, Model, Provider, Timeouts
@@ -211,6 +212,7 @@ def _provider(
         settings.setdefault("base_url", preset.base_url)
         api_key = api_key or _usual_key(where, preset, settings["base_url"], context, problems)
     try:
+        settings["breaker"] = Breaker(**section.breaker.given()) if section.breaker is not None else None
         if preset is None:
             return Provider(api_key=api_key, **settings)
         return presets.provider(preset_name, api_key=api_key, **settings)

@@ -30,6 +30,7 @@ __all__ = [
     "Word",
     "from_environment",
     "key_path",
+    "or_off",
     "origin",
 ]
 
@@ -186,6 +187,15 @@ def _header_name(value: str) -> str:
         raise ValueError("is no header's name")
     if value.lower() in _OURS:
         raise ValueError("is set by the router itself")
+    return value
+
+
+def or_off(value: object) -> object:
+    """A table, or ``false`` for what is switched off."""
+    if value is False:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError("must be a table, or false for none")  # noqa: TRY004  # pydantic collects ValueErrors only
     return value
 
 

@@ -20,6 +20,7 @@ from hpp_middleware.errors import GatewayError, StoreError
 from hpp_middleware.ports import Client, Dialect, Transport
 from hpp_middleware.stages.drain import Slots
 from hpp_middleware.stages.further import Further
+from hpp_middleware.stages.health import Health
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.line import Line
@@ -49,6 +50,7 @@ class Cascade:
         pending: Told when the response is about to end.
         slots: Where a drain finds room.
         record: Keeps the answer, that it can be given again.
+        health: Whether the providers may be asked.
         second: The stronger model.
         draft: The entry to be of the first.
 
@@ -71,6 +73,7 @@ class Cascade:
         pending: Pending,
         slots: Slots,
         record: Record | None = None,
+        health: Health | None = None,
         second: Further,
         draft: Draft,
     ) -> None:
@@ -81,7 +84,8 @@ class Cascade:
         self._then = second
         self._draft = draft
         self._held = Line(client, holds=True)
-        self._first = Exchange(target, dialect, transport, self._held, pending=Pending(), slots=slots)
+        self._health = health
+        self._first = Exchange(target, dialect, transport, self._held, pending=Pending(), slots=slots, health=health)
         self._second: Exchange | None = None
         self._line = self._held
         self._first.hear()
@@ -212,6 +216,7 @@ class Cascade:
             pending=self._pending,
             slots=self._slots,
             record=self._record,
+            health=self._health,
         )
         second.job = self.job
         second.hear()

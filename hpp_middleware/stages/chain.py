@@ -20,6 +20,7 @@ from hpp_middleware.errors import GatewayError, StoreError, UpstreamError
 from hpp_middleware.ports import Client
 from hpp_middleware.stages.further import Further
 from hpp_middleware.stages.guard import Guard, guard
+from hpp_middleware.stages.health import Health
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.line import Line
@@ -46,6 +47,7 @@ class Chain:
         client: Where the answer goes.
         worker: This event loop's.
         record: Keeps the answer, that it can be given again.
+        health: Whether the providers may be asked.
 
     Attributes:
         exchanges: The attempts so far.
@@ -64,12 +66,14 @@ class Chain:
         *,
         worker: Worker,
         record: Record | None = None,
+        health: Health | None = None,
     ) -> None:
         self._now = first
         self._others = others
         self._client = client
         self._worker = worker
         self._record = record
+        self._health = health
         self._ahead: Further | None = None
         self._tried = 0
         self._extra = False  # whether the attempt that runs was taken from the worker's budget
@@ -211,6 +215,7 @@ class Chain:
             pending=self._worker.pending,
             slots=self._worker.slots,
             record=self._record,
+            health=self._health,
         )
         exchange.hear()
         self.exchanges.append(exchange)

@@ -47,9 +47,10 @@ def exchange(
         escalation: Whom to ask where the answer is found wanting.
     """
     target = planned.target
+    health = worker.health if transport is None else None  # of a host's app that is called in process there is none
 
     def sent_by(target: Target) -> Transport:
-        return transport or worker.transports[target.provider_name]
+        return transport or worker.transports[target.key]
 
     second = _second(setup, worker, planned, operation, keyed=keyed, target=escalation) if escalation else None
     if second is not None:
@@ -61,13 +62,14 @@ def exchange(
             pending=worker.pending,
             slots=worker.slots,
             record=keyed.record,
+            health=health,
             second=second,
             draft=operation.draft,
         )
     if lineup.has_others or (target.provider.retries and transport is None):
         first = further(setup, planned, operation, sent_by(target), keyed=keyed)
         others = (further(setup, each, operation, sent_by(each.target), keyed=keyed) for each in lineup.others())
-        return Chain(first, others, client, worker=worker, record=keyed.record)
+        return Chain(first, others, client, worker=worker, record=keyed.record, health=health)
     return Exchange(
         target,
         planned.dialect,
@@ -76,6 +78,7 @@ def exchange(
         pending=worker.pending,
         slots=worker.slots,
         record=keyed.record,
+        health=health,
     )
 
 
@@ -97,4 +100,4 @@ def _second(
         )
     except RequestError:
         return None
-    return further(setup, again, operation, worker.transports[target.provider_name], keyed=keyed)
+    return further(setup, again, operation, worker.transports[target.key], keyed=keyed)

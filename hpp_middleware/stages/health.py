@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Mapping
 
 from hpp_middleware.core import health
-from hpp_middleware.errors import UpstreamError
+from hpp_middleware.core.settlement import End
+from hpp_middleware.errors import GatewayError, UpstreamError
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.events import Alarm, UpstreamChanged
 from hpp_middleware.types.health import Breaker
-from hpp_middleware.types.provider import Provider
+from hpp_middleware.types.provider import Provider, Timeouts
 
-__all__ = ["Health", "Ticket", "unavailable"]
+__all__ = ["Health", "Ticket", "verdict"]
 
 
 class Watched:
@@ -241,20 +242,37 @@ class Health:
         return 0.0
 
 
-def unavailable(target: Target, wait_s: float) -> UpstreamError:
+def verdict(
+    end: End | None,
+    error: GatewayError | None,
+    *,
+    own: Timeouts,
+    kept: Timeouts,
+    flowing: bool,
+    duration_s: float,
+) -> bool | None:
     """
-    None of a target's upstreams may be asked: 503, and nothing was sent.
+    Whether an upstream has done as it should in an exchange; None where that says nothing of it.
 
     Args:
-        target: The model.
-        wait_s: How long until one may be, in seconds.
+        end: How the exchange ended; None where the host cancelled it.
+        error: What went wrong.
+        own: The provider's deadlines.
+        kept: The exchange's, which its client may have lowered: who waits for a second only shows nothing by that.
+        flowing: Whether the answer had begun.
+        duration_s: How long it took.
     """
-    return UpstreamError(
-        f"{target.provider_name} cannot be asked at the moment; nothing was forwarded.",
-        provider=target.provider_name,
-        status=503,
-        code="upstream_unavailable",
-        retryable=True,
-        headers={"Retry-After": str(max(1, int(-(-wait_s // 1))))},
-        unsent=True,
-    )
+    if end is End.COMPLETED or end is End.CUT:
+        return True
+    if not isinstance(error, UpstreamError) or end not in {End.REFUSED, End.BROKEN, End.DEADLINE}:
+        return None
+    if error.code == "upstream_unavailable":
+        return None  # our own pool had no room, or we did not ask
+    if not error.retryable:
+        return True  # the request is what it does not like
+    if error.status == 504 and error.upstream_status is None and not flowing:
+        waited = own.connect if error.unsent or end is End.REFUSED else own.first_byte
+        return False if kept is own or duration_s >= waited else None
+    if end is End.DEADLINE and flowing:
+        return False if kept.idle == own.idle and duration_s < kept.total else None
+    return False

@@ -11,11 +11,10 @@ import msgspec
 
 from hpp_middleware.core import preferences, route
 from hpp_middleware.core.auto import facts, filters
-from hpp_middleware.errors import RequestError, UpstreamError
+from hpp_middleware.errors import RequestError, UpstreamError, UpstreamUnavailableError
 from hpp_middleware.ports import API
 from hpp_middleware.stages import speak
 from hpp_middleware.stages.auto import Chosen
-from hpp_middleware.stages.health import unavailable
 from hpp_middleware.stages.plan import Plan
 from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.worker import Worker
@@ -40,8 +39,9 @@ class Lineup:
         worker: This event loop's, which knows whom to leave alone.
         request_id: Ours.
         within: A provider, whose models are named without it.
-        lower: What it asks of the deadlines.
         hints: What the client says beside its body.
+        lower: What it asks of the deadlines.
+        anyway: Do not refuse it where all are left alone: it may have been answered before, and is then not sent.
 
     Attributes:
         targets: Whom it may be asked of, in order.
@@ -65,6 +65,7 @@ class Lineup:
         within: str | None = None,
         hints: Hints | None = None,
         lower: Deadlines | None = None,
+        anyway: bool = False,
     ) -> None:
         self._setup = setup
         self._api = api
@@ -74,6 +75,7 @@ class Lineup:
         self._request_id = request_id
         self._hints = hints
         self._lower = lower
+        self._anyway = anyway
         self._health = worker.health
         self._facts: tuple[Asked, str | None] | None = None
         self.passed_over: dict[str, str] = {}
@@ -96,6 +98,11 @@ class Lineup:
             if isinstance(plan, Plan):
                 return plan
             refusal = plan if refusal is None or isinstance(refusal, UpstreamError) else refusal
+        if self._anyway and isinstance(refusal, UpstreamError):
+            tried = self._tried(self.targets[0], first=True)
+            if isinstance(tried, Plan):
+                return tried
+            refusal = tried
         assert refusal is not None  # noqa: S101  # there is at least one target, which is a plan or a refusal
         raise refusal
 
@@ -135,7 +142,7 @@ class Lineup:
 
     def _unhealthy(self, target: Target) -> UpstreamError:
         self.passed_over[target.id] = "it is to be left alone at the moment"
-        return unavailable(target, self._health.wait_s(target))
+        return UpstreamUnavailableError(target.provider_name, self._health.wait_s(target))
 
     def _planned(self, target: Target) -> Plan:
         setup = self._setup

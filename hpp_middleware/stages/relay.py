@@ -17,6 +17,7 @@ from hpp_middleware.ports import Client, Dialect, StreamReader, Transport
 from hpp_middleware.stages.delivery import Delivery
 from hpp_middleware.stages.drain import Drain, Slots
 from hpp_middleware.stages.guard import Guard, guard
+from hpp_middleware.stages.health import Health, verdict
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.replay import Record
@@ -42,6 +43,7 @@ class Exchange:
         pending: Told when the response is about to end.
         slots: Where a drain finds room.
         record: Keeps the answer, that it can be given again.
+        health: Whether the provider may be asked, and who is told how it did.
 
     Attributes:
         job: What to do; to be set when there is a hold.
@@ -77,9 +79,10 @@ class Exchange:
         pending: Pending,
         slots: Slots,
         record: Record | None = None,
+        health: Health | None = None,
     ) -> None:
         self._dialect = dialect
-        self._upstream = Upstream(target, transport)
+        self._upstream = Upstream(target, transport, health)
         self._client = client
         self._pending = pending
         self._slots = slots
@@ -130,7 +133,10 @@ class Exchange:
         self._upstream.within(self.job.timeouts, around)
         self._upstream.under(lease)
         try:
-            if not self._delivery.left:
+            shut = None if self._delivery.left else self._upstream.closed_off()
+            if shut is not None:
+                self._fail(shut, End.UNSENT)
+            elif not self._delivery.left:
                 piece = guard(loop) if self._drains else None
                 self._delivery.begin(around, piece, send_s=self.job.limits.send_s, stuck=self._depart)
                 await around.run(self._converse())
@@ -152,6 +158,20 @@ class Exchange:
             self._slots.end(self._drain)
         if self.end is None:
             self._interrupted()
+        self._tell()
+
+    def _tell(self) -> None:
+        """What the provider's health is to go by."""
+        upstream, job = self._upstream, self.job
+        ok = verdict(
+            self.end,
+            self.error,
+            own=job.target.provider.timeouts,
+            kept=job.timeouts,
+            flowing=upstream.flowing,
+            duration_s=self.duration_s,
+        )
+        upstream.ended(self.error, ok=ok, first_byte_s=self.first_byte_s)
 
     def hear(self) -> Callable[[], None] | None:
         """Have the client's departure told; None where one has to listen for it."""
@@ -295,7 +315,7 @@ class Exchange:
             except (relay.ProtocolError, relay.StreamedError) as error:
                 await self._delivery.send(error.before)
                 raise
-            self._upstream.flowing = self._upstream.flowing or sse.has_event(data)
+            self._flows(data)
             done = reader.done
             if done:
                 whole, left = (End.CUT, End.UNAWAITED) if reader.cut else (End.COMPLETED, End.LEFT)
@@ -311,6 +331,11 @@ class Exchange:
         if not reader.cut:
             self._upstream.around.limit(TAIL_S)
             await self._upstream.drain()
+
+    def _flows(self, data: bytes) -> None:
+        """The answer has begun with its first event; a comment is none."""
+        if not self._upstream.flowing and sse.has_event(data):
+            self._upstream.begins(time.monotonic() - self._started)
 
     def _broken(self) -> End:
         """How an upstream's fault counts: by whether an answer had begun, and whether we waited too long for it."""

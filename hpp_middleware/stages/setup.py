@@ -113,7 +113,8 @@ class Setup:
         observers: Who is told what happened.
         auto: Chooses the model of requests for ``hpprouter/auto``: an
             :class:`~hpp_middleware.core.auto.AutoPolicy`, or a host's own; None refuses them.
-        unhealthy: Whether it is to pass a model over for now, asked with its id.
+        unhealthy: Whether it is to pass a model over for now, asked with its id; one whose upstreams are left alone
+            for now it passes over in any case.
         fallbacks: By model id or alias, the models to be asked one after the other where it does not answer.
     """
 
@@ -189,7 +190,9 @@ class Setup:
         self.unhealthy = unhealthy
         self.auto: Auto | None = None
         if auto is not None:
-            self.auto = Auto(auto, self.catalog, self.dialects, self.limits, self.consumers, unhealthy=unhealthy)
+            self.auto = Auto(
+                auto, self.catalog, self.dialects, self.limits, self.consumers, unhealthy=self._passed_over
+            )
         self.sealer = sealer_of(self.backends.ledger, sealing)
         self.mover = self.backends.ledger.mover if isinstance(self.backends.ledger, Moved) else None
         self.observers = tuple(observers)
@@ -327,6 +330,13 @@ class Setup:
             last = not self._workers
         if last:
             await self.backends.aclose()
+
+    def _passed_over(self, model_id: str) -> bool:
+        """Whether ``hpprouter/auto`` is to choose another model for now."""
+        if self.unhealthy is not None and self.unhealthy(model_id):
+            return True
+        worker, target = self.at_hand(), self.catalog.find(model_id)
+        return worker is not None and target is not None and worker.health.wait_s(target) > 0
 
     def _forget_keys(self) -> None:
         with self._lock:

@@ -12,11 +12,13 @@ from contextlib import suppress
 import msgspec
 
 from hpp_middleware.core import relay, reply
-from hpp_middleware.errors import UpstreamError
+from hpp_middleware.errors import GatewayError, UpstreamError, UpstreamUnavailableError
 from hpp_middleware.ports import Transport, UpstreamResponse
 from hpp_middleware.stages.guard import Guard
+from hpp_middleware.stages.health import Health, Ticket
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.reserve import unavailable
+from hpp_middleware.stages.resets import retry_after_s
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.http import HTTPCall
 from hpp_middleware.types.provider import Provider, Timeouts
@@ -52,6 +54,7 @@ class Upstream:
     Args:
         target: Whom it goes to.
         transport: How to reach it.
+        health: Whether it may be asked, and who is told how it did; None for a host's own, in process.
 
     Attributes:
         status: The response's status; None while there is none.
@@ -73,10 +76,12 @@ class Upstream:
     _term = 0
     _withheld = False
     _response: UpstreamResponse | None = None
+    _ticket: Ticket | None = None
 
-    def __init__(self, target: Target, transport: Transport) -> None:
+    def __init__(self, target: Target, transport: Transport, health: Health | None = None) -> None:
         self._target = target
         self._transport = transport
+        self._health = health
 
     def within(self, timeouts: Timeouts, around: Guard) -> None:
         """
@@ -97,6 +102,38 @@ class Upstream:
     def under(self, lease: Lease) -> None:
         """Send nothing once this lease has run out, in whose present term the hold was placed."""
         self._lease, self._term = lease, lease.term
+
+    def closed_off(self) -> UpstreamError | None:
+        """Why it is not asked after all, since it has failed meanwhile; else the call counts from here on."""
+        if self._health is not None:
+            key, model = self._target.key, self._target.model_name
+            if wait_s := self._health.admits(key, model):
+                return UpstreamUnavailableError(self._target.provider_name, wait_s)
+            self._ticket = self._health.began(key, model)
+        return None
+
+    def ended(self, error: GatewayError | None, *, ok: bool | None, first_byte_s: float | None) -> None:
+        """
+        Tell of its health; to be called however it ended.
+
+        Args:
+            error: What went wrong.
+            ok: Whether it did as it should; None where nobody knows.
+            first_byte_s: How long it took to begin its answer, in seconds.
+        """
+        if self._ticket is None:
+            return
+        status = error.upstream_status if isinstance(error, UpstreamError) else None
+        asked_s = None
+        if ok is False and self._response is not None:
+            asked_s = retry_after_s(self._response.headers, now=time.time(), limited=status == 429)
+        self._ticket.ended(ok=ok, status=status or self.status, retry_after_s=asked_s, first_byte_s=first_byte_s)
+
+    def begins(self, first_byte_s: float) -> None:
+        """The answer has begun: of a stream, its first event has come, after so many seconds."""
+        self.flowing = True
+        if self._ticket is not None:
+            self._ticket.answering(first_byte_s)
 
     async def send(self, call: HTTPCall) -> None:
         """

@@ -67,7 +67,7 @@ def named(*names: str) -> list[Any]:
 def living(**settings: Any) -> Iterator[Live]:
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(FakeUpstream()) as upstream:
         gateway = Gateway(
-            providers={"openai": Provider(base_url=upstream.url, api_key="upstream-secret")},
+            providers={"openai": Provider(base_url=upstream.url, api_key="upstream-secret", breaker=None)},
             models={MODEL: RATES, PAINTER: {**RATES, "output_image": "5"}},
             aliases={"fast": MODEL},
             prices=None,

@@ -7,6 +7,7 @@ from reading import EXAMPLE
 
 from hpp_middleware.config import load
 from hpp_middleware.config.sections import (
+    BreakerSection,
     ConsumerSection,
     File,
     LearnedSection,
@@ -18,6 +19,7 @@ from hpp_middleware.config.sections import (
     TimeoutsSection,
 )
 from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.types.health import Breaker
 from hpp_middleware.types.load import Load
 from hpp_middleware.types.provider import Limits, Timeouts
 
@@ -46,13 +48,13 @@ def test_the_example_names_each_variable_that_it_needs(variable: str) -> None:
 def test_the_example_shows_every_key_of_every_section() -> None:
     text = EXAMPLE.read_text("utf-8")
     sections: list[type[Section]] = [ProviderSection, ModelSection, ConsumerSection, TimeoutsSection]
-    sections += [TiersSection, TierSection, LearnedSection]
+    sections += [TiersSection, TierSection, LearnedSection, BreakerSection]
     sections += [
         field.annotation
         for field in File.model_fields.values()
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
     ]
-    assert len(sections) == 22
+    assert len(sections) == 23
     missing = [
         f"{section.__name__}.{key}"
         for section in sections
@@ -70,3 +72,4 @@ def test_the_examples_defaults_are_the_defaults() -> None:
     for name in ("store", "errors", "server", "billing"):
         assert getattr(settings.file, name) == File.model_fields[name].default
     assert settings.providers["openai"].timeouts == Timeouts()
+    assert settings.providers["openai"].breaker == Breaker()

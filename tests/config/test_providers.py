@@ -6,6 +6,7 @@ import pytest
 from reading import LOCAL, read, refusal
 
 from hpp_middleware.dialects.presets import PRESETS
+from hpp_middleware.types.health import Breaker
 from hpp_middleware.types.provider import Timeouts
 
 
@@ -136,3 +137,27 @@ def test_the_way_to_a_provider_is_what_the_file_says(tmp_path: Path) -> None:
 )
 def test_a_way_that_is_none_is_refused(tmp_path: Path, line: str, problem: str) -> None:
     assert refusal(tmp_path, LOCAL + line) == [f"providers.local.{problem}"]
+
+
+def test_a_breaker_is_set_in_part_or_switched_off(tmp_path: Path) -> None:
+    text = LOCAL + "breaker = { failures = 3, cooldown = 5 }"
+    assert read(tmp_path, text).providers["local"].breaker == Breaker(failures=3, cooldown=5)
+    assert read(tmp_path, LOCAL).providers["local"].breaker == Breaker()
+    assert read(tmp_path, LOCAL + "breaker = false").providers["local"].breaker is None
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("true", "providers.local.breaker: must be a table, or false for none"),
+        ("{ failures = 0 }", "providers.local.breaker.failures: must be greater than or equal to 1"),
+        ("{ rate = 1.5 }", "providers.local.breaker.rate: must be above 0 and at most 1"),
+        (
+            "{ longest = 3 }",
+            "providers.local.breaker.longest: must be at least breaker.cooldown, and at most a day",
+        ),
+        ("{ cooldwon = 3 }", "providers.local.breaker.cooldwon: unknown key"),
+    ],
+)
+def test_a_breaker_that_cannot_be_is_named(tmp_path: Path, value: str, message: str) -> None:
+    assert refusal(tmp_path, f"{LOCAL}breaker = {value}") == [message]

@@ -108,6 +108,7 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
                 base_url=f"{upstream}/{name}{vendor.base}",
                 api_key="the-operator-s-own-key",
                 timeouts=timeouts,
+                breaker=None,
                 **vendor.settings,
             )
             for name, vendor in VENDORS.items()

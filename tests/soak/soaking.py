@@ -39,6 +39,7 @@ seal_key = "a key for the seals of the soak, long enough"
 base_url = "http://127.0.0.1:{port}/v1"
 api_key = "upstream-key"
 on_disconnect = "{on_disconnect}"
+breaker = false
 drain_s = 5
 
 [models."fake/m"]

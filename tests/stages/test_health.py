@@ -2,7 +2,8 @@
 
 import pytest
 
-from hpp_middleware.stages.health import Health, unavailable
+from hpp_middleware.errors import UpstreamUnavailableError
+from hpp_middleware.stages.health import Health
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.events import Alarm, UpstreamChanged
 from hpp_middleware.types.health import Breaker
@@ -155,7 +156,7 @@ def test_without_a_breaker_and_without_a_name_nothing_is_held_against_anybody(fo
 
 
 def test_a_client_is_told_when_to_come_again() -> None:
-    error = unavailable(target(), 9.1)
+    error = UpstreamUnavailableError("fake", 9.1)
     assert (error.status, error.code, error.retryable, error.unsent) == (503, "upstream_unavailable", True, True)
     assert error.headers == {"Retry-After": "10"}
-    assert unavailable(target(), 0.0).headers == {"Retry-After": "1"}
+    assert UpstreamUnavailableError("fake", 0.0).headers == {"Retry-After": "1"}
