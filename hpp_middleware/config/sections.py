@@ -4,6 +4,7 @@ The file's shape: a model a section, a field a key. Unknown keys are refused, an
 What a section comes to stands in :mod:`hpp_middleware.config.settings`.
 """
 
+from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -13,6 +14,7 @@ from hpp_middleware.config.values import (
     URL,
     Count,
     Dialect,
+    Factor,
     HeaderName,
     Key,
     Location,
@@ -28,6 +30,7 @@ from hpp_middleware.config.values import (
 )
 from hpp_middleware.types.http import CostIn
 from hpp_middleware.types.provider import MOST_RETRIES, MissingUsage, OnDisconnect, OrphanPolicy, TransportKind
+from hpp_middleware.types.upstreams import Choice
 
 __all__ = ["File", "ModelSection", "ProviderSection", "Section"]
 
@@ -83,6 +86,18 @@ class BreakerSection(Section):
     rest: Seconds | None = None
 
 
+class UpstreamSection(Section):
+    """``[[providers.NAME.upstreams]]``: see :class:`hpp_middleware.types.upstreams.Upstream`."""
+
+    name: Word
+    base_url: URL | None = None
+    api_key: Secret | None = Field(default=None, repr=False)
+    headers: dict[HeaderName, Secret] = Field(default={}, repr=False)
+    options: dict[Word, Option] = Field(default={}, repr=False)
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    price_factor: Factor = Decimal(1)
+
+
 class ProviderSection(Section):
     """``[providers.NAME]``: an upstream."""
 
@@ -96,6 +111,8 @@ class ProviderSection(Section):
     native_apis: list[Word] | None = None
     timeouts: TimeoutsSection = TimeoutsSection()
     breaker: Annotated[BreakerSection | None, BeforeValidator(or_off)] = BreakerSection()
+    choose: Choice = "weighted"
+    upstreams: list[UpstreamSection] = Field(default=[])
     bytes_per_token: Count | None = None
     cap_fields: list[Literal["max_tokens", "max_completion_tokens"]] | None = Field(default=None, min_length=1)
     include_usage: bool | None = None

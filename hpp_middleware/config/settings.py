@@ -12,7 +12,14 @@ from hpp_middleware.audit import Sealing
 from hpp_middleware.catalog.known import VendoredModels
 from hpp_middleware.config.auto import auto_policy
 from hpp_middleware.config.sealing import sealing
-from hpp_middleware.config.sections import ConsumerSection, File, KeysSection, ModelSection, ProviderSection
+from hpp_middleware.config.sections import (
+    ConsumerSection,
+    File,
+    KeysSection,
+    ModelSection,
+    ProviderSection,
+    UpstreamSection,
+)
 from hpp_middleware.config.stores import Places, Stores
 from hpp_middleware.config.stores import places as places_of
 from hpp_middleware.config.values import Context, from_environment, key_path, origin
@@ -26,6 +33,7 @@ from hpp_middleware.types.load import Load
 from hpp_middleware.types.price import Price, Rates
 from hpp_middleware.types.provider import Declared, Limits, Model, Provider, Timeouts
 from hpp_middleware.types.replay import Idempotency
+from hpp_middleware.types.upstreams import Upstream
 
 if TYPE_CHECKING:
     from hpp_middleware.asgi.app import Gateway
@@ -43,6 +51,7 @@ _PROVIDER = (
     "transport",
     "proxy",
     "connections",
+    "choose",
     "retries",
 )
 _CAPABILITIES = (
@@ -190,10 +199,13 @@ def _provider(
     if preset is None and section.preset is not None:
         problems.append(f"{where}.preset: there is no preset {preset_name!r}; there are {', '.join(presets.PRESETS)}")
         return None
-    if preset is None and section.base_url is None:
+    first_url = section.upstreams[0].base_url if section.upstreams else None
+    if preset is None and section.base_url is None and first_url is None:
         problems.append(f"{where}.base_url: is missing, and {name!r} is no preset")
         return None
     own = section.given(*_PROVIDER)
+    if preset is None and first_url is not None:
+        own.setdefault("base_url", first_url)
     if section.cap_fields is not None:
         own["cap_fields"] = tuple(section.cap_fields)
     if section.native_apis is not None:
@@ -210,8 +222,10 @@ def _provider(
     api_key = section.api_key or None
     if preset is not None:
         settings.setdefault("base_url", preset.base_url)
-        api_key = api_key or _usual_key(where, preset, settings["base_url"], context, problems)
+        keyed = bool(section.upstreams) and all(each.api_key is not None for each in section.upstreams)
+        api_key = api_key if api_key or keyed else _usual_key(where, preset, settings["base_url"], context, problems)
     try:
+        settings["upstreams"] = tuple(_upstream(*each) for each in enumerate(section.upstreams))
         settings["breaker"] = Breaker(**section.breaker.given()) if section.breaker is not None else None
         if preset is None:
             return Provider(api_key=api_key, **settings)
@@ -219,6 +233,22 @@ def _provider(
     except ConfigurationError as error:
         problems.append(f"{where}.{error.param}: {error.message.removeprefix(f'{error.param} ')}")
         return None
+
+
+def _upstream(number: int, section: UpstreamSection) -> Upstream:
+    try:
+        return Upstream(
+            name=section.name,
+            base_url=section.base_url,
+            api_key=section.api_key or None,
+            headers={header: value for header, value in section.headers.items() if value},
+            options=section.options,
+            weight=section.weight,
+            price_factor=section.price_factor,
+        )
+    except ConfigurationError as error:
+        where = f"upstreams[{number}]"
+        raise ConfigurationError(f"{where}.{error.message}", param=f"{where}.{error.param}") from error
 
 
 def _usual_key(where: str, preset: presets.Preset, base_url: str, context: Context, problems: list[str]) -> str | None:

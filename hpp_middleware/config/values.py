@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
@@ -17,6 +18,7 @@ __all__ = [
     "Context",
     "Count",
     "Dialect",
+    "Factor",
     "HeaderName",
     "Key",
     "Location",
@@ -158,6 +160,13 @@ def _quota(value: object) -> int:
     return _said(pricing.nano_from_usd, _quoted(value))
 
 
+def _factor(value: object) -> Decimal:
+    try:
+        return Decimal(_quoted(value))
+    except InvalidOperation:
+        raise ValueError('must be a number in quotes, such as "1.1"') from None
+
+
 def _url(value: str) -> str:
     if not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", value):
         raise ValueError("must be a URL that begins with http:// or https://")
@@ -209,6 +218,8 @@ Key = Annotated[str, AfterValidator(_key)]
 """A secret that a consumer shows: at least 20 characters."""
 Rate = Annotated[int, BeforeValidator(_rate)]
 """USD per million tokens, a string; becomes atto-dollars a token."""
+Factor = Annotated[Decimal, BeforeValidator(_factor)]
+"""What a price is multiplied by, a string."""
 Quota = Annotated[int, BeforeValidator(_quota)]
 """USD, a string; becomes nano-dollars."""
 URL = Annotated[str, AfterValidator(_url)]

@@ -21,7 +21,7 @@ from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.preferences import Named, Preferences, Sort
 from hpp_middleware.types.price import Usage
 
-__all__ = ["MOST_MODELS", "Wanted", "applied", "known", "taken"]
+__all__ = ["MOST_MODELS", "Wanted", "applied", "known", "taken", "too_dear"]
 
 MOST_MODELS = 8
 """So many models a request may name: each is a call that may be made, and paid for."""
@@ -163,6 +163,11 @@ def _excluded(target: Target, preferences: Preferences, request: Request, named:
             return "provider.allow_fallbacks is false, and provider.order does not name it"
         if target.id not in named:
             return "provider.allow_fallbacks is false, and the request does not name it"
+    return too_dear(target, preferences, request)
+
+
+def too_dear(target: Target, preferences: Preferences, request: Request) -> str | None:
+    """Why a target costs more than the client is willing to pay; None where it does not."""
     rates = pricing.rates_for(target.price, _usage(request).input)
     if preferences.max_prompt is not None and rates.input > preferences.max_prompt:
         return "its prompts cost more than provider.max_price.prompt"

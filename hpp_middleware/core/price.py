@@ -20,6 +20,7 @@ __all__ = [
     "per_token",
     "rates_for",
     "rates_from_usd",
+    "scaled",
     "token_dollars",
 ]
 
@@ -52,6 +53,24 @@ def rates_for(price: Price, prompt_tokens: int) -> Rates:
         if prompt_tokens > start:
             rates = tier
     return rates
+
+
+def scaled(price: Price, factor: Decimal) -> Price:
+    """A price times a factor: each rate exactly, and only what is finer than an atto-dollar rounded, up."""
+    if factor == 1:
+        return price
+    over, under = factor.as_integer_ratio()
+
+    def each(rates: Rates) -> Rates:
+        said = {name: getattr(rates, name) for name in RATES}
+        return Rates(**{name: -(-rate * over // under) for name, rate in said.items() if rate is not None})
+
+    return Price(
+        base=each(price.base),
+        tiers=tuple((start, each(rates)) for start, rates in price.tiers),
+        source=f"{price.source} x {factor}",
+        only=price.only,
+    )
 
 
 def cost(usage: Usage, price: Price) -> int:

@@ -15,7 +15,7 @@ Ollama
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hpp_middleware.dialects.urls import filled
@@ -231,7 +231,8 @@ def provider(name: str, *, api_key: str | None = None, **settings: Any) -> Provi
     preset = PRESETS.get(name)
     if preset is None:
         raise ConfigurationError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}", param="preset")
-    needs_key = not preset.local and not preset.key_optional
+    with_keys = [each.api_key is not None for each in settings.get("upstreams", ())]
+    needs_key = not preset.local and not preset.key_optional and not (with_keys and all(with_keys))
     if api_key is None and needs_key and "base_url" not in settings:
         raise ConfigurationError(f"providers.{name}.api_key is missing", param=f"providers.{name}.api_key")
     known = {
@@ -246,5 +247,14 @@ def provider(name: str, *, api_key: str | None = None, **settings: Any) -> Provi
         "native_apis": preset.native_apis,
     }
     found: dict[str, Any] = {**known, **settings, "options": {**preset.options, **settings.get("options", {})}}
-    found["base_url"] = filled(found["base_url"], found["options"])
+    # Where each of several upstreams says what is in braces, the provider need not: it is the first of them, then.
+    upstreams = found.get("upstreams", ())
+    first = {**found["options"], **(upstreams[0].options if upstreams else {})}
+    found["upstreams"] = tuple(
+        each
+        if each.base_url is not None
+        else replace(each, base_url=filled(found["base_url"], {**found["options"], **each.options}))
+        for each in upstreams
+    )
+    found["base_url"] = filled(found["base_url"], first)
     return Provider(api_key=api_key, **found)

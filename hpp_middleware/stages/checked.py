@@ -74,7 +74,9 @@ def dialects_of(providers: Mapping[str, Provider], own: Mapping[str, Dialect]) -
                 found[provider.dialect] = known.find(provider.dialect)
             check_settings = getattr(found[provider.dialect], "check", None)
             if check_settings is not None:
-                check_settings(provider)
+                for place, part in provider.places(where):
+                    where = place  # it is named in the error
+                    check_settings(part)
         except ConfigurationError as error:
             raise ConfigurationError(f"{where}.{error.message}", param=f"{where}.{error.param}") from error
     return found

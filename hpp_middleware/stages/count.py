@@ -61,7 +61,9 @@ async def count_tokens(
     dialect = setup.dialects[target.provider.dialect]
     native = getattr(dialect, "native", None)
     counting = native(MESSAGES.name, target.provider) if native is not None else None
-    if counting is not None:
+    upstreams = worker.health.targets(target) if counting is not None else []
+    if counting is not None and upstreams:
+        target = upstreams[0]
         call = counter(counting.call(request, target, cap=1, request_id=request_id))
         timeouts = deadlines.lowered(target.provider.timeouts, lower)
         read = getattr(counting, "refusal", None)
@@ -73,7 +75,7 @@ async def count_tokens(
 
 async def _ask(worker: Worker, target: Target, call: HTTPCall, read: Refusal | None, timeouts: Timeouts) -> int | None:
     """What the provider counts; None where it does not."""
-    upstream = Upstream(target, worker.transports[target.provider_name])
+    upstream = Upstream(target, worker.transports[target.key])
     around = guard(worker.loop)
     upstream.within(timeouts, around)
     try:

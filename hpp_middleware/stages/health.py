@@ -4,18 +4,30 @@ Health: what this worker knows of its upstreams, and so whom to ask.
 The decisions are :mod:`hpp_middleware.core.health`'s. All of it is in memory, and takes microseconds.
 """
 
+import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 
-from hpp_middleware.core import health
+import msgspec
+
+from hpp_middleware.core import balance, health
+from hpp_middleware.core.price import scaled
 from hpp_middleware.core.settlement import End
 from hpp_middleware.errors import GatewayError, UpstreamError
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.events import Alarm, UpstreamChanged
 from hpp_middleware.types.health import Breaker
+from hpp_middleware.types.price import Price
 from hpp_middleware.types.provider import Provider, Timeouts
+from hpp_middleware.types.upstreams import Choice, Upstream
 
 __all__ = ["Health", "Ticket", "verdict"]
+
+MOST_PRICES = 4096
+"""So many prices of upstreams are remembered, and not made anew."""
+
+_ONE = Decimal(1)
 
 
 class Watched:
@@ -28,13 +40,21 @@ class Watched:
         circuit: See :class:`hpp_middleware.core.health.Circuit`.
         rests: Until when its key rests, by model: a provider's limits are mostly a model's.
         in_flight: How many calls it is answering.
+        paces: How long its answers take to begin, by model and whether they are streams, and as of when.
+        upstream: Its settings, where it is one of several.
+        part: The same as a provider of its own.
     """
 
-    __slots__ = ("breaker", "circuit", "in_flight", "key", "rests")
+    __slots__ = ("breaker", "circuit", "in_flight", "key", "paces", "part", "rests", "upstream")
 
-    def __init__(self, key: str, breaker: Breaker | None) -> None:
+    def __init__(
+        self, key: str, breaker: Breaker | None, upstream: Upstream | None = None, part: Provider | None = None
+    ) -> None:
         self.key = key
         self.breaker = breaker
+        self.upstream = upstream
+        self.part = part
+        self.paces: dict[tuple[str, bool], tuple[float, float]] = {}
         self.circuit = health.CLOSED
         self.rests: dict[str, float] = {}
         self.in_flight = 0
@@ -51,7 +71,7 @@ class Ticket:
         probe: When it is forgotten, if it is a probe.
     """
 
-    __slots__ = ("_health", "_over", "_probe", "_term", "_watched", "first_byte_s", "model")
+    __slots__ = ("_health", "_is_paced", "_over", "_probe", "_term", "_watched", "model")
 
     def __init__(self, found: "Health", watched: Watched, model: str, *, probe: float | None) -> None:
         self._health = found
@@ -60,7 +80,7 @@ class Ticket:
         self._probe = probe
         self._over = False
         self.model = model
-        self.first_byte_s: float | None = None
+        self._is_paced = False
         watched.in_flight += 1
 
     def answering(self, first_byte_s: float | None = None) -> None:
@@ -70,8 +90,12 @@ class Ticket:
         Args:
             first_byte_s: How long that took, in seconds.
         """
-        self.first_byte_s = first_byte_s
-        if not self._over and self._watched.circuit.is_open:
+        if self._over:
+            return
+        if first_byte_s is not None:
+            self._health.paced(self._watched, self.model, first_byte_s, stream=True)
+            self._is_paced = True
+        if self._watched.circuit.is_open:
             self._health.well(self._watched, self._term)
 
     def ended(
@@ -96,7 +120,8 @@ class Ticket:
         if self._over:
             return
         self._over = True
-        self.first_byte_s = self.first_byte_s if first_byte_s is None else first_byte_s
+        if ok and first_byte_s is not None and not self._is_paced:
+            self._health.paced(self._watched, self.model, first_byte_s, stream=False)
         self._watched.in_flight -= 1
         self._health.ended(
             self._watched,
@@ -117,6 +142,7 @@ class Health:
         alarm: Told of a key that is no good.
         changed: Told of a circuit that has opened, or closed.
         clock: Monotonic seconds.
+        chance: Draws from 0 to 1.
     """
 
     def __init__(
@@ -126,11 +152,23 @@ class Health:
         alarm: Callable[[Alarm], None] | None = None,
         changed: Callable[[UpstreamChanged], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._alarm = alarm
         self._changed = changed
         self._clock = clock
-        self._watched = {name: Watched(name, provider.breaker) for name, provider in providers.items()}
+        self._chance = chance
+        self._prices: dict[tuple[Price, Decimal], Price] = {}
+        self._watched: dict[str, Watched] = {}
+        self._several: dict[str, tuple[Watched, ...]] = {}
+        for name, provider in providers.items():
+            found = tuple(
+                Watched(f"{name}#{each.name}", provider.breaker, each, provider.parts[each.name])
+                for each in provider.upstreams
+            )
+            self._watched.update((each.key, each) for each in found or (Watched(name, provider.breaker),))
+            if found:
+                self._several[name] = found
 
     def admits(self, key: str, model: str = "") -> float:
         """
@@ -164,22 +202,89 @@ class Health:
         watched.circuit = health.begun(watched.circuit, watched.breaker, now=now)
         return Ticket(self, watched, model, probe=watched.circuit.probes[-1])
 
-    def targets(self, target: Target) -> list[Target]:
+    def order(self, keys: Sequence[str], how: Choice, *, model: str = "", stream: bool = True) -> list[str]:
+        """
+        Upstreams, the one to be asked first in front.
+
+        Args:
+            keys: Theirs.
+            how: See :mod:`hpp_middleware.core.balance`.
+            model: The model's name there.
+            stream: Whether a stream is asked for: another answer begins when it is whole.
+        """
+        seats = []
+        for key in keys:
+            watched = self._watched[key]
+            pace = watched.paces.get((model, stream))
+            upstream = watched.upstream
+            seats.append(
+                balance.Seat(
+                    key,
+                    upstream.weight if upstream is not None else 1.0,
+                    upstream.price_factor if upstream is not None else _ONE,
+                    watched.in_flight,
+                    pace[0] if pace is not None else None,
+                )
+            )
+        return balance.order(seats, how, chance=self._chance)
+
+    def targets(self, target: Target, *, stream: bool = True) -> list[Target]:
         """
         The upstreams of a target's model that may be asked now, the best first; none where all are to be left alone.
 
         Each is a target of its own: it says where it goes, with which key, and at what price.
+
+        Args:
+            target: The model.
+            stream: Whether a stream is asked for.
         """
-        return [target] if not self.admits(target.key, target.model_name) else []
+        several = self._several.get(target.provider_name)
+        if several is None or target.upstream is not None:
+            return [target] if not self.admits(target.key, target.model_name) else []
+        model = target.model_name
+        keys = [each.key for each in several if not self.admits(each.key, model)]
+        if len(keys) > 1:
+            keys = self.order(keys, target.provider.choose, model=model, stream=stream)
+        return [self._at(target, self._watched[key]) for key in keys]
+
+    def anyhow(self, target: Target) -> Target:
+        """One of a target's upstreams, though none may be asked now."""
+        several = self._several.get(target.provider_name)
+        return target if several is None or target.upstream is not None else self._at(target, several[0])
 
     def wait_s(self, target: Target) -> float:
         """How long until one of a target's upstreams may be asked, in seconds; 0 where one may be now."""
-        return self.admits(target.key, target.model_name)
+        several = self._several.get(target.provider_name)
+        if several is None or target.upstream is not None:
+            return self.admits(target.key, target.model_name)
+        return min(self.admits(each.key, target.model_name) for each in several)
+
+    def _at(self, target: Target, watched: Watched) -> Target:
+        """A target's model at one of its provider's upstreams."""
+        upstream, part = watched.upstream, watched.part
+        if upstream is None or part is None:
+            return target
+        price = target.price
+        if upstream.price_factor != 1:
+            known = price, upstream.price_factor
+            found = self._prices.get(known)
+            if found is None:
+                if len(self._prices) >= MOST_PRICES:
+                    self._prices.clear()
+                found = self._prices[known] = scaled(price, upstream.price_factor)
+            price = found
+        return msgspec.structs.replace(target, provider=part, price=price, upstream=upstream.name)
 
     def well(self, watched: Watched, term: int) -> None:
         """A call of this term is answered."""
         if watched.breaker is not None:
             self._now(watched, health.succeeded(watched.circuit, watched.breaker, now=self._clock(), term=term))
+
+    def paced(self, watched: Watched, model: str, first_byte_s: float, *, stream: bool) -> None:
+        """How long an answer took to begin: what one of several is chosen by."""
+        if watched.upstream is not None:
+            kind = model, stream
+            watched.paces[kind] = balance.pace(watched.paces.get(kind), first_byte_s, now=self._clock())
 
     def ended(
         self,

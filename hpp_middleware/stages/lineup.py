@@ -99,7 +99,7 @@ class Lineup:
                 return plan
             refusal = plan if refusal is None or isinstance(refusal, UpstreamError) else refusal
         if self._anyway and isinstance(refusal, UpstreamError):
-            tried = self._tried(self.targets[0], first=True)
+            tried = self._tried(self._health.anyhow(self.targets[0]), first=True)
             if isinstance(tried, Plan):
                 return tried
             refusal = tried
@@ -118,7 +118,7 @@ class Lineup:
     def _each(self) -> Iterator[Plan | RequestError | UpstreamError]:
         """A plan for each upstream of each target, or why there is none."""
         for number, target in enumerate(self.targets):
-            upstreams = self._health.targets(target)
+            upstreams = self._health.targets(target, stream=self._request.stream)
             self._behind = len(upstreams) + len(self.targets) - number - 1
             if not upstreams:
                 yield self._unhealthy(target)
@@ -159,6 +159,10 @@ class Lineup:
             lower=self._lower,
         )
         wanted = self._request.preferences
+        if wanted is not None and target.upstream is not None:
+            dear = preferences.too_dear(target, wanted, self._request)
+            if dear is not None:
+                raise RequestError(f"{target.id}: {dear}.", code="unsupported_model", param="provider")
         if wanted is not None and wanted.require_parameters:
             if plan.dropped:
                 raise RequestError(f"{target.id} cannot be told {', '.join(plan.dropped)}.", param=plan.dropped[0])

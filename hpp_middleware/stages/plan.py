@@ -211,6 +211,7 @@ def _attempt(exchange: Exchange, charged: Settlement, *, priced: bool = False) -
         usage=seen.usage,
         cost=cost,
         price=target.price if priced else None,
+        upstream=target.upstream,
     )
 
 

@@ -34,6 +34,7 @@ from hpp_middleware.ports import (
     Tokenizer,
     Transport,
 )
+from hpp_middleware.stages import pools
 from hpp_middleware.stages.auto import Auto
 from hpp_middleware.stages.checked import (
     backends_of,
@@ -58,8 +59,6 @@ from hpp_middleware.stages.replay import Keeper, check_keeping
 from hpp_middleware.stages.slotfile import MOST_SLOTS
 from hpp_middleware.stages.worker import CLOSE_S, Worker, declared_credentials
 from hpp_middleware.stores.memory import MemoryStore
-from hpp_middleware.transports import signing
-from hpp_middleware.transports.choose import check, choose
 from hpp_middleware.types.consumer import Credential
 from hpp_middleware.types.events import Alarm
 from hpp_middleware.types.http import CostIn
@@ -158,10 +157,7 @@ class Setup:
         one_of("orphan", orphan, ("estimate", "hold", "free"))
         one_of("cost_in", cost_in, ("header", "usage"))
         self.dialects = dialects_of(providers, dialects or {})
-        for name, provider in providers.items():
-            check(name, provider)
-            if name not in (transports or {}):
-                signing.check(name, provider)
+        pools.check(providers, transports or {})
         self.catalog = route.Catalog(
             providers=dict(providers),
             models={name: model_from(name, model) for name, model in (models or {}).items()},
@@ -255,8 +251,8 @@ class Setup:
                     self._declared = declared_credentials(self.consumers, self.pepper)
                 worker = self._workers[loop] = Worker.make(
                     self.backends,
-                    self._transports,
-                    self._pools(),
+                    pools.given(self.catalog.providers, self._transports),
+                    pools.own(self.catalog.providers, self._transports, self._client, loop),
                     self._declared,
                     peppers=self.peppers,
                     swept=notice.swept,
@@ -356,18 +352,6 @@ class Setup:
                 self._workers.pop(_running_loop(), None)
                 self._at_hand = None
             await worker.aclose()
-
-    def _pools(self) -> dict[str, Transport]:
-        """Pools of our own, for the providers that the host has given no transport for; what signs stands in front."""
-        providers = {name: each for name, each in self.catalog.providers.items() if name not in self._transports}
-        return {name: signing.signed(each, self._pool(name, each)) for name, each in providers.items()}
-
-    def _pool(self, name: str, provider: Provider) -> Transport:
-        if self._client is not None:
-            from hpp_middleware.transports.httpx import HttpxTransport
-
-            return HttpxTransport(self._client)
-        return choose(name, provider, is_asyncio=isinstance(_running_loop(), asyncio.AbstractEventLoop))
 
 
 def _running_loop() -> Any:

@@ -1,12 +1,13 @@
 """What an operator configures: plain frozen dataclasses; wrong values are refused when built."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.health import Breaker
 from hpp_middleware.types.price import Price
+from hpp_middleware.types.upstreams import Choice, Upstream
 
 __all__ = [
     "MOST_RETRIES",
@@ -84,6 +85,9 @@ class Provider:
         ca_file: A file of certificates to trust instead of the usual authorities.
         connections: How many connections a worker has to it at most.
         breaker: When it is left alone because it fails; None for never.
+        upstreams: Several keys, regions or deployments that serve its models; none where it is one itself.
+        choose: Which of them is asked first.
+        parts: Each of them as a provider of its own, by its name; made here.
         retries: How often it is asked once more, where it fails in a way that passes, before any other is.
     """
 
@@ -110,6 +114,9 @@ class Provider:
     connections: int = 1000
     breaker: Breaker | None = field(default_factory=Breaker)
     retries: int = 0
+    upstreams: tuple[Upstream, ...] = ()
+    choose: Choice = "weighted"
+    parts: Mapping[str, "Provider"] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "headers", dict(self.headers))  # what a call says is made of them once
@@ -133,6 +140,40 @@ class Provider:
         for name, value in self.headers.items():
             if not name.replace("-", "").isalnum() or not f"{name}{value}".isascii() or not value.isprintable():
                 raise ConfigurationError(f"headers.{name!r} is no HTTP header", param="headers")
+        object.__setattr__(self, "parts", self._parts())
+
+    def _parts(self) -> dict[str, "Provider"]:
+        if self.choose not in {"weighted", "least_busy", "latency", "cheapest"}:
+            raise ConfigurationError("choose must be weighted, least_busy, latency or cheapest", param="choose")
+        found: dict[str, Provider] = {}
+        for number, each in enumerate(self.upstreams):
+            where = f"upstreams[{number}]"
+            if each.name in found:
+                raise ConfigurationError(f"{where}.name is another one's, too", param=f"{where}.name")
+            try:
+                found[each.name] = replace(
+                    self,
+                    base_url=each.base_url or self.base_url,
+                    api_key=self.api_key if each.api_key is None else each.api_key,
+                    headers={**self.headers, **each.headers},
+                    options={**self.options, **each.options},
+                    upstreams=(),
+                )
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{where}.{error.message}", param=f"{where}.{error.param}") from error
+        return found
+
+    def places(self, where: str) -> Iterator[tuple[str, "Provider"]]:
+        """
+        Whom its calls go to: itself, or each of its upstreams.
+
+        Args:
+            where: What to call it in an error.
+        """
+        if not self.upstreams:
+            yield where, self
+        for number, each in enumerate(self.upstreams):
+            yield f"{where}.upstreams[{number}]", self.parts[each.name]
 
     def _check_transport(self) -> None:
         if self.transport not in {"auto", "native", "aiohttp", "httpx"}:

@@ -71,6 +71,7 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
     Attributes:
         price: What its tokens cost, where there were several calls; else the draft's price is.
+        upstream: Which of the provider's upstreams it went to, where it has several.
     """
 
     provider: str
@@ -81,6 +82,7 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     usage: Usage | None = None
     cost: int = 0
     price: Price | None = None
+    upstream: str | None = None
 
 
 class Draft(Struct, frozen=True, kw_only=True, gc=False):

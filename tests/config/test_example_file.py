@@ -17,6 +17,7 @@ from hpp_middleware.config.sections import (
     TierSection,
     TiersSection,
     TimeoutsSection,
+    UpstreamSection,
 )
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.health import Breaker
@@ -48,18 +49,18 @@ def test_the_example_names_each_variable_that_it_needs(variable: str) -> None:
 def test_the_example_shows_every_key_of_every_section() -> None:
     text = EXAMPLE.read_text("utf-8")
     sections: list[type[Section]] = [ProviderSection, ModelSection, ConsumerSection, TimeoutsSection]
-    sections += [TiersSection, TierSection, LearnedSection, BreakerSection]
+    sections += [TiersSection, TierSection, LearnedSection, BreakerSection, UpstreamSection]
     sections += [
         field.annotation
         for field in File.model_fields.values()
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
     ]
-    assert len(sections) == 23
+    assert len(sections) == 24
     missing = [
         f"{section.__name__}.{key}"
         for section in sections
         for key in section.model_fields
-        if not re.search(rf"(^|[{{,] ?|^# ){key} = |^\[\w+\.{key}\]$", text, re.MULTILINE)
+        if not re.search(rf"(^|[{{,] ?|^# ){key} = |^\[+[\w.]+\.{key}\]+$", text, re.MULTILINE)
     ]
     assert missing == []
     assert [name for name in File.model_fields if not re.search(rf"^\[{name}[\].]", text, re.MULTILINE)] == []

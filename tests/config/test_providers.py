@@ -1,5 +1,6 @@
 """``[providers.NAME]``: presets, and upstreams that are none."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,65 @@ def test_a_breaker_is_set_in_part_or_switched_off(tmp_path: Path) -> None:
 )
 def test_a_breaker_that_cannot_be_is_named(tmp_path: Path, value: str, message: str) -> None:
     assert refusal(tmp_path, f"{LOCAL}breaker = {value}") == [message]
+
+
+EU = '[[providers.local.upstreams]]\nname = "eu"\n'
+
+
+def test_upstreams_take_what_they_leave_out_from_their_provider(tmp_path: Path) -> None:
+    text = (
+        LOCAL
+        + 'api_key = "k"\nchoose = "least_busy"\noptions = { a = "1", b = "2" }\n'
+        + EU
+        + 'api_key = "env:EU_KEY"\n'
+        'base_url = "https://eu.example/v1"\noptions = { b = "3" }\nweight = 2.5\nprice_factor = "1.1"\n'
+        '[[providers.local.upstreams]]\nname = "us"\n'
+    )
+    provider = read(tmp_path, text, EU_KEY="eu-secret").providers["local"]
+    assert (provider.choose, list(provider.parts)) == ("least_busy", ["eu", "us"])
+    eu, us = provider.parts.values()
+    assert (eu.base_url, eu.api_key, eu.options) == ("https://eu.example/v1", "eu-secret", {"a": "1", "b": "3"})
+    assert (us.base_url, us.api_key, us.options) == ("http://127.0.0.1:9/v1", "k", {"a": "1", "b": "2"})
+    assert [(each.weight, each.price_factor) for each in provider.upstreams] == [(2.5, Decimal("1.1")), (1, 1)]
+    assert "eu-secret" not in repr(provider)
+
+
+def test_a_presets_place_and_key_may_be_its_upstreams_own(tmp_path: Path) -> None:
+    text = "".join(
+        f'[[providers.azure.upstreams]]\nname = "{name}"\napi_key = "k-{name}"\n'
+        f'options = {{ resource = "acme-{name}" }}\n'
+        for name in ("eu", "us")
+    )
+    provider = read(tmp_path, text).providers["azure"]
+    assert [part.base_url for part in provider.parts.values()] == [
+        "https://acme-eu.openai.azure.com",
+        "https://acme-us.openai.azure.com",
+    ]
+    assert [part.api_key for part in provider.parts.values()] == ["k-eu", "k-us"]
+
+
+def test_one_that_is_no_preset_may_be_told_by_its_upstreams_alone(tmp_path: Path) -> None:
+    provider = read(tmp_path, EU + 'base_url = "https://eu.example/v1"').providers["local"]
+    assert provider.parts["eu"].base_url == "https://eu.example/v1"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (EU + "weight = 0.0", "providers.local.upstreams[0].weight: must be greater than 0"),
+        (
+            EU + 'price_factor = "x"',
+            'providers.local.upstreams[0].price_factor: must be a number in quotes, such as "1.1"',
+        ),
+        (EU + 'price_factor = "-1"', "providers.local.upstreams[0].price_factor: must be from 0 to 1000"),
+        (EU + EU, "providers.local.upstreams[1].name: is another one's, too"),
+        (EU + 'region = "x"', "providers.local.upstreams[0].region: unknown key"),
+        (
+            '[[providers.local.upstreams]]\nname = "a b"',
+            "providers.local.upstreams[0].name: must be 1 to 64 letters, digits, - and _",
+        ),
+        ("[[providers.local.upstreams]]", "providers.local.upstreams[0].name: is missing"),
+    ],
+)
+def test_an_upstream_that_cannot_be_is_named_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    assert refusal(tmp_path, LOCAL + text) == [message]

@@ -277,3 +277,24 @@ def test_no_float_clock_or_chance_is_in_a_money_module(module: str) -> None:
             case _:
                 pass
     assert faults == []
+
+
+@given(
+    rates=st.builds(Rates, input=st.integers(0, 10**15), output=st.integers(0, 10**15), cache_read=st.integers(0, 9)),
+    factor=st.decimals(0, 1000, places=9),
+)
+def test_a_scaled_price_is_exact_and_rounded_up_by_less_than_an_atto_dollar(rates: Rates, factor: Decimal) -> None:
+    price = Price(base=rates, tiers=((10, Rates(input=7, output=3)),), only="embeddings")
+    found = pricing.scaled(price, factor)
+    for name in ("input", "output", "cache_read"):
+        exact = Fraction(getattr(rates, name)) * Fraction(factor)
+        assert exact <= getattr(found.base, name) < exact + 1
+    assert (found.base.cache_write, found.only, found.tiers[0][0]) == (None, "embeddings", 10)
+    assert found.tiers[0][1].input == ceil(7 * Fraction(factor))
+
+
+def test_a_factor_of_one_changes_nothing_and_any_other_stands_in_the_source() -> None:
+    price = Price(base=Rates(input=10, output=20))
+    assert pricing.scaled(price, Decimal("1.0")) is price
+    assert pricing.scaled(price, Decimal("1.1")).source == "configuration x 1.1"
+    assert pricing.scaled(price, Decimal("1.1")).base == Rates(input=11, output=22)
