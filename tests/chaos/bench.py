@@ -304,7 +304,7 @@ def running(
     ca_file = settings.pop("ca_file", None)
     with ExitStack() as stack:
         upstream = stack.enter_context(running_upstream())
-        told: dict[str, Any] = {"api_key": "upstream-canary-f00dfeed"}
+        told: dict[str, Any] = {"api_key": "upstream-canary-f00dfeed", "breaker": None}  # each fault comes by itself
         providers = {
             "fake": Provider(base_url=upstream.url, timeouts=PATIENT, **told),
             "hasty": Provider(base_url=upstream.url, timeouts=HASTY, **told),

@@ -2,14 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from chaos.cells import Cell, answer, cut, error, unsent
 from chaos.upstreams import BROKE, TEXTS
 from hpp_middleware.testing import Script
+from hpp_middleware.types.load import Load as Shed
 
-__all__ = ["LOADS", "Load"]
+__all__ = ["BENCHES", "LOADS", "Load"]
 
 GOOD = Script(texts=TEXTS)
+BENCHES: dict[str, dict[str, Any]] = {
+    "wide": {},
+    "full": {"load": Shed(in_flight=2, queue=2, queue_s=0.2)},
+    "patient": {"load": Shed(in_flight=2, queue=16, queue_s=30)},
+}
+"""What the gateway is told besides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +35,7 @@ class Load:
         scripts: What the upstream does for the others; as many as reach it.
         provider: Which of the bench's providers is asked.
         consumer: Who asks; None for one consumer each.
+        bench: Which of :data:`BENCHES` it happens on.
         headers: What they all send besides.
     """
 
@@ -39,6 +48,7 @@ class Load:
     scripts: tuple[Script, ...] = ()
     provider: str = "fake"
     consumer: str | None = None
+    bench: str = "wide"
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -88,6 +98,7 @@ def _one_of_eight() -> list[Load]:
 
 
 BUSY = {error(503, "upstream_unavailable"): 3}
+SHED = {unsent(503, "overloaded"): 6}
 FULL = {unsent(429, "insufficient_quota"): 8}
 RUNNING = {unsent(409, "idempotency_request_in_progress"): 4}
 
@@ -109,6 +120,24 @@ LOADS: list[Load] = [
         stream=BUSY,
         running=1,
         provider="narrow",
+    ),
+    Load(
+        id="load-shed",
+        title="the worker answers two at once, and two more may wait, but not for so long",
+        position="six beside two that wait",
+        running=2,
+        bench="full",
+        json=SHED,
+        stream=SHED,
+    ),
+    Load(
+        id="load-line",
+        title="the worker answers two at once, and the others wait for their turn",
+        position="eight at once",
+        bench="patient",
+        scripts=(GOOD,) * 8,
+        json={answer(): 8},
+        stream={answer(): 8},
     ),
     Load(
         id="load-quota",

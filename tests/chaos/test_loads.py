@@ -1,8 +1,9 @@
 """Each fault of load: whom it hits is told so, and nobody else notices."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 from rig import USAGE_NANO
@@ -10,7 +11,7 @@ from rig import USAGE_NANO
 from chaos.bench import Answer, Bench, Line, running, wait
 from chaos.cells import Cell, Way
 from chaos.checks import check_charged
-from chaos.loads import LOADS, Load
+from chaos.loads import BENCHES, LOADS, Load
 from chaos.upstreams import TEXTS
 from hpp_middleware.testing import Script
 
@@ -18,10 +19,18 @@ CELLS: list[tuple[Load, Way]] = [(load, way) for load in LOADS for way in ("json
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[Bench]:
+def benches() -> Iterator[Callable[[str], Bench]]:
     poor = {f"poor-{way}": 4_300_000 for way in ("json", "stream")}  # two holds, and not a third
-    with running({}, consumers=40 * len(LOADS), quotas={**poor, "keyed-json": 10**9, "keyed-stream": 10**9}) as found:
-        yield found
+    quotas = {**poor, "keyed-json": 10**9, "keyed-stream": 10**9}
+    found: dict[str, Bench] = {}
+    with ExitStack() as stack:
+
+        def bench(name: str) -> Bench:
+            if name not in found:
+                found[name] = stack.enter_context(running({}, consumers=400, quotas=quotas, **BENCHES[name]))
+            return found[name]
+
+        yield bench
 
 
 def matching(told: Answer, cells: Counter[Cell]) -> Cell:
@@ -33,7 +42,8 @@ def matching(told: Answer, cells: Counter[Cell]) -> Cell:
 
 
 @pytest.mark.parametrize(("load", "way"), [pytest.param(*each, id=f"{each[0].id}-{each[1]}") for each in CELLS])
-def test_a_load(bench: Bench, load: Load, way: Way) -> None:
+def test_a_load(benches: Callable[[str], Bench], load: Load, way: Way) -> None:
+    bench = benches(load.bench)
     cells = Counter(load.json if way == "json" else load.stream)
     before = len(bench.upstream.log)
 
