@@ -7,7 +7,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from servers import free_port, serve
 
 from hpp_middleware import Gateway, MemoryStore, Provider
 from hpp_middleware.audit.check import Auditor
+from hpp_middleware.testing import Script
 from hpp_middleware.testing.upstream import Exchange
 from hpp_middleware.types.provider import Declared, Limits, Timeouts
 from hpp_middleware.types.quota import Entry
@@ -123,6 +124,11 @@ class Bench:
         """One that nobody was before; its key is :func:`key`."""
         self._consumers += 1
         return f"consumer-{self._consumers}"
+
+    def script(self, *scripts: Script) -> None:
+        """Script the coming requests; what was scripted before, and nobody has asked for, is forgotten."""
+        self.upstream.fake._scripts.clear()
+        self.upstream.next(*scripts)
 
     def line(self, consumer: str, body: Mapping[str, Any], *, path: str = CHAT) -> "Line":
         """A client's connection, for ``with``."""
@@ -289,7 +295,12 @@ def estimate(exchange: Exchange, text: str) -> int:
 
 @contextmanager
 def running(
-    places: Mapping[str, str], *, consumers: int, quotas: Mapping[str, int] | None = None, **settings: Any
+    places: Mapping[str, str],
+    *,
+    consumers: int,
+    quotas: Mapping[str, int] | None = None,
+    retries: int = 0,
+    **settings: Any,
 ) -> Iterator[Bench]:
     """
     A bench, until the block ends.
@@ -298,13 +309,18 @@ def running(
         places: The base URLs of providers that are not the fake upstream: those called ``tls-..`` trust ``ca_file``.
         consumers: How many there may be.
         quotas: Consumers besides, and how many nano-dollars they have.
+        retries: How often each provider is asked once more, before ``spare/other`` is asked; 0 for no such chain.
         settings: Of the gateway.
     """
     store = MemoryStore()
     ca_file = settings.pop("ca_file", None)
     with ExitStack() as stack:
         upstream = stack.enter_context(running_upstream())
-        told: dict[str, Any] = {"api_key": "upstream-canary-f00dfeed", "breaker": None}  # each fault comes by itself
+        told: dict[str, Any] = {
+            "api_key": "upstream-canary-f00dfeed",
+            "breaker": None,
+            "retries": retries,
+        }  # each fault comes by itself
         providers = {
             "fake": Provider(base_url=upstream.url, timeouts=PATIENT, **told),
             "hasty": Provider(base_url=upstream.url, timeouts=HASTY, **told),
@@ -317,13 +333,18 @@ def running(
             hasty = name in {"blackhole", "tls-stall"}
             providers[name] = Provider(base_url=url, timeouts=HASTY if hasty else PATIENT, ca_file=trusted, **told)
         given = {f"consumer-{number}": QUOTA for number in range(1, consumers + 1)} | dict(quotas or {})
+        models = [f"{name}/m" for name in providers]
+        if retries:
+            providers["spare"] = replace(providers["fake"], retries=0)
+            settings["fallbacks"] = dict.fromkeys(models, ("spare/other",))
+            models.append("spare/other")
         gateway = Gateway(
             store=store,
             providers=providers,
-            models=dict.fromkeys([f"{name}/m" for name in providers], PRICE),
+            models=dict.fromkeys(models, PRICE),
             consumers={name: Declared(quota=nano, keys=(key(name),)) for name, nano in given.items()},
             prices=None,
-            limits=Limits(response_bytes=1_000_000, usage_wait_s=20, json_wait_s=20, body_s=0.5),
+            limits=Limits(response_bytes=1_000_000, usage_wait_s=20, json_wait_s=20, body_s=0.5, send_s=1.0),
             **settings,
         )
         app = Counted(gateway.app)

@@ -26,6 +26,9 @@ __all__ = [
 SERVERS = "the server's own"
 """The code of an error that the server has made before we heard of the request: it has none."""
 Way = Literal["json", "stream"]
+Then = Literal["no", "next", "again"]
+"""What follows where it may: nothing; the next model of the chain; the same one once more, and then the next."""
+
 Charged = Literal["nothing", "usage", "estimate", "relayed", "hold", "no entry"]
 """
 What the ledger has: an entry of 0; the cost of what the witness reported; of the prompt and of the text that the client
@@ -44,6 +47,7 @@ class Cell(NamedTuple):
         after_head: Whether the error is the last event of a stream that had begun.
         charged: See above.
         outcome: The ledger's word; None where it has no entry.
+        then: What follows where there are `retries` and `[fallbacks]`.
     """
 
     status: int | None
@@ -51,6 +55,7 @@ class Cell(NamedTuple):
     after_head: bool
     charged: Charged
     outcome: str | None
+    then: Then = "no"
 
 
 def answer(charged: Charged = "usage") -> Cell:
@@ -58,9 +63,11 @@ def answer(charged: Charged = "usage") -> Cell:
     return Cell(200, None, after_head=False, charged=charged, outcome="completed")
 
 
-def error(status: int, code: str, charged: Charged = "nothing") -> Cell:
-    """An error in the place of an answer."""
-    return Cell(status, code, after_head=False, charged=charged, outcome="failed")
+def error(status: int, code: str, charged: Charged = "nothing", then: Then | None = None) -> Cell:
+    """An error in the place of an answer: where it has cost nothing, the same model is asked once more."""
+    if then is None:
+        then = "again" if charged == "nothing" else "next"
+    return Cell(status, code, after_head=False, charged=charged, outcome="failed", then=then)
 
 
 def unsent(status: int, code: str) -> Cell:
@@ -68,9 +75,9 @@ def unsent(status: int, code: str) -> Cell:
     return Cell(status, code, after_head=False, charged="no entry", outcome=None)
 
 
-def cut(code: str, charged: Charged) -> Cell:
-    """A stream that ends in an error event."""
-    return Cell(200, code, after_head=True, charged=charged, outcome="failed")
+def cut(code: str, charged: Charged, then: Then = "no") -> Cell:
+    """A stream that ends in an error event; before its first event nobody has seen anything of it."""
+    return Cell(200, code, after_head=True, charged=charged, outcome="failed", then=then)
 
 
 def left(charged: Charged, outcome: str = "abandoned") -> Cell:

@@ -1,11 +1,18 @@
 """What is asked of each cell: what the client saw, what the ledger has, and what the witness says to both."""
 
+import re
+from typing import Any
+
+from rig import USAGE_NANO
+
 from chaos.bench import Answer, Bench, estimate
 from chaos.cells import SERVERS, Cell, Fault, Way, answer
+from chaos.upstreams import TEXTS
+from hpp_middleware.testing import Script
 from hpp_middleware.testing.upstream import Exchange
 from hpp_middleware.types.quota import Entry
 
-__all__ = ["cells", "check", "check_charged"]
+__all__ = ["cells", "check", "check_charged", "check_followed"]
 
 
 def cells(faults: list[Fault]) -> list[tuple[Fault, Way]]:
@@ -19,15 +26,8 @@ def check(bench: Bench, fault: Fault, way: Way) -> None:
     cell = fault.json if way == "json" else fault.stream
     assert cell is not None
     consumer, before = bench.consumer(), len(bench.upstream.log)
-    bench.upstream.next(*[fault.script] * fault.asked)
-    body = {
-        "model": f"{fault.provider}/m",
-        "messages": [{"role": "user", "content": "Hi"}],
-        "max_tokens": 1_000,
-        "stream": way == "stream",
-        **fault.fields,
-    }
-    with bench.line(consumer, body) as line:
+    bench.script(*[fault.script] * fault.asked)
+    with bench.line(consumer, asked(fault, way)) as line:
         told = fault.act(line)
     bench.quiet()
     arrived = len(bench.upstream.log) - before
@@ -39,6 +39,53 @@ def check(bench: Bench, fault: Fault, way: Way) -> None:
     exchange = bench.upstream.log[-1] if arrived else None
     text = told.text if told is not None else fault.text
     check_charged(bench.lines(consumer), exchange, text, cell, times=arrived)
+
+
+def asked(fault: Fault, way: Way) -> dict[str, Any]:
+    """The request."""
+    return {
+        "model": f"{fault.provider}/m",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_tokens": 1_000,
+        "stream": way == "stream",
+        **fault.fields,
+    }
+
+
+def check_followed(bench: Bench, fault: Fault, way: Way, cell: Cell) -> None:
+    """Let a fault happen as often as the model is asked, and see that another one answers."""
+    consumer, before = bench.consumer(), len(bench.upstream.log)
+    times = 2 if cell.then == "again" else 1
+    bench.script(*[fault.script] * fault.asked * times, Script(texts=TEXTS))
+    with bench.line(consumer, asked(fault, way)) as line:
+        line.send()
+        told = line.read()
+    bench.quiet()
+    exchanges = bench.upstream.log[before:]
+    assert [_model(exchange) for exchange in exchanges] == ["m"] * fault.asked * times + ["other"]
+    assert (told.status, told.text, told.error) == (200, "".join(TEXTS), None)
+    assert not told.is_stream or told.events[-1] == "[DONE]"
+    assert told.headers["x-hpp-router-resolved-model"] == "spare/other"
+    assert told.headers["x-hpp-router-attempts"] == str(times + 1)
+    (entry,) = bench.lines(consumer)
+    costs = [_cost(cell, exchange) for exchange in exchanges[:-1]] or [0] * times
+    assert [attempt.cost for attempt in entry.report.attempts] == [*costs, USAGE_NANO]
+    models = [(attempt.provider, attempt.model) for attempt in entry.report.attempts]
+    assert models == [(fault.provider, "m")] * times + [("spare", "other")]
+    assert (entry.amount, entry.report.outcome) == (sum(costs) + USAGE_NANO, "completed")
+    assert entry.report.estimated == (cell.charged == "estimate")
+
+
+def _model(exchange: Exchange) -> str:
+    """Which model was asked, even where not all of the request was read."""
+    found = re.search(rb'"model":\s*"(\w+)"', exchange.body)
+    assert found is not None, exchange.body[:200]
+    return found[1].decode()
+
+
+def _cost(cell: Cell, exchange: Exchange) -> int:
+    """Of a failed attempt of which no client was told anything."""
+    return {"nothing": 0, "usage": USAGE_NANO, "estimate": estimate(exchange, "")}[cell.charged]
 
 
 def check_told(told: Answer, fault: Fault, cell: Cell) -> None:

@@ -17,15 +17,17 @@ from chaos.clients import CLIENTS
 from chaos.loads import LOADS, Load
 from chaos.upstreams import UPSTREAM
 
-__all__ = ["GROUPS", "PAGE", "render"]
+__all__ = ["PAGE", "render"]
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "faults.md"
 WORDS = Path(__file__).parent / "page.md"
 """The page without its tables."""
 
-GROUPS: dict[str, list[Fault]] = {"The provider": UPSTREAM, "The client": CLIENTS}
-COLUMNS = ("when", "what happens", "JSON: the client sees", "charged", "stream: the client sees", "charged")
-HEAD = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
+SEEN, CHARGED_, THEN_ = "the client sees", "charged", "then"
+PLAIN = ("when", "what happens", f"JSON: {SEEN}", CHARGED_, f"stream: {SEEN}", CHARGED_)
+CHAINED = ("when", "what happens", f"JSON: {SEEN}", CHARGED_, THEN_, f"stream: {SEEN}", CHARGED_, THEN_)
+"""For faults of providers: another may be asked."""
+THEN = {"no": "no", "next": "next", "again": "again, next"}
 CHARGED = {
     "nothing": "0",
     "no entry": "0, no entry",
@@ -38,18 +40,33 @@ CHARGED = {
 
 def render() -> str:
     """The page."""
-    parts = [f"## {title}\n\n{HEAD}{_rows(faults)}" for title, faults in GROUPS.items()]
-    parts.append(f"## Load\n\n{HEAD}{''.join(map(_load, LOADS))}")
+    parts = [
+        f"## The provider\n\n{_head(CHAINED)}{_rows(UPSTREAM, then=True)}",
+        f"## The client\n\n{_head(PLAIN)}{_rows(CLIENTS, then=False)}",
+        f"## Load\n\n{_head(PLAIN)}{''.join(map(_load, LOADS))}",
+    ]
     return WORDS.read_text("utf-8").replace("<!-- tables -->\n", "\n".join(parts))
 
 
-def _rows(faults: list[Fault]) -> str:
+def _head(columns: tuple[str, ...]) -> str:
+    return f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}\n"
+
+
+def _rows(faults: list[Fault], *, then: bool) -> str:
     lines = []
     for position, found in groupby(faults, key=lambda fault: fault.position):
         for number, fault in enumerate(found):
-            cells = [*_said(fault.json), *_said(fault.stream)]
+            cells = [
+                part
+                for cell in (fault.json, fault.stream)
+                for part in (*_said(cell), *([_followed(cell)] if then else []))
+            ]
             lines.append(f"| {'' if number else position} | {fault.title} | {' | '.join(cells)} |\n")
     return "".join(lines)
+
+
+def _followed(cell: Cell | None) -> str:
+    return "" if cell is None or cell.code is None else THEN[cell.then]
 
 
 def _load(load: Load) -> str:

@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from chaos.cells import Cell, Fault, answer, cut, error
+from chaos.cells import Cell, Fault, Then, answer, cut, error
 from hpp_middleware.testing import USAGE, Script
 
 __all__ = ["UPSTREAM"]
 
 TEXTS = ("Grüße", " an alle")
-BROKE = "provider_unavailable"
+BROKE, BUSY = "provider_unavailable", "provider_overloaded"
 WIDE = "ü".encode()
 LARGE = {"padding": "x" * 9_000_000}
 """More than the sockets between us and an upstream hold: it is being sent when the fault comes."""
@@ -42,6 +42,7 @@ def _ends(
 def _breaks() -> Iterator[Fault]:
     refused = error(502, BROKE), error(504, "timeout", "estimate")
     in_stream = cut(BROKE, "estimate"), cut("timeout", "estimate")
+    unseen = cut(BROKE, "estimate", "next"), cut("timeout", "estimate", "next")
     reported = cut(BROKE, "usage"), cut("timeout", "usage")
     in_json = error(502, BROKE, "estimate"), error(504, "timeout", "estimate")
     yield from _ends("before the head", "before-head", json=refused, stream=refused, close_before_head=True)
@@ -50,10 +51,10 @@ def _breaks() -> Iterator[Fault]:
         "after the head",
         "after-head",
         json=refused,
-        stream=(cut(BROKE, "nothing"), cut("timeout", "estimate")),
+        stream=(cut(BROKE, "nothing", "again"), cut("timeout", "estimate", "next")),
         truncate_at_byte=0,
     )
-    yield from _ends("within the first event", "in-first-event", json=in_json, stream=in_stream, truncate_at_byte=30)
+    yield from _ends("within the first event", "in-first-event", json=in_json, stream=unseen, truncate_at_byte=30)
     yield from _ends("after the first event", "after-first-event", stream=in_stream, truncate_after_events=1)
     yield from _ends("between two events", "between-events", stream=in_stream, truncate_after_events=2)
     yield from _ends("within a character", "in-character", json=in_json, stream=in_stream, truncate_within=WIDE)
@@ -92,7 +93,7 @@ def _connecting() -> Iterator[Fault]:
 
 
 def _during_the_request() -> Iterator[Fault]:
-    early = error(413, "payload_too_large")
+    early = error(413, "payload_too_large", then="next")
     for name, title, told, script in (
         ("fin", "the connection is closed", error(502, BROKE), Script(close_before_head=True, answer_after=5000)),
         (
@@ -165,13 +166,13 @@ HIDDEN = {
 
 def _statuses() -> Iterator[Fault]:
     for status, code in KEPT.items():
-        told = error(status, code)
-        yield _status(status, told)
+        then: Then = "again" if status in {408, 429} else "next"
+        yield _status(status, error(status, code, then=then))
     for status, code in HIDDEN.items():
-        yield _status(status, error(502, code))
+        yield _status(status, error(502, code, then="again" if status >= 500 else "next"))
     yield _status(504, error(504, "timeout"))
-    yield _status(301, error(502, BROKE), headers=[("Location", "http://127.0.0.1:9/v1")])
-    yield _status(204, error(502, BROKE))
+    yield _status(301, error(502, BROKE, then="next"), headers=[("Location", "http://127.0.0.1:9/v1")])
+    yield _status(204, error(502, BROKE, then="next"))
     usage = {"error": {"message": "no"}, "usage": USAGE}
     told = error(502, "server", "usage")
     yield Fault(
@@ -216,7 +217,7 @@ def _contents() -> Iterator[Fault]:
         ("html-claimed", "an HTML page that says it is an answer", nothing, None, Script(raw_body=PAGE)),
         ("type", "another content type", None, nothing, Script(texts=TEXTS, content_type="application/json")),
         ("gzip", "compressed, unasked", nothing, nothing, Script(texts=TEXTS, content_encoding="gzip")),
-        ("empty", "nothing", nothing, cut(BROKE, "nothing"), Script(raw_events=())),
+        ("empty", "nothing", nothing, cut(BROKE, "nothing", "again"), Script(raw_events=())),
         ("array", "JSON that is no object", nothing, None, Script(raw_body=b"[1]", content_type="application/json")),
         ("half", "half an object", error(502, BROKE, "estimate"), None, Script(raw_body=b'{"id":"x","choi')),
         (
@@ -228,12 +229,18 @@ def _contents() -> Iterator[Fault]:
         ),
         ("event-garbage", "an event that is no JSON", None, unread, Script(texts=TEXTS, inserted={2: event(b"{oops")})),
         ("event-large", "an event of 2 MB", None, unread, Script(texts=TEXTS, inserted={2: event(b"x" * 2_000_000)})),
-        ("error-first", "an error event", None, cut("provider_overloaded", "nothing"), Script(inserted={0: ERROR})),
+        (
+            "error-first",
+            "an error event",
+            None,
+            cut("provider_overloaded", "nothing", "again"),
+            Script(inserted={0: ERROR}),
+        ),
         (
             "error-middle",
             "an error event",
             None,
-            cut("provider_overloaded", "estimate"),
+            cut(BUSY, "estimate"),
             Script(texts=TEXTS, inserted={2: ERROR}),
         ),
         (
@@ -321,7 +328,7 @@ def _ends_that_never_come() -> Iterator[Fault]:
         id="total",
         title="it is too slow in all",
         position="the body",
-        json=error(504, "timeout", "estimate"),
+        json=error(504, "timeout", "estimate", "no"),
         stream=cut("timeout", "estimate"),
         script=late,
         provider="brief",
