@@ -9,7 +9,7 @@ NODE = tests/node/node_modules/.package-lock.json
 JOBS ?= 3
 MINUTES ?= 20
 
-.PHONY: demo test matrix faults soak bench bench-curves bench-dialects bench-transports bench-workers bench-stores bench-check bench-count bench-auto auto-fit profile catalog dev check lint types layers build clean
+.PHONY: demo test matrix faults soak soak-chaos bench bench-curves bench-dialects bench-transports bench-workers bench-stores bench-check bench-count bench-auto auto-fit profile catalog dev check lint types layers build clean
 
 demo: $(VENV)/.demo        ## a router on 127.0.0.1:8000 with a $$5 consumer; prints curl lines
 	$(BIN)/hpp-router demo $(ARGS)
@@ -29,6 +29,9 @@ soak: $(VENV)/.dev $(NODE) ## hours: the suite with all rounds (HPP_SOAK), 2,000
 	HPP_SOAK=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --max-worker-restart 2
 	HPP_PROGRAMS=2000 $(BIN)/python -m pytest -q --timeout 7200 tests/stores/test_model.py
 	for store in postgres redis sqlite; do $(BIN)/python tests/soak/mix.py $$store --minutes $(MINUTES) || exit 1; done
+
+soak-chaos: $(VENV)/.dev   ## MINUTES of every fault at random before one router, and then the books, memory, sockets and tasks
+	$(BIN)/python tests/soak/chaos_soak.py --minutes $(MINUTES) $(ARGS)
 
 bench: $(VENV)/.dev        ## what a request and a chunk cost; QUICK=1 in a minute, BASE=rev beside another revision
 	$(BIN)/python tests/benchmarks/speed.py $(if $(QUICK),--quick) $(if $(BASE),--base $(BASE)) $(ARGS)

@@ -19,7 +19,7 @@ import databases
 import httpx2
 from servers import free_port
 
-__all__ = ["Place", "Routers", "check"]
+__all__ = ["Place", "Routers", "check", "cli"]
 
 HERE = Path(__file__).parent
 CONFIG = """
@@ -191,16 +191,16 @@ async def check(folder: Path, acknowledged: Mapping[str, str]) -> list[str]:
     """What is wrong with the books."""
     findings: list[str] = []
     for command in (["ledger", "seal"], ["ledger", "verify"], ["ledger", "reconcile"]):
-        done = await asyncio.to_thread(_cli, folder, *command)
+        done = await asyncio.to_thread(cli, folder, *command)
         if done.returncode:
             findings.append(f"{' '.join(command)}: {done.stdout[-2000:]} {done.stderr[-500:]}")
-    balances = json.loads((await asyncio.to_thread(_cli, folder, "quota", "show", "--json")).stdout)
+    balances = json.loads((await asyncio.to_thread(cli, folder, "quota", "show", "--json")).stdout)
     for balance in balances:
         if Decimal(str(balance["held"])) != 0:
             findings.append(f"{balance['consumer']} still has {balance['held']} held")
         if Decimal(str(balance["used"])) > Decimal(str(balance["quota"])):
             findings.append(f"{balance['consumer']} used {balance['used']} of {balance['quota']}")
-    exported = await asyncio.to_thread(_cli, folder, "ledger", "export")
+    exported = await asyncio.to_thread(cli, folder, "ledger", "export")
     lines = [json.loads(line) for line in exported.stdout.split("\n") if line]
     return findings + _join(folder, lines, acknowledged)
 
@@ -239,6 +239,6 @@ def _join(folder: Path, lines: list[dict[str, Any]], acknowledged: Mapping[str, 
     return findings
 
 
-def _cli(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def cli(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "hpp_middleware", *arguments, "--config", "router.toml"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=dict(os.environ))
