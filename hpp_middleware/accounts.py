@@ -15,6 +15,7 @@ from typing import Literal
 from msgspec import Struct, structs
 
 from hpp_middleware.core import auth, names, price
+from hpp_middleware.core.ceilings import MARK
 from hpp_middleware.errors import ConfigurationError, StoreError
 from hpp_middleware.ports import CredentialExpiry, CredentialStore, QuotaStore
 from hpp_middleware.types.consumer import Consumer, Credential
@@ -82,21 +83,30 @@ class Accounts:
         quota: str | Decimal | None = None,
         models: Sequence[str] | None = None,
         expires: float | None = None,
+        parent: str | None = None,
     ) -> NewKey:
         """
         Make a key. A second key of a consumer shares its account.
 
         Args:
             consumer: Who is charged; also the account's name.
+            parent: The account above it, a group's; where it is left out, that of the consumer's other keys. What the
+                configuration file says of a consumer goes before.
             quota: Dollars for a new account.
             models: Model ids or globs the key may use; None allows every model.
             expires: Seconds since the epoch.
         Raises:
-            ConfigurationError: A value is wrong, or a quota is given for an account that has one already.
+            ConfigurationError: A value is wrong, a quota is given for an account that has one already, or the consumer
+                has keys under another parent.
             StoreError: The store failed.
         """
         name = _checked_name(consumer)
+        if MARK in name:
+            raise ConfigurationError(
+                f"consumer must have no {MARK!r} in it: it is what budgets are called", param="consumer"
+            )
         self._check_expiry(expires)
+        parents = await self._parents(name, parent)
         balance = await self._quota.balance(name)
         if quota is not None:
             if balance != Balance(account=name):
@@ -105,7 +115,31 @@ class Accounts:
                 )
             balance = await self._move(name, to=price.nano_from_usd(quota, "quota"))
         allowed = tuple(models) if models is not None else None
-        return await self._keep(Consumer(id=name, models=allowed), expires=expires, quota=balance.quota)
+        made = Consumer(id=name, models=allowed, parents=parents)
+        return await self._keep(made, expires=expires, quota=balance.quota)
+
+    async def _parents(self, name: str, parent: str | None) -> tuple[str, ...]:
+        """The parent of all keys of a consumer, which may be the first that names one."""
+        others = [each.consumer for each in await self.keys() if each.consumer.id == name and each.revoked is None]
+        if parent is None:
+            return others[-1].parents if others else ()
+        chain = (_checked_name(parent, "parent"),)
+        if MARK in parent:
+            raise ConfigurationError(
+                f"parent must have no {MARK!r} in it: it is what budgets are called", param="parent"
+            )
+        together = getattr(self._quota, "holds_together", None)
+        if parent == name:
+            raise ConfigurationError("parent must be another account", param="parent")
+        if together is not None and not together((name, parent)):
+            raise ConfigurationError(
+                f"parent: the store cannot hold in {name} and {parent} at once: it has several shards, and the names "
+                "have different roots (the part before the first /)",
+                param="parent",
+            )
+        if any(each.parents != chain for each in others):
+            raise ConfigurationError(f"{name} has keys under another parent: revoke those first", param="parent")
+        return chain
 
     async def rotate_key(self, key_id: str, *, grace_s: float = 0.0, expires: float | None = None) -> NewKey | None:
         """
@@ -235,7 +269,12 @@ class Accounts:
         raise StoreError("The quota is being changed by too many at once.")
 
 
-def _checked_name(consumer: str) -> str:
-    if not 1 <= len(consumer) <= 200 or not consumer.isprintable() or consumer != consumer.strip():
-        raise ConfigurationError("consumer must be 1 to 200 printable characters", param="consumer")
-    return consumer
+def _checked_name(name: str, what: str = "consumer") -> str:
+    if not 1 <= len(name) <= 200 or not name.isprintable() or name != name.strip():
+        raise ConfigurationError(f"{what} must be 1 to 200 printable characters", param=what)
+    return name
+
+
+def _check_unmarked(name: str, what: str) -> None:
+    if MARK in name:
+        raise ConfigurationError(f"{what} must not have {MARK!r} in it: it is what budgets are called", param=what)

@@ -7,17 +7,19 @@ state, no work at import, and two gateways in one process share nothing.
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from hpp_middleware.accounts import Accounts
 from hpp_middleware.apis.chat import CHAT
-from hpp_middleware.core import names
+from hpp_middleware.core import ceilings, names
+from hpp_middleware.core.ceilings import OverBudget
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import RequestError
 from hpp_middleware.ports import API, Client, Transport
-from hpp_middleware.stages import apart, auto, exchanges, plan, replay, reserve, settle
+from hpp_middleware.stages import apart, auto, downgrade, exchanges, plan, replay, reserve, settle
 from hpp_middleware.stages.caller import Caller
 from hpp_middleware.stages.journal import Journal
 from hpp_middleware.stages.lifecycle import Lifecycle
@@ -25,6 +27,7 @@ from hpp_middleware.stages.lineup import Lineup
 from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.worker import Worker, new_id
 from hpp_middleware.types.auto import Hints
+from hpp_middleware.types.completion import Request
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.deadlines import Deadlines
 from hpp_middleware.types.events import Replayed
@@ -118,6 +121,53 @@ class Gateway(Lifecycle):
         chosen = auto.resolve(
             self.setup.auto, self.catalog, request, consumer, api, within=within, hints=hints
         )  # route
+        served = partial(
+            self._served,
+            *(consumer, request, client, worker),
+            request_id=request_id,
+            client_request_id=client_request_id,
+            idempotency_key=idempotency_key,
+            body=body,
+            host_left=host_left,
+            api=api,
+            transport=transport,
+            within=within,
+            hints=hints,
+            timeouts=timeouts,
+        )
+        while True:
+            try:
+                return await served(chosen)
+            except OverBudget as over:
+                if within is not None or transport is not None:
+                    raise
+                chosen = downgrade.instead(self.setup, over, chosen, request=request, consumer=consumer, api=api)
+
+    async def _served(
+        self,
+        consumer: Consumer,
+        request: Request,
+        client: Client,
+        worker: Worker,
+        chosen: auto.Chosen,
+        *,
+        request_id: str,
+        client_request_id: str | None,
+        idempotency_key: str | None,
+        body: bytes,
+        host_left: End,
+        api: API,
+        transport: Transport | None,
+        within: str | None,
+        hints: Hints | None,
+        timeouts: Deadlines | None,
+    ) -> Settlement:
+        """
+        One completion by the model that was chosen, from reserved to settled.
+
+        Raises:
+            OverBudget: Another model is to be asked instead; nothing was held.
+        """
         lineup = Lineup(
             *(self.setup, api, request, consumer, chosen),
             worker=worker,
@@ -179,16 +229,20 @@ class Gateway(Lifecycle):
             What was charged; or what the store says of a request that was answered before, under the same key.
         """
         with worker.answering.of(exchange):
-            placed = await reserve.place(worker.lease, operation)  # reserve
+            placed = await reserve.place(worker.lease, operation, planned.scope)  # reserve
             if placed.status == "finished":
                 return placed
-            exchange.job = planned.job(
-                operation.accounts[0],
-                placed.amount,
-                missing_usage=self.setup.missing_usage,
-                cost_in=self.setup.cost_in,
-                keyed=keyed.claim is not None,
-            )
+            try:
+                exchange.job = planned.job(
+                    operation.accounts[0],
+                    placed.amount,
+                    missing_usage=self.setup.missing_usage,
+                    cost_in=self.setup.cost_in,
+                    keyed=keyed.claim is not None,
+                )
+            except RequestError as error:  # it cannot do with so little output
+                await reserve.give_back(worker.lease, operation.id)
+                raise ceilings.refusal("", None) from error
             if exchange.job.request.stream and self.setup.orphan == "estimate":
                 worker.lease.watch(operation.id, exchange.so_far)
             try:

@@ -62,7 +62,8 @@ async def checked(store: Audited, how: Sealing, clock: Clock) -> tuple[list[Find
     names = await auditor.accounts()
     verified = [finding for name in names for finding in (await auditor.verify(name)).findings]
     reconciled = [await auditor.reconcile(name) for name in names]
-    return verified, [finding for each in reconciled for finding in auditor.forgiven(each).findings]
+    shared = [await auditor.shared(each) for each in reconciled]
+    return verified, [finding for each in shared for finding in each.findings]
 
 
 def renewed(operation: Reserve) -> list[Operation]:

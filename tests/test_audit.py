@@ -15,13 +15,13 @@ from audited import DROP, DROP_SEALS, KEY, altered, checked, opened, renamed, re
 from busy import ACCOUNTS, Busy
 
 from hpp_middleware import MemoryStore, SQLiteStore
-from hpp_middleware.audit import Auditor, Sealer, Sealing
+from hpp_middleware.audit import Auditor, Sealer, Sealing, shares
 from hpp_middleware.core import ledger
 from hpp_middleware.core.ledger import Finding
 from hpp_middleware.testing import FakeUpstream
 from hpp_middleware.testing.stores.bench import Clock
 from hpp_middleware.types.operations import Grant
-from hpp_middleware.types.quota import Entry
+from hpp_middleware.types.quota import Entry, Statement
 
 pytestmark = pytest.mark.anyio
 
@@ -84,17 +84,64 @@ async def test_requests_through_a_gateway_leave_books_that_are_clean(
         assert ledger.recomputed(line) == line.amount == rig.USAGE_NANO
 
 
-async def test_an_account_that_pays_for_others_too_is_not_complained_of(tmp_path: Path) -> None:
-    clock = Clock()
+async def _with_a_team(clock: Clock, *, also: tuple[str, ...] = ("bob",)) -> MemoryStore:
+    """Alice's request is charged to Bob's account, too; her line names it, or something else."""
     store = MemoryStore(clock=clock)
     busy = Busy(store, 1, clock)
     await busy.begin()
     reserve = busy._reserve("with-team", "alice", "worker")
-    team = msgspec.structs.replace(reserve, accounts=("alice", "bob"))
+    draft = msgspec.structs.replace(reserve.draft, also=also)
+    team = msgspec.structs.replace(reserve, accounts=("alice", "bob"), draft=draft)
     await busy.apply(*renewed(team), team)
     await busy._settle("with-team")
     assert (await store.balance("bob")).used > 0
+    return store
+
+
+async def test_an_account_is_charged_what_the_lines_that_name_it_come_to(tmp_path: Path) -> None:
+    clock = Clock()
+    store = await _with_a_team(clock)
     assert await checked(store, sealing(tmp_path), clock) == ([], [])
+    auditor = Auditor(store, clock=clock)
+    alone = await auditor.shared(await auditor.reconcile("bob"))
+    assert alone.findings == (), "an account by itself is compared with the lines of all"
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+async def test_a_sum_above_payers_that_is_wrong_is_found(by: int, tmp_path: Path) -> None:
+    clock = Clock()
+    store = await _with_a_team(clock)
+    account = store._books.accounts["bob"]
+    store._books.accounts["bob"] = msgspec.structs.replace(account, settled=account.settled + by)
+    _, (finding,) = await checked(store, sealing(tmp_path), clock)
+    assert (finding.account, finding.kind) == ("bob", "settled")
+    assert finding.detail.startswith(f"{account.settled + by} the account's, {account.settled} in the ledger's lines")
+
+
+async def test_a_line_that_does_not_name_what_its_hold_is_in_is_found(tmp_path: Path) -> None:
+    clock = Clock()
+    store = await _with_a_team(clock, also=())
+    _, findings = await checked(store, sealing(tmp_path), clock)
+    assert {(finding.account, finding.kind) for finding in findings} == {("alice", "hold"), ("bob", "settled")}
+
+
+async def test_an_account_that_is_always_charged_is_not_complained_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines of several accounts are in no one snapshot: what never rests cannot be compared."""
+    monkeypatch.setattr(shares, "PAUSE_S", 0.0)
+    clock = Clock()
+    store = await _with_a_team(clock)
+    read = store.statement
+
+    async def restless(name: str) -> Statement:
+        account = store._books.accounts["bob"]
+        store._books.accounts["bob"] = msgspec.structs.replace(account, settled=account.settled + 1)
+        return await read(name)
+
+    monkeypatch.setattr(store, "statement", restless)
+    auditor = Auditor(store, clock=clock)
+    assert (await auditor.shared(await auditor.reconcile("bob"))).findings == ()
 
 
 async def test_an_archive_which_lines_are_moved_to_has_no_holds_and_is_clean_without(tmp_path: Path) -> None:

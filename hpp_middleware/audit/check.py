@@ -15,6 +15,7 @@ import msgspec
 
 from hpp_middleware.audit.heads import Known
 from hpp_middleware.audit.seal import PAGE, Audited
+from hpp_middleware.audit.shares import Shares
 from hpp_middleware.core import ledger
 from hpp_middleware.core.ledger import Finding, Walk
 from hpp_middleware.core.quota import KEEP_RESOLVED_S
@@ -71,7 +72,7 @@ class Auditor:
         self._heads = known.heads if known is not None else {}
         self._keeps_holds = holds
         self._clock = clock
-        self._parents: set[str] = set()
+        self._shares = Shares(store)
 
     async def accounts(self) -> list[str]:
         """All that can be checked: the store's accounts, and those that only the heads file remembers."""
@@ -89,15 +90,16 @@ class Auditor:
         """Whether an account, its lines, its grants and its holds agree."""
         return await _twice(account, lambda: self._reconcile(account))
 
-    def forgiven(self, checked: Checked) -> Checked:
+    async def shared(self, checked: Checked) -> Checked:
         """
-        What is left of a finding once all accounts were looked at: an account that other payers' holds name too is
-        charged with lines that are theirs.
+        What is found once all accounts were looked at: one that is above payers, or is a budget, is charged with lines
+        that are theirs. An archive has the lines only, and nothing to compare them with.
         """
-        if checked.account not in self._parents:
+        differs = any(finding.kind == "settled" for finding in checked.findings)
+        if not self._keeps_holds or not (differs or self._shares.names(checked.account)):
             return checked
-        left = tuple(finding for finding in checked.findings if finding.kind != "settled")
-        return checked._replace(findings=left)
+        left = [finding for finding in checked.findings if finding.kind != "settled"]
+        return checked._replace(findings=(*left, *await self._shares.compare(checked.account)))
 
     def _mine(self, account: str) -> Mapping[str, Seal]:
         return self._heads.get(account, {})
@@ -111,6 +113,7 @@ class Auditor:
         while after < last and (page := await self._store.lines(account, after, min(PAGE, last - after))):
             for entry in page:
                 findings += walk.feed(entry)
+            self._shares.feed(page)
             if self._keeps_holds:
                 findings += await self._holds(account, page)
             after += len(page)
@@ -129,8 +132,11 @@ class Auditor:
             for entry in page
             if entry.hold not in known and entry.created > since
         ]
+        also = {entry.hold: entry.draft.also for entry in page}
         for hold in known.values():
-            self._parents.update(hold.accounts[1:])
+            if hold.accounts[:1] == (account,) and hold.accounts[1:] != also[hold.id]:
+                said = f"{hold.id} is held in {list(hold.accounts[1:])} besides, its line names {list(also[hold.id])}"
+                findings.append(Finding(account, "hold", said))
             if hold.charged != sums[hold.id] or account not in hold.accounts[:1] or hold.state in {"held", "released"}:
                 findings += await self._hold(account, hold.id)
         return findings

@@ -37,6 +37,9 @@ def create(
         list[str] | None, typer.Option(help="Models or globs the key may use; repeat, or separate by commas.")
     ] = None,
     expires: Expires = None,
+    parent: Annotated[
+        str | None, typer.Option(help="The account above the consumer's, such as a team's under [accounts].")
+    ] = None,
     json: AsJSON = False,
 ) -> None:
     """Make a key, and print it this once. A second key of a consumer shares its account."""
@@ -47,7 +50,9 @@ def create(
         declared = settings.consumers.get(consumer)
         if quota is not None and declared is not None and declared.quota is not None:
             raise ConfigurationError(f"--quota: the quota of {consumer} is declared in the file, under [consumers]")
-        return await accounts.create_key(consumer, quota=quota, models=allowed, expires=until)
+        if parent is not None and declared is not None:
+            raise ConfigurationError(f"--parent: {consumer} is declared in the file, and its parent under [consumers]")
+        return await accounts.create_key(consumer, quota=quota, models=allowed, expires=until, parent=parent)
 
     _print_once(in_office(config, work), json=json)
 

@@ -71,7 +71,7 @@ def reconcile(account: Account = None, config: Config = None, json: AsJSON = Fal
     async def work(store: Audited, settings: Settings) -> list[Checked]:
         auditor = Auditor(store, holds=settings.places.ledger == settings.places.store)
         checked = [await auditor.reconcile(name) for name in await _named(auditor, account)]
-        return [auditor.forgiven(each) for each in checked]
+        return [await auditor.shared(each) for each in checked]
 
     _print(_in_ledger(config, work), [], json=json, sealed=False)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from hpp_middleware.accounts import Accounts
+from hpp_middleware.cli.budgets import Standing, standing
 from hpp_middleware.cli.common import AsJSON, Config, Fault, as_json, dollars, in_office, table
 from hpp_middleware.config import Settings
 from hpp_middleware.core import price as pricing
@@ -27,9 +28,21 @@ _QUOTA = ("quota", "used", "held", "remaining", "available")
 
 @app.command()
 def show(consumer: MaybeConsumer = None, named: ByOption = None, config: Config = None, json: AsJSON = False) -> None:
-    """Show an account's quota, or everybody's."""
+    """Show an account's quota, or everybody's; one account with those above it, and with its budgets."""
     whose = named or consumer
-    _print(in_office(config, _reader(whose)), one=whose is not None, json=json)
+    if whose is None:
+        _print(in_office(config, _reader(None)), one=False, json=json)
+        return
+
+    async def work(accounts: Accounts, settings: Settings) -> Standing:
+        return await standing(accounts, settings, (await _reader(whose)(accounts, settings))[0])
+
+    found = in_office(config, work)
+    if json:
+        as_json({**_quota(found.balance), **found.more()})
+        return
+    _print([found.balance, *found.parents], one=True, json=False)
+    found.print_budgets()
 
 
 @app.command("set")
@@ -107,10 +120,9 @@ def usage(consumer: MaybeConsumer = None, named: ByOption = None, config: Config
 
 
 async def _named(accounts: Accounts, settings: Settings) -> dict[str, None]:
-    """The accounts of which there is a key, or a declaration."""
-    return {credential.consumer.account: None for credential in await accounts.keys()} | dict.fromkeys(
-        settings.consumers
-    )
+    """The accounts of which there is a key, or a declaration; groups last."""
+    keyed = {credential.consumer.account: None for credential in await accounts.keys()}
+    return keyed | dict.fromkeys(settings.consumers) | dict.fromkeys(settings.groups)
 
 
 async def _check_known(consumer: str, accounts: Accounts, settings: Settings, *, create: bool) -> None:

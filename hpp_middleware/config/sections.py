@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from hpp_middleware.config.ceilings import AccountSection, BudgetSection
 from hpp_middleware.config.section import Section
 from hpp_middleware.config.values import (
     URL,
@@ -192,6 +193,8 @@ class ConsumerSection(Section):
     keys: list[Key] = Field(default=[], repr=False)
     models: list[Word] | None = None
     requires: list[Word] = Field(default=[])
+    parent: Name | None = None
+    clamp_floor: int | None = Field(default=None, ge=0)
 
 
 class BoundsSection(Section):
@@ -208,6 +211,8 @@ class BoundsSection(Section):
     max_tokens: Count | None = None
     default_cap: Count | None = None
     cap_floor: Count | None = None
+    clamp: bool | None = None
+    clamp_floor: Count | None = None
     response_bytes: Count | None = None
     media_bytes: Count | None = None
     event_bytes: Count | None = None
@@ -323,6 +328,8 @@ class File(Section):
     errors: ErrorsSection = ErrorsSection()
     keys: KeysSection = KeysSection()
     consumers: dict[Name, ConsumerSection] = Field(default={})
+    accounts: dict[Name, AccountSection] = Field(default={})
+    budgets: list[BudgetSection] = Field(default=[])
     bounds: BoundsSection = BoundsSection()
     load: LoadSection = LoadSection()
     server: ServerSection = ServerSection()

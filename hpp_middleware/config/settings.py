@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from hpp_middleware.audit import Sealing
 from hpp_middleware.catalog.known import VendoredModels
 from hpp_middleware.config.auto import auto_policy
+from hpp_middleware.config.ceilings import budgets_of, groups_of, problems_of
 from hpp_middleware.config.sealing import sealing
 from hpp_middleware.config.sections import (
     ConsumerSection,
@@ -28,6 +29,7 @@ from hpp_middleware.core.auto import AutoPolicy
 from hpp_middleware.core.price import RATES
 from hpp_middleware.dialects import presets
 from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.types.budget import Budget, Group
 from hpp_middleware.types.health import Breaker
 from hpp_middleware.types.load import Load
 from hpp_middleware.types.price import Price, Rates
@@ -86,6 +88,8 @@ class Settings:
         sealing: How the ledger is sealed; None where there is no key.
         journal: The folder for settlements that the store did not take; ``auto`` for the one that the store names.
         auto: What ``hpprouter/auto`` comes to; None where ``[auto]`` names no model.
+        groups: The accounts above consumers.
+        budgets: What may be spent in a period.
     """
 
     file: File
@@ -100,6 +104,8 @@ class Settings:
     sealing: Sealing | None = field(default=None, repr=False)
     journal: Path | str = "auto"
     auto: AutoPolicy | None = None
+    groups: Mapping[str, Group] = field(default_factory=dict)
+    budgets: tuple[Budget, ...] = ()
 
     def stores(self) -> Stores:
         """
@@ -131,6 +137,8 @@ class Settings:
             credentials=stores.credentials,
             ledger=stores.ledger,
             consumers=self.consumers,
+            accounts=self.groups,
+            budgets=self.budgets,
             pepper=self.pepper,
             previous_pepper=self.previous_pepper,
             error_format=self.file.errors.format,
@@ -181,7 +189,10 @@ def settle(file: File, *, directory: Path, context: Context) -> Settings:
         sealing=sealing(file.ledger, directory=directory, context=context, problems=problems),
         journal=_journal(file, directory, context, problems),
         auto=auto_policy(file.auto, directory=directory, problems=problems),
+        groups=groups_of(file.accounts),
+        budgets=budgets_of(file.budgets, problems),
     )
+    problems += problems_of(settings.groups, settings.budgets, settings.consumers)
     problems += _shared_keys(settings.consumers)
     problems += _same_peppers(settings)
     problems += _no_pepper(settings, problems)
@@ -295,7 +306,14 @@ def _capabilities(file: File, directory: Path, problems: list[str]) -> VendoredM
 
 def _consumer(section: ConsumerSection) -> Declared:
     keys = tuple(key for key in section.keys if key)
-    return Declared(quota=section.quota, keys=keys, models=_tuple(section.models), requires=tuple(section.requires))
+    return Declared(
+        quota=section.quota,
+        keys=keys,
+        models=_tuple(section.models),
+        requires=tuple(section.requires),
+        parent=section.parent,
+        clamp_floor=section.clamp_floor,
+    )
 
 
 def _journal(file: File, directory: Path, context: Context, problems: list[str]) -> Path | str:

@@ -7,7 +7,8 @@ strict), with inline images counted by the model's maximum an image instead of t
 as many. An image that is drawn has the model's maximum for its size and quality in the cap's place.
 """
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
 from hpp_middleware.core import drawing
 from hpp_middleware.core import price as pricing
@@ -26,6 +27,7 @@ __all__ = [
     "cap_within",
     "default_cap",
     "image_tokens_of",
+    "lowered",
     "own_cap",
 ]
 
@@ -41,6 +43,8 @@ The most tokens an image costs where the model's own figure is not known: above 
 size and GPT-4o's 1,445. GPT-4o mini counts up to 48,169 (2,833 + 8 tiles of 5,667): its ``image_tokens`` are set below.
 """
 
+_CAP_FIELDS = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
+
 _ORPHANED = {"hold": 1, "free": 0}
 
 _IMAGE_TOKENS = {"gpt-4o-mini": 48_169}
@@ -52,7 +56,8 @@ class Bound(Struct, frozen=True, kw_only=True, gc=False):
 
     Attributes:
         want: Nano-dollars that cover the request.
-        floor: The least that a lowered cap of ours could do with; equal to ``want`` where the cap is the client's.
+        floor: The least that a lowered cap could do with; equal to ``want`` where the cap is not to be lowered.
+        clamped: Whether a lowered cap takes all that is there, not half of it: the operator clamps.
         prompt: Atto-dollars of it that the prompt takes.
         out_rate: Atto-dollars an output token.
         cap: Output tokens a choice, or an image.
@@ -71,6 +76,7 @@ class Bound(Struct, frozen=True, kw_only=True, gc=False):
     ours: bool
     prompt_estimate: int
     orphan_amount: int
+    clamped: bool = False
     estimator_version: int = ESTIMATOR_VERSION
 
 
@@ -102,6 +108,7 @@ def bound(
     long_cache: bool = False,
     orphan: str = "estimate",
     counted: int | None = None,
+    clamp_floor: int | None = None,
 ) -> Bound:
     """
     The hold for a request.
@@ -116,6 +123,7 @@ def bound(
         long_cache: Whether it may be written to a cache that lasts an hour.
         orphan: The policy for a worker that dies: ``estimate``, ``hold`` or ``free``.
         counted: What a tokenizer makes of the body's :func:`~hpp_middleware.core.prompt.text`; None for its bytes.
+        clamp_floor: To how many tokens any cap may be lowered, the client's too; None lowers ours alone.
     """
     images = request.images
     image_tokens = images.count * image_tokens_of(target) if images.count else 0
@@ -140,7 +148,11 @@ def bound(
     cap, ours = _cap(request, target, limits)
     prompt = prompt_tokens * in_rate
     want = _nano(prompt + request.n * cap * out_rate)
-    floor = _nano(prompt + request.n * min(cap, max(limits.cap_floor, least_cap)) * out_rate) if ours else want
+    clamps = clamp_floor is not None and request.drawing is None and cap > 0
+    floor = want
+    if clamps or ours:
+        least = limits.cap_floor if clamp_floor is None else clamp_floor
+        floor = _nano(prompt + request.n * min(cap, max(least, least_cap)) * out_rate)
     orphaned = pricing.cost(Usage(input=estimate), target.price) if orphan == "estimate" else _ORPHANED[orphan] * want
     return Bound(
         want=want,
@@ -152,6 +164,7 @@ def bound(
         ours=ours,
         prompt_estimate=estimate,
         orphan_amount=min(orphaned, want),
+        clamped=clamps,
         estimator_version=ESTIMATOR_VERSION if counted is None else COUNT_VERSION,
     )
 
@@ -162,6 +175,15 @@ def cap_within(found: Bound, amount: int) -> int:
         return found.cap
     spare = amount * pricing.ATTO_PER_NANO - found.prompt
     return max(1, min(found.cap, spare // (found.out_rate * found.n)))
+
+
+def lowered(request: Request, cap: int) -> Request:
+    """The request with a lower output cap than the client's own, in whatever field it was named."""
+    said = Raw(str(cap).encode())
+    fields = {
+        name: said if name in _CAP_FIELDS and value != b"null" else value for name, value in request.fields.items()
+    }
+    return msgspec.structs.replace(request, fields=fields, cap=cap)
 
 
 def _cap(request: Request, target: Target, limits: Limits) -> tuple[int, bool]:

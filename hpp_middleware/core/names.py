@@ -28,6 +28,8 @@ def check_consumer(consumer: Consumer) -> None:
         raise RequestError("consumer.id is no name that can be kept.", status=400, code="invalid_consumer")
     if consumer.account is not consumer.id and not can_be_kept(consumer.account):
         raise RequestError("consumer.account is no name that can be kept.", status=400, code="invalid_consumer")
+    if consumer.parents and not all(map(can_be_kept, consumer.parents)):
+        raise RequestError("consumer.parents are no names that can be kept.", status=400, code="invalid_consumer")
 
 
 def created(request_id: str) -> int:

@@ -36,6 +36,8 @@ EXPOSED = (
     "X-HPP-Router-Cost",
     "X-HPP-Router-Attempts",
     "X-HPP-Router-Dropped-Fields",
+    "X-HPP-Router-Max-Tokens",
+    "X-HPP-Router-Downgraded",
     "X-Request-Id",
     "Idempotency-Replayed",
 )

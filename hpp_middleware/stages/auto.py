@@ -49,6 +49,8 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
         routed: How it was chosen; None where the client named it.
         shadow: What another policy would have chosen.
         escalation: Whom to ask where its answer is found wanting; None to take it as it is.
+        downgraded: The budget that had no room for the model that was to be asked before; None where there was none.
+        tried: The models that there was no room for.
     """
 
     target: Target
@@ -56,6 +58,8 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
     routed: Routed | None = None
     shadow: Callable[[str], Shadowed] | None = None
     escalation: Target | None = None
+    downgraded: str | None = None
+    tried: tuple[str, ...] = ()
 
     @property
     def more_s(self) -> float:

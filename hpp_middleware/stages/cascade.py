@@ -14,7 +14,9 @@ from dataclasses import replace
 import anyio
 import msgspec
 
+from hpp_middleware.core import ceilings
 from hpp_middleware.core.auto import verify
+from hpp_middleware.core.ceilings import Scope
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import GatewayError, StoreError
 from hpp_middleware.ports import Client, Dialect, Transport
@@ -53,6 +55,7 @@ class Cascade:
         health: Whether the providers may be asked.
         second: The stronger model.
         draft: The entry to be of the first.
+        scope: What the hold is in for it; for both it is in what each of them calls for.
 
     Attributes:
         priced: Whether each attempt is kept with its price: there may be two.
@@ -76,6 +79,7 @@ class Cascade:
         health: Health | None = None,
         second: Further,
         draft: Draft,
+        scope: Scope | None = None,
     ) -> None:
         self._client = client
         self._pending = pending
@@ -83,6 +87,7 @@ class Cascade:
         self._record = record
         self._then = second
         self._draft = draft
+        self._scope = scope
         self._held = Line(client, holds=True)
         self._health = health
         self._first = Exchange(target, dialect, transport, self._held, pending=Pending(), slots=slots, health=health)
@@ -233,10 +238,14 @@ class Cascade:
     async def _resized(self, lease: Lease, attempt: int, amount: int, orphan: int, draft: Draft) -> bool:
         """Give the hold what it now is for; False where it does not fit, or nobody can tell."""
         resize = Resize(id=self.job.id, attempt=attempt, amount=amount, orphan_amount=orphan, draft=draft)
+        both = ceilings.joined(self._scope, self._then.scope)
+        if both is not None:
+            draft = msgspec.structs.replace(draft, also=both.accounts[1:])
+            resize = msgspec.structs.replace(resize, accounts=both.accounts, limits=both.limits, draft=draft)
         try:
             (result,) = await lease.apply([resize])
         except StoreError:
-            if draft is not self._draft:  # it may have been done: the entry is to be the first call's again
+            if attempt == 1:  # it may have been done: the entry is to be the first call's again
                 await self._resized(lease, 2, self.job.hold, 0, self._draft)
             return False
         return result.id == resize.id and result.status == "done"

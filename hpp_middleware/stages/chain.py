@@ -14,9 +14,10 @@ from dataclasses import replace
 import anyio
 import msgspec
 
-from hpp_middleware.core import attempts, quota
+from hpp_middleware.core import attempts, ceilings, quota
+from hpp_middleware.core.ceilings import Scope
 from hpp_middleware.core.settlement import End, Settlement
-from hpp_middleware.errors import GatewayError, StoreError, UpstreamError
+from hpp_middleware.errors import GatewayError, RequestError, StoreError, UpstreamError
 from hpp_middleware.ports import Client
 from hpp_middleware.stages.further import Further
 from hpp_middleware.stages.guard import Guard, guard
@@ -69,6 +70,7 @@ class Chain:
         health: Health | None = None,
     ) -> None:
         self._now = first
+        self._scope = first.scope  # what the hold is in
         self._others = others
         self._client = client
         self._worker = worker
@@ -294,35 +296,45 @@ class Chain:
         before = self.settlement()
         while self._ahead is not None:
             then, self._ahead = self._ahead, None
-            result = await self._held(lease, then, before)
+            # What was spent on the attempts before stays charged where it was, beside what the next one is held in.
+            scope = ceilings.joined(self._scope, then.scope) if before.amount else then.scope
+            result = await self._held(lease, then, before, scope)
             done = result is not None and result.status == "done"
             if self._is_over or result is None or result.status not in {"done", "refused"}:
                 if done or result is None:  # nothing is sent: the entry is the last attempt's again
-                    await self._resized(lease, self._now, self.job.hold, 0)
+                    await self._resized(lease, self._now, self.job.hold, 0, self._scope)
                 return None
             if done:
-                self._now, self._tried = then, 0
-                return then.job(result.amount, before)
+                try:
+                    job = then.job(result.amount, before)
+                except RequestError:  # it cannot do with so little output as there is room for
+                    await self._resized(lease, self._now, self.job.hold, 0, self._scope)
+                else:
+                    self._now, self._tried, self._scope = then, 0, scope
+                    return job
             self._ahead = next(self._others, None)
         return None
 
-    async def _held(self, lease: Lease, then: Further, before: Settlement) -> Result | None:
+    async def _held(self, lease: Lease, then: Further, before: Settlement, scope: Scope | None) -> Result | None:
         """
-        Give the hold what was spent and what a target can cost, or as much as there is room for where its cap is ours.
+        Give the hold what was spent and what a target can cost, or as much as there is room for where its cap is ours,
+        or is clamped.
 
         Returns:
             ``done`` with what it is now; None where nobody can tell.
         """
-        want, floor = then.operation.want, then.operation.floor
+        want, floor, rest = then.operation.want, then.operation.floor, then.operation.rest
         orphan = before.amount + then.operation.orphan_amount
-        result = await self._resized(lease, then, before.amount + want, orphan)
+        result = await self._resized(lease, then, before.amount + want, orphan, scope)
         if result is not None and result.status == "refused" and floor < want:
-            least = quota.granted(want, floor, self.job.hold + result.available - before.amount)
+            least = quota.granted(want, floor, self.job.hold + result.available - before.amount, rest=rest)
             if least is not None:
-                result = await self._resized(lease, then, before.amount + least, orphan)
+                result = await self._resized(lease, then, before.amount + least, orphan, scope)
         return result
 
-    async def _resized(self, lease: Lease, whose: Further, amount: int, orphan: int) -> Result | None:
+    async def _resized(
+        self, lease: Lease, whose: Further, amount: int, orphan: int, scope: Scope | None
+    ) -> Result | None:
         """Give the hold another amount, for another target; None where nobody can tell what became of it."""
         self._resizes += 1
         resize = Resize(
@@ -332,6 +344,9 @@ class Chain:
             orphan_amount=orphan,
             draft=whose.operation.draft,
         )
+        if scope is not None:
+            draft = msgspec.structs.replace(resize.draft, also=scope.accounts[1:])
+            resize = msgspec.structs.replace(resize, draft=draft, accounts=scope.accounts, limits=scope.limits)
         try:
             (result,) = await lease.apply([resize])
         except StoreError:

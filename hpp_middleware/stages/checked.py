@@ -14,6 +14,7 @@ from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.ports import Capabilities, CredentialStore, Dialect, Ledger, PriceList, QuotaStore, Store, Tokenizer
 from hpp_middleware.stages.slotfile import SUPPORTED
 from hpp_middleware.stages.worker import Backends
+from hpp_middleware.types.budget import Budget
 from hpp_middleware.types.load import Load
 from hpp_middleware.types.price import Price
 from hpp_middleware.types.provider import Model, Provider
@@ -21,6 +22,7 @@ from hpp_middleware.types.provider import Model, Provider
 __all__ = [
     "backends_of",
     "capabilities_of",
+    "checked_budgets",
     "dialects_of",
     "fallbacks_of",
     "image_provider_of",
@@ -55,6 +57,20 @@ def model_from(model_id: str, model: Model | Mapping[str, Any]) -> Model:
         others = [name for name in Model.__dataclass_fields__ if name not in {"price", "reasoning"}]
         known = ", ".join((*price.RATES, "reasoning_model", *others))
         raise ConfigurationError(f"{where} has an unknown field; there are {known}", param=where) from None
+
+
+def checked_budgets(budgets: Sequence[Budget], catalog: route.Catalog) -> Sequence[Budget]:
+    """
+    Budgets, of which every model that they downgrade to is there.
+
+    Raises:
+        ConfigurationError: One is none, or has no price.
+    """
+    for number, budget in enumerate(budgets):
+        if budget.downgrade is not None and catalog.find(budget.downgrade) is None:
+            where = f"budgets[{number}].downgrade"
+            raise ConfigurationError(f"{where} {budget.downgrade!r} is no model that has a price here", param=where)
+    return budgets
 
 
 def dialects_of(providers: Mapping[str, Provider], own: Mapping[str, Dialect]) -> dict[str, Dialect]:

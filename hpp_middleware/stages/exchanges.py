@@ -65,6 +65,7 @@ def exchange(
             health=health,
             second=second,
             draft=operation.draft,
+            scope=planned.scope,
         )
     if lineup.has_others or (target.provider.retries and transport is None):
         first = further(setup, planned, operation, sent_by(target), keyed=keyed)
@@ -97,6 +98,7 @@ def _second(
             tokenizer=setup.tokenizer,
             routed=operation.draft.routed,
             lower=planned.lower,
+            scope=planned.scope.of(target.id) if planned.scope is not None and planned.scope.of is not None else None,
         )
     except RequestError:
         return None

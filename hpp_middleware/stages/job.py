@@ -30,6 +30,8 @@ class Job(Struct, frozen=True, kw_only=True):
         attempts: Which call for the request it is, where there may be several; 0 where there is one only.
         before: What an earlier call for the same request is charged: it is a part of what this one comes to.
         routed: How its model was chosen, where the router did.
+        clamped: Whether the output cap was lowered to what the balance affords.
+        downgraded: Whether a budget had no room for the model that was asked for.
     """
 
     id: str
@@ -48,6 +50,8 @@ class Job(Struct, frozen=True, kw_only=True):
     routed: Routed | None = None
     before: Settlement | None = None
     attempts: int = 0
+    clamped: bool = False
+    downgraded: bool = False
 
     @property
     def response_bytes(self) -> int:
@@ -57,9 +61,14 @@ class Job(Struct, frozen=True, kw_only=True):
 
     def headers(self, *, cost: int | None = None) -> Headers:
         """What every answer's head says."""
-        return reply.completion_headers(
+        headers = reply.completion_headers(
             self.target, cost=cost, dropped=self.call.dropped, routed=self.routed, attempts=self.attempts
         )
+        if self.clamped:
+            headers.append(("X-HPP-Router-Max-Tokens", str(self.cap)))
+        if self.downgraded:
+            headers.append(("X-HPP-Router-Downgraded", "budget"))
+        return headers
 
     def reader(self, dialect: Dialect, charge: Charge | None) -> StreamReader:
         """What reads the streamed answer, which says what it is charged if ``charge`` does."""

@@ -72,6 +72,7 @@ class Lineup:
         self._request = request
         self._consumer = consumer
         self._routed = chosen.routed
+        self._downgraded = chosen.downgraded
         self._request_id = request_id
         self._hints = hints
         self._lower = lower
@@ -157,6 +158,9 @@ class Lineup:
             tokenizer=setup.tokenizer,
             routed=self._routed,
             lower=self._lower,
+            scope=setup.ceilings.of(self._consumer, target.id),
+            downgraded=self._downgraded,
+            clamp_floor=setup.clamp_floor(self._consumer),
         )
         wanted = self._request.preferences
         if wanted is not None and target.upstream is not None:

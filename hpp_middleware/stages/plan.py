@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from hpp_middleware.core import bound, deadlines, price, prompt
+from hpp_middleware.core.ceilings import Scope
 from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.ports import Dialect, Tokenizer
 from hpp_middleware.stages.job import Job
@@ -41,6 +42,9 @@ class Plan:
         tokenizer: Counts the prompt; None leaves it to its bytes.
         routed: How its model was chosen, where the router did.
         lower: What the client asks of the deadlines.
+        scope: What the hold is to be in; None for the payer's account alone.
+        downgraded: The budget that had no room for the model that was to be asked before.
+        clamp_floor: To how many tokens any cap may be lowered that is not afforded; None for none of the client's.
     Raises:
         RequestError: The dialect cannot express it, or cannot price it.
     """
@@ -57,6 +61,9 @@ class Plan:
         tokenizer: Tokenizer | None = None,
         routed: Routed | None = None,
         lower: Deadlines | None = None,
+        scope: Scope | None = None,
+        downgraded: str | None = None,
+        clamp_floor: int | None = None,
     ) -> None:
         self.request_id = request_id
         self.request = request
@@ -64,6 +71,8 @@ class Plan:
         self.dialect = dialect
         self.lower = lower
         self.timeouts = deadlines.lowered(target.provider.timeouts, lower)
+        self.scope = scope
+        self._downgraded = downgraded
         self._limits = limits
         self._routed = routed
         ours = bound.own_cap(request, target, limits)
@@ -81,6 +90,7 @@ class Plan:
             long_cache=self._call.long_cache,
             orphan=orphan,
             counted=tokenizer.count(text, target.model_name) if tokenizer is not None and text is not None else None,
+            clamp_floor=clamp_floor,
         )
 
     @property
@@ -103,15 +113,18 @@ class Plan:
         more_s: float = 0.0,
     ) -> Reserve:
         """The operation that places the hold, which outlasts the exchange, and ``more_s`` for another one."""
+        scope = self.scope
         return Reserve(
             id=self.request_id,
-            accounts=(consumer.account,),
+            accounts=scope.accounts if scope is not None else (consumer.account,),
             want=self._bound.want,
             floor=self._bound.floor,
             owner=owner,
             ttl_s=self.timeouts.total + more_s + HOLD_GRACE_S,
             orphan_amount=self._bound.orphan_amount,
             claim=claim,
+            limits=scope.limits if scope is not None else (),
+            rest=self._bound.clamped,
             draft=Draft(
                 consumer=consumer.id,
                 model=self.target.id,
@@ -123,6 +136,8 @@ class Plan:
                 estimator_version=self._bound.estimator_version,
                 policy=self._routed.version if self._routed is not None else None,
                 routed=self._routed,
+                also=scope.accounts[1:] if scope is not None else (),
+                downgraded=self._downgraded,
             ),
         )
 
@@ -133,11 +148,15 @@ class Plan:
             model=self.target.id,
             price=self.target.price,
             estimator_version=self._bound.estimator_version,
+            also=self.scope.accounts[1:] if self.scope is not None else (),
         )
         return msgspec.structs.replace(
             first,
+            accounts=self.scope.accounts if self.scope is not None else first.accounts[:1],
+            limits=self.scope.limits if self.scope is not None else (),
             want=self._bound.want,
             floor=self._bound.floor,
+            rest=self._bound.clamped,
             orphan_amount=self._bound.orphan_amount,
             draft=draft,
             claim=None,
@@ -153,16 +172,25 @@ class Plan:
         keyed: bool = False,
         before: Settlement | None = None,
     ) -> Job:
-        """What is sent under this hold: a lower grant lowers the cap, where it is ours."""
+        """
+        What is sent under this hold: a lower grant lowers the cap.
+
+        Raises:
+            RequestError: The request cannot be told with so low a cap, as where it asks for more thought than that.
+        """
+        found = self._bound
         alone = hold if before is None else hold - before.amount
-        cap = bound.cap_within(self._bound, alone) if self._bound.ours else self._bound.cap
-        call = self._call
-        if cap < self._bound.cap:
-            call = self.dialect.call(self.request, self.target, cap=cap, request_id=self.request_id)
+        cap = bound.cap_within(found, alone) if found.ours or found.clamped else found.cap
+        request, call = self.request, self._call
+        if cap < found.cap:
+            ours: int | None = cap
+            if request.cap is not None:
+                request, ours = bound.lowered(request, cap), None
+            call = self.dialect.call(request, self.target, cap=ours, request_id=self.request_id)
         return Job(
             id=self.request_id,
             account=account,
-            request=self.request,
+            request=request,
             target=self.target,
             call=call,
             bound=self._bound,
@@ -175,6 +203,8 @@ class Plan:
             keyed=keyed,
             routed=self._routed,
             before=before,
+            clamped=found.clamped and cap < found.cap,
+            downgraded=self._downgraded is not None,
         )
 
 

@@ -6,8 +6,9 @@ from typing import TypeVar
 
 import anyio
 
-from hpp_middleware.core import replay
-from hpp_middleware.errors import RequestError, StoreError
+from hpp_middleware.core import ceilings, replay
+from hpp_middleware.core.ceilings import Scope
+from hpp_middleware.errors import StoreError
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.types.operations import Release, Reserve, Result
 
@@ -22,15 +23,20 @@ def unavailable() -> StoreError:
     return StoreError("Quota cannot be verified at the moment; nothing was forwarded.", headers={"Retry-After": "1"})
 
 
-async def place(lease: Lease, operation: Reserve) -> Result:
+async def place(lease: Lease, operation: Reserve, scope: Scope | None = None) -> Result:
     """
     Place a hold.
 
+    Args:
+        lease: The worker's.
+        operation: What to reserve.
+        scope: What it is to be in, for the words of a refusal.
     Returns:
         ``done`` with what was granted, in nano-dollars; or ``finished``: nothing was placed, since a request with the
         same idempotency key has been answered.
     Raises:
-        RequestError: 429 ``insufficient_quota``: it does not fit. 409: its idempotency key is in use.
+        RequestError: 429 ``insufficient_quota``: it does not fit; where a budget says which model is to be asked
+            instead, it is an :class:`~hpp_middleware.core.ceilings.OverBudget`. 409: its idempotency key is in use.
         StoreError: 503: it is not known whether it was placed; it has been given back as far as possible.
     """
     # Where the lease does not hold now, it is renewed in the same step: then it is the one after that which covers.
@@ -50,11 +56,7 @@ async def place(lease: Lease, operation: Reserve) -> Result:
     if result.status == "done" and lease.covers(lease.term if term is None else term):
         return result
     if result.status == "refused":
-        raise RequestError(
-            "You exceeded your current quota: this request may cost more than what is available.",
-            status=429,
-            code="insufficient_quota",
-        )
+        raise ceilings.refusal(result.short, scope)
     if result.status in {"running", "mismatch"}:
         raise replay.conflict(result.status)
     if result.status == "finished":

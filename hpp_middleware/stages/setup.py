@@ -36,9 +36,11 @@ from hpp_middleware.ports import (
 )
 from hpp_middleware.stages import pools
 from hpp_middleware.stages.auto import Auto
+from hpp_middleware.stages.ceilings import Ceilings
 from hpp_middleware.stages.checked import (
     backends_of,
     capabilities_of,
+    checked_budgets,
     dialects_of,
     fallbacks_of,
     image_provider_of,
@@ -59,7 +61,8 @@ from hpp_middleware.stages.replay import Keeper, check_keeping
 from hpp_middleware.stages.slotfile import MOST_SLOTS
 from hpp_middleware.stages.worker import CLOSE_S, Worker, declared_credentials
 from hpp_middleware.stores.memory import MemoryStore
-from hpp_middleware.types.consumer import Credential
+from hpp_middleware.types.budget import Budget, Group
+from hpp_middleware.types.consumer import Consumer, Credential
 from hpp_middleware.types.events import Alarm
 from hpp_middleware.types.http import CostIn
 from hpp_middleware.types.load import Load
@@ -88,6 +91,8 @@ class Setup:
         quota: Keeps accounts and holds instead; where it is a ``Ledger`` too, it also is the ledger.
         ledger: Reads the ledger instead.
         consumers: Consumers, quotas and keys that the configuration declares.
+        accounts: Groups above consumers, teams and organisations, by name.
+        budgets: What may be spent in a day, a week or a month.
         dialects: Dialects of the host's own, by the name that providers call them; besides ours, and those that
             installed packages bring.
         prices: A price list for models without a price of their own; by default genai-prices, where it is installed.
@@ -129,6 +134,8 @@ class Setup:
         quota: QuotaStore | None = None,
         ledger: Ledger | None = None,
         consumers: Mapping[str, Declared] | None = None,
+        accounts: Mapping[str, Group] | None = None,
+        budgets: Sequence[Budget] = (),
         dialects: Mapping[str, Dialect] | None = None,
         prices: PriceList | Literal["auto"] | None = "auto",
         capabilities: Capabilities | Literal["auto"] | None = "auto",
@@ -173,6 +180,9 @@ class Setup:
             raise ConfigurationError("store must be a store, such as SQLiteStore(path)", param="store")
         self.backends = backends_of(self.store, credentials, quota, ledger)
         self.consumers = dict(consumers or {})
+        self.ceilings = Ceilings(
+            accounts or {}, checked_budgets(budgets, self.catalog), self.consumers, quota=self.backends.quota
+        )
         self.error_format = error_format
         self.missing_usage = missing_usage
         self.orphan = orphan
@@ -229,6 +239,13 @@ class Setup:
             previous = [self.peppers.previous] if self.peppers.previous is not None else []
             self._keeper = Keeper(self._idempotency, self.peppers.current, *previous)
         return self._keeper
+
+    def clamp_floor(self, consumer: Consumer) -> int | None:
+        """To how many tokens of output a consumer's requests may be clamped; None where they are not."""
+        declared = self.consumers.get(consumer.id)
+        if declared is None or declared.clamp_floor is None:
+            return self.limits.clamp_floor if self.limits.clamp else None
+        return declared.clamp_floor or None
 
     @property
     def accounts(self) -> Accounts:
@@ -288,7 +305,7 @@ class Setup:
         prepare = getattr(self.tokenizer, "load", None)
         if prepare is not None:
             await anyio.to_thread.run_sync(lambda: prepare(target.model_name for target in self.catalog.targets()))
-        await worker.start(self.consumers)
+        await worker.start(self.consumers, self.ceilings.groups)
         if worker.end is None:
             worker.end = self._until_the_loop_ends(worker)
             await anext(worker.end)

@@ -30,6 +30,7 @@ from hpp_middleware.stages.queue import Queue, stopping
 from hpp_middleware.stages.reserve import unavailable
 from hpp_middleware.stages.settle import Pending
 from hpp_middleware.stores.opening import opening
+from hpp_middleware.types.budget import Group
 from hpp_middleware.types.consumer import Consumer, Credential
 from hpp_middleware.types.operations import Declare
 from hpp_middleware.types.provider import Declared
@@ -159,7 +160,7 @@ class Worker:
         """From 0 to 1, for what is to differ each time."""
         return self._chance.random()
 
-    async def start(self, consumers: Mapping[str, Declared]) -> None:
+    async def start(self, consumers: Mapping[str, Declared], groups: Mapping[str, Group]) -> None:
         """
         Open the backends and say what the configuration declares, once.
 
@@ -174,7 +175,8 @@ class Worker:
                 await self.backends.open()
                 with opening("journal.dir"):
                     await self.lease.journal.open()
-                await self._declare(consumers)
+                await self._declare("consumers", consumers)
+                await self._declare("accounts", groups)
             except BaseException:
                 self.lease.journal.close()  # a worker that never starts keeps no file from those that do
                 raise
@@ -199,17 +201,17 @@ class Worker:
         """Whether one more request has a slot of the journal to fall back on."""
         return self.lease.journal.has_room(self.answering.count)
 
-    async def _declare(self, consumers: Mapping[str, Declared]) -> None:
+    async def _declare(self, section: str, accounts: Mapping[str, Declared] | Mapping[str, Group]) -> None:
         operations = [
             Declare(account=name, quota=declared.quota)
-            for name, declared in consumers.items()
+            for name, declared in accounts.items()
             if declared.quota is not None
         ]
         with opening("store.url"):
             results = await self.lease.apply(operations)
         for operation, result in zip(operations, results, strict=True):
             if result.status != "done":
-                where = f"consumers.{operation.account}.quota"
+                where = f"{section}.{operation.account}.quota"
                 raise ConfigurationError(f"{where} would leave the account below what it was granted", param=where)
 
     async def settled(self) -> None:

@@ -13,6 +13,8 @@ class Consumer(Struct, frozen=True, kw_only=True):
     Attributes:
         id: The consumer's name in usage reports and the ledger.
         account: The account that pays; the consumer's own id unless a host says otherwise.
+        parents: The accounts above it, nearest first, in which its holds must fit too; what is above the last of them
+            the gateway's own groups say. Those that the configuration declares for this id go before.
         key_id: The public id of the credential that was shown, or None for a host's own identity.
         username: A display name, passed through to ``/api/usage``.
         custom_id: A host's own id, passed through to ``/api/usage``.
@@ -25,6 +27,7 @@ class Consumer(Struct, frozen=True, kw_only=True):
     username: str | None = None
     custom_id: str | None = None
     models: tuple[str, ...] | None = None
+    parents: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.account:

@@ -239,6 +239,9 @@ class Limits:
         max_tokens: The largest output cap a client may name.
         default_cap: The output cap sent where neither client nor model names one, in tokens.
         cap_floor: The least output, in tokens, that a lowered grant of a cap of ours still has.
+        clamp: Whether the output cap, the client's own too, is lowered to what the balance affords, where the hold does
+            not fit.
+        clamp_floor: The least output, in tokens, that it is lowered to; a request is refused sooner than have less.
         response_bytes: The largest JSON response of an upstream.
         media_bytes: The largest one that has images or embeddings.
         event_bytes: The largest SSE event of an upstream.
@@ -261,6 +264,8 @@ class Limits:
     max_tokens: int = 10_000_000
     default_cap: int = 16_384
     cap_floor: int = 256
+    clamp: bool = False
+    clamp_floor: int = 256
     response_bytes: int = 32 * 1024 * 1024
     media_bytes: int = 128 * 1024 * 1024
     event_bytes: int = 1024 * 1024
@@ -282,9 +287,14 @@ class Declared:
         keys: The secrets it may show.
         models: Model ids or globs its keys may use; None allows every model.
         requires: Tags that a model must have which ``hpprouter/auto`` chooses for it.
+        parent: The group that it is in, in whose account its holds must fit too.
+        clamp_floor: The least output, in tokens, that its requests are clamped to; None leaves it to the bounds, and 0
+            clamps none of them.
     """
 
     quota: int | None = None
     keys: tuple[str, ...] = field(default=(), repr=False)
     models: tuple[str, ...] | None = None
     requires: tuple[str, ...] = ()
+    parent: str | None = None
+    clamp_floor: int | None = None

@@ -93,6 +93,8 @@ class Draft(Struct, frozen=True, kw_only=True, gc=False):
     Attributes:
         policy: The version of the rules that chose the model; None where the client did.
         routed: How they did.
+        also: The accounts besides the payer's that are charged: those above it, and budgets.
+        downgraded: Which budget had no room for the model that was asked for; None where none was in the way.
     """
 
     consumer: str
@@ -107,6 +109,8 @@ class Draft(Struct, frozen=True, kw_only=True, gc=False):
     estimator_version: int = 1
     row_version: int = 1
     routed: Routed | None = None
+    also: tuple[str, ...] = ()
+    downgraded: str | None = None
 
 
 class Report(Struct, frozen=True, kw_only=True, gc=False):

@@ -158,7 +158,7 @@ async def test_after_the_finish_reason_a_drain_waits_for_the_usage_and_no_longer
     ("limits", "other_key"), [({"consumer_drain_slots": 1}, KEY), ({"drain_slots": 1}, BOB_KEY)], ids=["own", "all"]
 )
 async def test_one_drain_too_many_is_closed_and_costs_the_hold(
-    limits: dict[str, int], other_key: str, fake_upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+    limits: dict[str, Any], other_key: str, fake_upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "CLOSE_S", 0.1)
     fake_upstream.script = Script(stall_after_events=2)

@@ -7,6 +7,7 @@ process, until somebody decides to rebuild it: the archive wins, and what it nev
 
 import logging
 import secrets
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Protocol, runtime_checkable
@@ -64,7 +65,7 @@ async def rebuild(server: Server, archive: Archive, accounts: Sequence[str] | No
 
     The ids of grants come back too, so that one that is repeated is not granted twice, and one that was lost can be.
     Credentials and seals stay where they are still there; what a configuration file declares comes back with the next
-    start. The sums of accounts that were no hold's first come from no ledger line, and are lost.
+    start. What is charged above payers, and in budgets, is the sum of the lines that name it.
     Every other process has to be restarted.
 
     Raises:
@@ -80,10 +81,25 @@ async def _rebuild(server: Server, archive: Archive, accounts: Sequence[str] | N
             accounts = [name async for name in listed]
     epoch = secrets.token_hex(16)
     await server.begin_anew(f"rebuilding:{epoch}")
-    for name in accounts:
-        await _restore(server, archive, name)
+    shares = await _shares(archive, accounts)
+    for name in dict.fromkeys([*accounts, *sorted(shares)]):
+        await _restore(server, archive, name, shares[name])
     await server.name(epoch)
     return len(accounts)
+
+
+async def _shares(archive: Archive, accounts: Sequence[str]) -> Counter[str]:
+    """What lines charge to accounts besides their payer's; nothing where the archive cannot be read line by line."""
+    found: Counter[str] = Counter()
+    if isinstance(archive, Ledger):
+        for name in accounts:
+            after = 0
+            while page := await archive.lines(name, after, _AT_ONCE):
+                for line in page:
+                    for other in line.draft.also:
+                        found[other] += line.amount
+                after = page[-1].seq
+    return found
 
 
 async def _fence(server: Server) -> None:
@@ -106,7 +122,7 @@ async def _has_forked(server: Server, archive: Archive) -> bool:
     return False
 
 
-async def _restore(server: Server, archive: Archive, name: str) -> None:
+async def _restore(server: Server, archive: Archive, name: str, share: int) -> None:
     shard, after, named = shard_of(name, server.shards), "", 0
     while page := await archive.grants(name, after, _AT_ONCE):
         texts = [text for grant in page for text in (grant.id, str(grant.amount))]
@@ -116,7 +132,7 @@ async def _restore(server: Server, archive: Archive, name: str) -> None:
     account = await archive.totals(name)
     # What a file had declared to an archive that was once served from is declared anew, like any other.
     quota = account.quota - account.declared
-    sums = (quota, account.settled, account.seq, account.requests, account.tokens, quota - named)
+    sums = (quota, account.settled, account.seq, account.requests, account.tokens, quota - named, share)
     await server.one("restore", shard, name, *map(str, sums))
 
 

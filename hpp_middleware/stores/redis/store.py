@@ -207,7 +207,7 @@ class RedisStore:
         if isinstance(operation, Reserve) and not operation.accounts:
             raise ValueError("a hold names at least one account")
         accounts = operation.accounts if isinstance(operation, (Reserve, Resize)) else ()
-        if len({self._shard(account) for account in accounts}) > 1:
+        if not self.holds_together(accounts):
             raise StoreError("The accounts of a hold lie in different shards: they must have one root.")
 
     def _shards(self, operation: Operation) -> Sequence[int]:
@@ -221,6 +221,10 @@ class RedisStore:
             case _:
                 home = self._homes.get(operation.id)
                 return range(self.server.shards) if home is None else (home,)
+
+    def holds_together(self, accounts: Sequence[str]) -> bool:
+        """Whether one hold can be in all of these: they lie in one shard."""
+        return len({self._shard(account) for account in accounts}) <= 1
 
     def _shard(self, account: str) -> int:
         return shard_of(account, self.server.shards)

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
 import anyio
+import msgspec
 from msgspec import Raw
 
 from hpp_middleware.core.quota import MAX_NANO
@@ -129,7 +130,7 @@ def reserve(
         owner=owner,
         ttl_s=ttl_s,
         orphan_amount=orphan,
-        draft=DRAFT,
+        draft=msgspec.structs.replace(DRAFT, also=accounts[1:]),
         claim=claim,
         limits=_limits(limits),
         rest=rest,
@@ -145,13 +146,14 @@ def resize(
     limits: Mapping[str, int] | None = None,
 ) -> Resize:
     """A resize for another attempt; where accounts are given, the hold is then in them, and in those of ``limits``."""
+    whose = (*accounts, *(limits or ()))
     return Resize(
         id=hold,
         attempt=attempt,
         amount=amount,
         orphan_amount=orphan,
-        draft=DRAFT,
-        accounts=(*accounts, *(limits or ())),
+        draft=msgspec.structs.replace(DRAFT, also=whose[1:]) if whose else DRAFT,
+        accounts=whose,
         limits=_limits(limits),
     )
 
