@@ -39,6 +39,13 @@ LEASE_S = 2.0
 
 ROUNDS = 3
 
+TEAM, DAY = "crowd", "crowd/~day:1"
+DAYS_ROOM = 8
+"""Less than what the team has room for, which is less than what its members have room for together."""
+
+SPENDS, SPENT = ("alice", "alice/team"), "alice/~day:1"
+"""What a process that will be killed spends from, and in which budget."""
+
 
 async def check_shared_store(factory: str, place: str) -> None:
     """
@@ -54,6 +61,16 @@ async def check_shared_store(factory: str, place: str) -> None:
         assert sum(int(line) for lines in said for line in lines) == ROOM, "processes that race never oversell"
         balance = await store.balance("alice")
         assert (balance.held, balance.available) == (ROOM * 100, 0), "and all the room is taken"
+
+        members = [Grant(id=f"member:{name}", account=f"{TEAM}/{name}", amount=600) for name in NAMES]
+        await _apply(store, *members, Grant(id="team", account=TEAM, amount=ROOM * 100))
+        said = await _together(factory, place, "crowd", ROOM)
+        granted = [int(line) for lines in said for line in lines]
+        assert sum(granted) == DAYS_ROOM, "a budget that members of a team share is never oversold"
+        for account in (TEAM, DAY):
+            assert (await store.balance(account)).held == DAYS_ROOM * 100, "and is held in every account"
+        for name, count in zip(NAMES, granted, strict=True):
+            assert (await store.balance(f"{TEAM}/{name}")).held == count * 100 <= 600, "a member's own among them"
 
         await _apply(store, Grant(id="more", account="bob", amount=10**6), Renew(owner="owner", ttl_s=600))
         await _apply(store, *(reserve(f"shared-{number}", 60, "bob", owner="owner") for number in range(HOLDS)))
@@ -73,7 +90,7 @@ async def check_crashes(factory: str, place: str) -> None:
     """
     acknowledged: set[str] = set()
     async with _opened(factory, place) as store:
-        await _apply(store, Grant(id="room", account="alice", amount=10**9))
+        await _apply(store, *(Grant(id=f"room:{name}", account=name, amount=10**9) for name in SPENDS))
     for turn in range(ROUNDS):
         async with _worker(factory, place, f"killed-{turn}", "spend", 0) as worker:
             assert await worker.line() == "ready", "every process opens the store"
@@ -94,6 +111,10 @@ async def check_crashes(factory: str, place: str) -> None:
         assert not acknowledged & set(orphans), "and none that was settled is charged as an orphan"
         assert len(orphans) <= ROUNDS, "a process leaves one hold at most, since it has one at a time"
         assert set(orphans.values()) <= {3}, "and that is charged what its owner said"
+        for account in (*SPENDS, SPENT):
+            balance = await store.balance(account)
+            assert balance.held == 0, "nothing stays held in any account of a killed process"
+            assert balance.used == sum(line.amount for line in lines), "and every line is charged in each"
 
 
 async def store_at(factory: str, place: str) -> Any:

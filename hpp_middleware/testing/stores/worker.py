@@ -11,7 +11,7 @@ import anyio
 
 from hpp_middleware.ports import QuotaStore
 from hpp_middleware.testing.stores.bench import reserve, settle
-from hpp_middleware.testing.stores.processes import LEASE_S, store_at
+from hpp_middleware.testing.stores.processes import DAY, DAYS_ROOM, LEASE_S, SPENDS, SPENT, TEAM, store_at
 from hpp_middleware.types.operations import Renew
 
 __all__ = ["main"]
@@ -25,6 +25,25 @@ async def race(store: QuotaStore, name: str, count: int) -> None:
         nonlocal granted
         (result,) = await store.apply([reserve(f"{name}-{number}", 100, owner=name)])
         granted += result.status == "done"
+
+    async with anyio.create_task_group() as group:
+        for number in range(count):
+            group.start_soon(one, number)
+    say(str(granted))
+
+
+async def crowd(store: QuotaStore, name: str, count: int) -> None:
+    """Reserve for one member of a team that has a budget, in so many tasks at once; say how many got room."""
+    granted = 0
+
+    async def one(number: int) -> None:
+        nonlocal granted
+        member = (f"{TEAM}/{name}", TEAM)
+        asked = reserve(f"{name}-member-{number}", 100, *member, owner=name, limits={DAY: DAYS_ROOM * 100})
+        (result,) = await store.apply([asked])
+        granted += result.status == "done"
+        if result.status == "refused" and result.short not in {DAY, *member}:
+            sys.exit(f"a refusal named {result.short}")
 
     async with anyio.create_task_group() as group:
         for number in range(count):
@@ -46,7 +65,8 @@ async def spend(store: QuotaStore, name: str, _: int) -> None:
     number = 0
     while True:
         renewal = Renew(owner=name, ttl_s=LEASE_S)
-        _renewed, held = await store.apply([renewal, reserve(f"{name}-{number}", 10, owner=name, orphan=3)])
+        asked = reserve(f"{name}-{number}", 10, *SPENDS, owner=name, orphan=3, limits={SPENT: 10**9})
+        _renewed, held = await store.apply([renewal, asked])
         if held.status != "done":
             sys.exit(f"a reserve was {held.status}")
         (settled,) = await store.apply([settle(f"{name}-{number}", 7)])
@@ -55,7 +75,7 @@ async def spend(store: QuotaStore, name: str, _: int) -> None:
         number += 1
 
 
-TASKS = {"race": race, "settle": settle_all, "spend": spend}
+TASKS = {"race": race, "crowd": crowd, "settle": settle_all, "spend": spend}
 
 
 def say(line: str) -> None:
