@@ -188,6 +188,11 @@ class Gateway(Lifecycle):
         )
         if not worker.has_room():
             await worker.admit()
+        admission = None
+        if worker.limiter is not None:
+            client = admission = worker.limiter.admission(
+                *(consumer, planned.target.id, planned.bound, client), request_id=request_id, api=api.name
+            )
         exchange = exchanges.exchange(
             *(self.setup, worker, planned, operation, client),
             transport=transport,
@@ -195,13 +200,14 @@ class Gateway(Lifecycle):
             lineup=lineup,
             escalation=chosen.escalation if planned.target is chosen.target else None,
         )
+        work = partial(self._carry_out, worker, planned, operation, exchange, keyed, host_left=host_left)
         settlement = await apart.run(
-            self._carry_out(worker, planned, operation, exchange, keyed, host_left=host_left),
+            work() if admission is None else admission.around(exchange, work),  # limits
             loop=worker.loop,
             hear=exchange.hear,
             gone=exchange.gone,
             dismissed=exchange.dismiss,
-            upkeep=None if worker.timed else worker.lease.keep,
+            upkeep=None if worker.timed else worker.keep,
         )
         if isinstance(settlement, Result):
             given = await keyed.give_again(settlement, client)

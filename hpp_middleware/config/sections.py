@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from hpp_middleware.config.ceilings import AccountSection, BudgetSection
+from hpp_middleware.config.limits import LimitSections, LimitStoreSection
 from hpp_middleware.config.section import Section
 from hpp_middleware.config.values import (
     URL,
@@ -332,6 +333,8 @@ class File(Section):
     budgets: list[BudgetSection] = Field(default=[])
     bounds: BoundsSection = BoundsSection()
     load: LoadSection = LoadSection()
+    limits: LimitSections = Field(default=[])
+    limit_store: LimitStoreSection = LimitStoreSection()
     server: ServerSection = ServerSection()
     responses: ResponsesSection = ResponsesSection()
     idempotency: IdempotencySection = IdempotencySection()

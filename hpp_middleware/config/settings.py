@@ -12,6 +12,7 @@ from hpp_middleware.audit import Sealing
 from hpp_middleware.catalog.known import VendoredModels
 from hpp_middleware.config.auto import auto_policy
 from hpp_middleware.config.ceilings import budgets_of, groups_of, problems_of
+from hpp_middleware.config.limits import rate_limits
 from hpp_middleware.config.sealing import sealing
 from hpp_middleware.config.sections import (
     ConsumerSection,
@@ -31,6 +32,7 @@ from hpp_middleware.dialects import presets
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.budget import Budget, Group
 from hpp_middleware.types.health import Breaker
+from hpp_middleware.types.limits import RateLimit
 from hpp_middleware.types.load import Load
 from hpp_middleware.types.price import Price, Rates
 from hpp_middleware.types.provider import Declared, Limits, Model, Provider, Timeouts
@@ -87,6 +89,7 @@ class Settings:
         capabilities: What is known of models besides; None where that is switched off.
         sealing: How the ledger is sealed; None where there is no key.
         journal: The folder for settlements that the store did not take; ``auto`` for the one that the store names.
+        rate_limits: What consumers may ask for, per window and at once.
         auto: What ``hpprouter/auto`` comes to; None where ``[auto]`` names no model.
         groups: The accounts above consumers.
         budgets: What may be spent in a period.
@@ -106,6 +109,7 @@ class Settings:
     auto: AutoPolicy | None = None
     groups: Mapping[str, Group] = field(default_factory=dict)
     budgets: tuple[Budget, ...] = ()
+    rate_limits: tuple[RateLimit, ...] = ()
 
     def stores(self) -> Stores:
         """
@@ -157,6 +161,9 @@ class Settings:
             cors_origins=tuple(self.file.server.cors_origins),
             observers=(LoggingObserver(),),
             auto=self.auto,
+            rate_limits=self.rate_limits,
+            limit_store=stores.limits,
+            limit_outage=self.file.limit_store.outage,
         )
 
 
@@ -188,6 +195,7 @@ def settle(file: File, *, directory: Path, context: Context) -> Settings:
         capabilities=_capabilities(file, directory, problems),
         sealing=sealing(file.ledger, directory=directory, context=context, problems=problems),
         journal=_journal(file, directory, context, problems),
+        rate_limits=rate_limits(file.limits, file.providers, problems),
         auto=auto_policy(file.auto, directory=directory, problems=problems),
         groups=groups_of(file.accounts),
         budgets=budgets_of(file.budgets, problems),

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from hpp_middleware.config.sections import File
 from hpp_middleware.errors import ConfigurationError
-from hpp_middleware.ports import Ledger, Store
+from hpp_middleware.ports import Ledger, LimitStore, Store
 from hpp_middleware.stores import urls
+from hpp_middleware.stores.memory import MemoryLimits
 from hpp_middleware.stores.opening import opening
 
 if TYPE_CHECKING:
@@ -27,11 +28,13 @@ class Stores:
         store: Keeps accounts and holds, and what nobody else keeps.
         credentials: Keeps keys instead; None for the store.
         ledger: Where the ledger is read instead; None for the store.
+        limits: Who counts what is limited instead; None for the store.
     """
 
     store: Store
     credentials: Store | None
     ledger: "ArchivedLedger | None"
+    limits: LimitStore | None = None
 
     @property
     def audited(self) -> Ledger:
@@ -60,12 +63,14 @@ class Places:
         store: The store's.
         credentials: Where keys are kept; the same where it is not another one.
         ledger: Where a Redis store's lines are moved; the store's own where they are not.
+        limits: Who counts what is limited; the store's own where that is not another one.
         directory: Where relative SQLite paths begin.
     """
 
     store: str
     credentials: str
     ledger: str
+    limits: str
     directory: Path
 
     @property
@@ -93,9 +98,19 @@ class Places:
                 store, ledger = urls.open_archived(self.store, self.ledger, self.directory)
             except ConfigurationError as error:
                 raise ConfigurationError(f"store.url and ledger.url: {error.message}") from error
-        if self.credentials == self.store:
-            return Stores(store, None, ledger)
-        return Stores(store, self._open("credentials.url", self.credentials), ledger)
+        credentials = self._open("credentials.url", self.credentials) if self.credentials != self.store else None
+        return Stores(store, credentials, ledger, self._limits(credentials))
+
+    def _limits(self, credentials: Store | None) -> LimitStore | None:
+        """Who counts; None for the store itself."""
+        if self.limits == self.store:
+            return None
+        if urls.kind_of(self.limits) == "memory":
+            return MemoryLimits()
+        found: object = credentials if self.limits == self.credentials else self._open("limit_store.url", self.limits)
+        if not isinstance(found, LimitStore):
+            raise ConfigurationError("limit_store.url: names a store that counts no limits")
+        return found
 
     def _open(self, where: str, url: str) -> Store:
         try:
@@ -132,9 +147,12 @@ def places(file: File, *, directory: Path, problems: list[str]) -> Places:
             problems.append(
                 "ledger.url: must be of SQLite or PostgreSQL, where a Redis store's lines are moved for good"
             )
+    limits = store if file.limit_store.url is None else file.limit_store.url
+    if limits != store:
+        _checked("limit_store.url", limits, directory, problems)
     if problems:
-        store = credentials = ledger = _REFUSED
-    return Places(store, credentials, ledger, directory)
+        store = credentials = ledger = limits = _REFUSED
+    return Places(store, credentials, ledger, limits, directory)
 
 
 _REFUSED = "memory:"

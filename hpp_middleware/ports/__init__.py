@@ -18,6 +18,7 @@ from hpp_middleware.ports.exchange import (
     Transport,
     UpstreamResponse,
 )
+from hpp_middleware.ports.limits import LimitStore
 from hpp_middleware.ports.stores import (
     Archive,
     Audit,
@@ -44,6 +45,7 @@ __all__ = [
     "CredentialStore",
     "Dialect",
     "Ledger",
+    "LimitStore",
     "Moved",
     "Mover",
     "Observer",

@@ -1,6 +1,7 @@
 """Single settings of a gateway as it takes them, or an error that names the one that is wrong."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,13 +9,26 @@ from hpp_middleware.audit import Audited, Sealer, Sealing
 from hpp_middleware.catalog import genai, tokens
 from hpp_middleware.catalog.known import VendoredModels
 from hpp_middleware.core import price, route
+from hpp_middleware.core.limits import Rules
 from hpp_middleware.core.preferences import MOST_MODELS
 from hpp_middleware.dialects import known
 from hpp_middleware.errors import ConfigurationError
-from hpp_middleware.ports import Capabilities, CredentialStore, Dialect, Ledger, PriceList, QuotaStore, Store, Tokenizer
+from hpp_middleware.ports import (
+    Capabilities,
+    CredentialStore,
+    Dialect,
+    Ledger,
+    LimitStore,
+    PriceList,
+    QuotaStore,
+    Store,
+    Tokenizer,
+)
 from hpp_middleware.stages.slotfile import SUPPORTED
 from hpp_middleware.stages.worker import Backends
+from hpp_middleware.stores.memory import MemoryLimits
 from hpp_middleware.types.budget import Budget
+from hpp_middleware.types.limits import OnOutage, RateLimit
 from hpp_middleware.types.load import Load
 from hpp_middleware.types.price import Price
 from hpp_middleware.types.provider import Model, Provider
@@ -27,10 +41,12 @@ __all__ = [
     "fallbacks_of",
     "image_provider_of",
     "journal_of",
+    "limited",
     "load_of",
     "model_from",
     "one_of",
     "price_list_of",
+    "rules_of",
     "sealer_of",
     "tokenizer_of",
 ]
@@ -156,6 +172,38 @@ def backends_of(
             raise ConfigurationError("a quota store that is no ledger needs one: ledger=", param="ledger")
         ledger = quota
     return Backends(credentials=credentials or store, quota=quota or store, ledger=ledger or store)
+
+
+def rules_of(limits: Sequence[RateLimit], providers: Mapping[str, Provider]) -> Rules | None:
+    """
+    What consumers may ask for; None where that is not limited.
+
+    Raises:
+        ConfigurationError: One of them is no limit, or is given twice.
+    """
+    for number, limit in enumerate(limits):
+        given: object = limit
+        if not isinstance(given, RateLimit):
+            where = f"rate_limits[{number}]"
+            raise ConfigurationError(f"{where} must be a RateLimit", param=where)
+    return Rules(limits, providers) if limits else None
+
+
+def limited(backends: Backends, rules: Rules | None, store: LimitStore | None, *, outage: OnOutage) -> Backends:
+    """
+    The backends, with who counts: the quota store where it can, so that workers who share it count together; else this
+    process.
+
+    Raises:
+        ConfigurationError: One is given that cannot.
+    """
+    one_of("limit_outage", outage, ("closed", "open"))
+    if store is not None and not isinstance(store, LimitStore):
+        raise ConfigurationError("limit_store must have take, correct and extend", param="limit_store")
+    if rules is None:
+        return backends
+    counts = store or (backends.quota if isinstance(backends.quota, LimitStore) else MemoryLimits())
+    return replace(backends, limits=counts, needs_limits=outage == "closed")
 
 
 def sealer_of(ledger: Ledger, sealing: Sealing | None) -> Sealer | None:

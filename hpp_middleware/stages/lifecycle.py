@@ -68,7 +68,7 @@ class Lifecycle:
         try:
             async with anyio.create_task_group() as timer:
                 worker.timed = True
-                timer.start_soon(worker.lease.keep)
+                timer.start_soon(worker.keep)
                 timer.start_soon(self.setup.move, self.notice)
                 if self.setup.sealer is not None:
                     timer.start_soon(self.setup.sealer.keep, self.notice.alarm)

@@ -99,6 +99,11 @@ class Plan:
         return tuple(self._call.dropped)
 
     @property
+    def bound(self) -> bound.Bound:
+        """How much it can come to."""
+        return self._bound
+
+    @property
     def prompt_estimate(self) -> int:
         """Tokens of the prompt, estimated."""
         return self._bound.prompt_estimate

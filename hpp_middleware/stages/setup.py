@@ -25,6 +25,7 @@ from hpp_middleware.ports import (
     CredentialStore,
     Dialect,
     Ledger,
+    LimitStore,
     Moved,
     Observer,
     PriceList,
@@ -45,16 +46,19 @@ from hpp_middleware.stages.checked import (
     fallbacks_of,
     image_provider_of,
     journal_of,
+    limited,
     load_of,
     model_from,
     one_of,
     price_list_of,
+    rules_of,
     sealer_of,
     tokenizer_of,
 )
 from hpp_middleware.stages.drain import Slots
 from hpp_middleware.stages.health import Health
 from hpp_middleware.stages.journal import SLOTS, Journal
+from hpp_middleware.stages.limits import Limiter
 from hpp_middleware.stages.notice import Notice
 from hpp_middleware.stages.queue import Queue
 from hpp_middleware.stages.replay import Keeper, check_keeping
@@ -65,6 +69,7 @@ from hpp_middleware.types.budget import Budget, Group
 from hpp_middleware.types.consumer import Consumer, Credential
 from hpp_middleware.types.events import Alarm
 from hpp_middleware.types.http import CostIn
+from hpp_middleware.types.limits import OnOutage, RateLimit
 from hpp_middleware.types.load import Load
 from hpp_middleware.types.provider import Declared, Limits, MissingUsage, Model, OrphanPolicy, Provider
 from hpp_middleware.types.replay import Idempotency
@@ -117,6 +122,9 @@ class Setup:
         observers: Who is told what happened.
         auto: Chooses the model of requests for ``hpprouter/auto``: an
             :class:`~hpp_middleware.core.auto.AutoPolicy`, or a host's own; None refuses them.
+        rate_limits: What consumers may ask for, per window and at once.
+        limit_store: Counts that; by default the quota store where it can, else this process's memory.
+        limit_outage: What becomes of requests while it does not answer: ``closed``, a 503, or ``open``, they pass.
         unhealthy: Whether it is to pass a model over for now, asked with its id; one whose upstreams are left alone
             for now it passes over in any case.
         fallbacks: By model id or alias, the models to be asked one after the other where it does not answer.
@@ -158,6 +166,9 @@ class Setup:
         auto: RoutingPolicy | None = None,
         unhealthy: Callable[[str], bool] | None = None,
         fallbacks: Mapping[str, Sequence[str]] | None = None,
+        rate_limits: Sequence[RateLimit] = (),
+        limit_store: LimitStore | None = None,
+        limit_outage: OnOutage = "closed",
     ) -> None:
         one_of("error_format", error_format, ("object", "simple"))
         one_of("missing_usage", missing_usage, ("estimate", "hold", "free"))
@@ -178,7 +189,10 @@ class Setup:
         self.store = store or MemoryStore()
         if not hasattr(self.store, "apply"):
             raise ConfigurationError("store must be a store, such as SQLiteStore(path)", param="store")
-        self.backends = backends_of(self.store, credentials, quota, ledger)
+        self._rules, self._limit_outage = rules_of(rate_limits, providers), limit_outage
+        self.backends = limited(
+            backends_of(self.store, credentials, quota, ledger), self._rules, limit_store, outage=limit_outage
+        )
         self.consumers = dict(consumers or {})
         self.ceilings = Ceilings(
             accounts or {}, checked_budgets(budgets, self.catalog), self.consumers, quota=self.backends.quota
@@ -277,9 +291,15 @@ class Setup:
                     health=Health(self.catalog.providers, alarm=notice.alarm, changed=notice.upstream_changed),
                     queue=Queue(self.load),
                     journal=Journal(self.journal, slots=self.journal_slots, alarm=notice.alarm),
+                    limiter=self._limiter(notice),
                 )
         self._at_hand = ref(loop), worker
         return worker
+
+    def _limiter(self, notice: Notice) -> Limiter | None:
+        if self._rules is None or self.backends.limits is None:
+            return None
+        return Limiter(self.backends.limits, self._rules, outage=self._limit_outage, alarm=notice.alarm)
 
     def at_hand(self) -> Worker | None:
         """The same, if it is the one that was asked for last, and ready."""

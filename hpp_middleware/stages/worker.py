@@ -18,7 +18,7 @@ import anyio
 from hpp_middleware.core import auth
 from hpp_middleware.core.attempts import Budget
 from hpp_middleware.errors import ConfigurationError, StoreError
-from hpp_middleware.ports import CredentialStore, Ledger, QuotaStore, Transport
+from hpp_middleware.ports import CredentialStore, Ledger, LimitStore, QuotaStore, Transport
 from hpp_middleware.stages.answering import Answering
 from hpp_middleware.stages.auth import Authenticator
 from hpp_middleware.stages.drain import Slots
@@ -26,6 +26,7 @@ from hpp_middleware.stages.guard import asyncios
 from hpp_middleware.stages.health import Health
 from hpp_middleware.stages.journal import Journal
 from hpp_middleware.stages.lease import Lease
+from hpp_middleware.stages.limits import Limiter
 from hpp_middleware.stages.queue import Queue, stopping
 from hpp_middleware.stages.reserve import unavailable
 from hpp_middleware.stages.settle import Pending
@@ -43,26 +44,41 @@ CLOSE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """Who keeps what; often one store for all."""
+    """
+    Who keeps what; often one store for all.
+
+    Attributes:
+        limits: None where nothing is limited.
+        needs_limits: Whether it cannot be done without the limits being counted.
+    """
 
     credentials: CredentialStore
     quota: QuotaStore
     ledger: Ledger
+    limits: LimitStore | None = None
+    needs_limits: bool = True
 
     def each(self) -> list[object]:
         """Every backend once."""
-        return list({id(backend): backend for backend in (self.credentials, self.quota, self.ledger)}.values())
+        found = (self.limits, self.credentials, self.quota, self.ledger)
+        return list({id(backend): backend for backend in found if backend is not None}.values())
 
     def named(self) -> dict[int, tuple[str, object]]:
         """Every backend once, with the setting that names it; an archive before the store that asks it."""
-        named = (("ledger.url", self.ledger), ("credentials.url", self.credentials), ("store.url", self.quota))
-        return {id(backend): (where, backend) for where, backend in named}
+        named = (
+            ("limit_store.url", self.limits),
+            ("ledger.url", self.ledger),
+            ("credentials.url", self.credentials),
+            ("store.url", self.quota),
+        )
+        return {id(backend): (where, backend) for where, backend in named if backend is not None}
 
     async def open(self) -> None:
         """Open those that can be opened."""
         for where, backend in self.named().values():
             if hasattr(backend, "open"):
-                with opening(where):
+                spared = () if self.needs_limits or where != "limit_store.url" else (StoreError,)
+                with suppress(*spared), opening(where):
                     await backend.open()
 
     async def aclose(self) -> None:
@@ -93,6 +109,7 @@ class Worker:
 
     Attributes:
         transports: By provider.
+        limiter: Counts what consumers may ask for; None where that is not limited.
         own: Those that are closed with the worker.
         slots: Where streams whose clients have left are read on.
         health: Which upstreams may be asked.
@@ -112,6 +129,7 @@ class Worker:
     slots: Slots
     health: Health
     queue: Queue
+    limiter: Limiter | None = None
     pending: Pending = field(default_factory=Pending)
     budget: Budget = field(default_factory=Budget)
     ready: bool = False
@@ -138,6 +156,7 @@ class Worker:
         health: Health,
         queue: Queue,
         journal: Journal,
+        limiter: Limiter | None = None,
     ) -> "Worker":
         """A worker that is not started yet; nothing here waits."""
         owner = f"{os.getpid()}-{secrets.token_hex(8)}"
@@ -150,7 +169,17 @@ class Worker:
             slots=slots,
             health=health,
             queue=queue,
+            limiter=limiter,
         )
+
+    async def keep(self) -> None:
+        """Keep the lease, and the places of requests that are held under limits, until cancelled."""
+        if self.limiter is None:
+            await self.lease.keep()
+            return
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.lease.keep)
+            tasks.start_soon(self.limiter.keep)
 
     def new_id(self) -> str:
         """A request's id; see :func:`new_id`. It is like no other, and not to be relied on as a secret."""

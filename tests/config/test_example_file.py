@@ -6,6 +6,7 @@ import pytest
 from reading import EXAMPLE
 
 from hpp_middleware.config import load
+from hpp_middleware.config.limits import LimitSection
 from hpp_middleware.config.sections import (
     BreakerSection,
     ConsumerSection,
@@ -49,13 +50,13 @@ def test_the_example_names_each_variable_that_it_needs(variable: str) -> None:
 def test_the_example_shows_every_key_of_every_section() -> None:
     text = EXAMPLE.read_text("utf-8")
     sections: list[type[Section]] = [ProviderSection, ModelSection, ConsumerSection, TimeoutsSection]
-    sections += [TiersSection, TierSection, LearnedSection, BreakerSection, UpstreamSection]
+    sections += [TiersSection, TierSection, LearnedSection, BreakerSection, UpstreamSection, LimitSection]
     sections += [
         field.annotation
         for field in File.model_fields.values()
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
     ]
-    assert len(sections) == 24
+    assert len(sections) == 26
     missing = [
         f"{section.__name__}.{key}"
         for section in sections

@@ -11,8 +11,10 @@ from hpp_middleware.core import quota
 from hpp_middleware.errors import ConfigurationError, StoreError
 from hpp_middleware.stores.books import carry_out
 from hpp_middleware.stores.memory.books import MemoryBooks
+from hpp_middleware.stores.memory.limits import MemoryLimits
 from hpp_middleware.stores.memory.workers import several
 from hpp_middleware.types.consumer import Credential
+from hpp_middleware.types.limits import Ask, Standing
 from hpp_middleware.types.operations import Operation, Result
 from hpp_middleware.types.quota import Account, Balance, Entry, Hold, Seal, Statement
 
@@ -37,6 +39,7 @@ class MemoryStore:
         self._books = MemoryBooks()
         self._credentials: dict[bytes, Credential] = {}
         self._epoch = 0
+        self._limits = MemoryLimits(clock=clock)
         self._pepper = secrets.token_bytes(32)
 
     async def open(self) -> None:
@@ -72,6 +75,18 @@ class MemoryStore:
         """See :class:`hpp_middleware.ports.QuotaStore`."""
         with self._lock:
             return quota.balance(self._books.account(account) or Account(id=account))
+
+    async def take(self, ask: Ask) -> Standing:
+        """See :class:`hpp_middleware.ports.LimitStore`."""
+        return await self._limits.take(ask)
+
+    async def correct(self, ask: Ask) -> None:
+        """See :class:`hpp_middleware.ports.LimitStore`."""
+        await self._limits.correct(ask)
+
+    async def extend(self, asks: Sequence[Ask]) -> None:
+        """See :class:`hpp_middleware.ports.LimitStore`."""
+        await self._limits.extend(asks)
 
     async def entries(self, account: str, hold: str) -> list[Entry]:
         """See :class:`hpp_middleware.ports.Ledger`."""
