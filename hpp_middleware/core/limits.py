@@ -92,7 +92,7 @@ class Asked(Struct, frozen=True, gc=False):
         for rule, draw in zip(self.drawn, self.ask.draws, strict=True):
             change = tokens - self.tokens if rule.name.startswith("tokens") else requests - 1
             if change:
-                draws.append(Draw(draw.key, change * rule.size.each, draw.refill, draw.room))
+                draws.append(Draw(draw.key, _units(change, rule), draw.refill, draw.room))
         if not draws and not self.ask.slots:
             return None
         return Ask(self.ask.home, tuple(draws), self.ask.slots, self.ask.ttl_s)
@@ -158,7 +158,7 @@ class Rules:
             else:
                 counted = tokens if rule.name.startswith("tokens") else 1
                 drawn.append(rule)
-                draws.append(Draw(rule.at(consumer), counted * rule.size.each, rule.size.refill, rule.size.room))
+                draws.append(Draw(rule.at(consumer), _units(counted, rule), rule.size.refill, rule.size.room))
         if not draws and not slots:
             return None
         return Asked(Ask(consumer.id, tuple(draws), tuple(slots), SLOT_S), tuple(drawn), tuple(placed), tokens)
@@ -246,6 +246,11 @@ def duration(micro: int) -> str:
     if hours:
         return f"{hours}h{minutes}m{last}"
     return f"{minutes}m{last}" if minutes else last
+
+
+def _units(count: int, rule: Rule) -> int:
+    """So many as units, no more than any store can count: that is more than any window has."""
+    return max(-windows.MOST_UNITS, min(count * rule.size.each, windows.MOST_UNITS))
 
 
 def _check_model(model: str | None, providers: Collection[str], where: str) -> None:

@@ -93,13 +93,12 @@ def drained(level: Level | None, draw: Draw, now: int) -> Level:
     Args:
         level: As it was; None where nothing is kept of it.
         draw: For its refill and room.
-        now: Microseconds. A clock that is set back gives nothing back; one that is set back by more than an empty
-            window takes to fill begins anew from there.
+        now: Microseconds. A clock that is set back gives nothing back; but one that is set back by more than an empty
+            window takes to fill begins anew: who would wait for so long?
     """
-    if level is None:
+    if level is None or level.at - now > draw.room // draw.refill:
         return Level(0, now)
-    at = now if level.at - now > draw.room // draw.refill else level.at
-    return Level(max(0, level.used - max(0, now - at) * draw.refill), max(at, now))
+    return Level(max(0, level.used - max(0, now - level.at) * draw.refill), max(level.at, now))
 
 
 class Kept(Struct, frozen=True, gc=False):

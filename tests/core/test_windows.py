@@ -135,8 +135,8 @@ def test_a_clock_that_is_set_back_gives_nothing_back_and_stops_nobody_for_long()
     assert drained(level, draw(0, found), NOW - 1_000_000) == level
     admitted, level = alone(level, draw(1, found), NOW - 1_000_000)
     assert not admitted
-    long_ago = NOW - MINUTE - 1
-    assert drained(level, draw(0, found), long_ago) == Level(level.used, long_ago)
+    assert drained(level, draw(0, found), NOW - MINUTE) == level
+    assert drained(level, draw(0, found), NOW - MINUTE - 1) == Level(0, NOW - MINUTE - 1)
     assert alone(level, draw(1, found), NOW + 1_000_000)[0]
 
 

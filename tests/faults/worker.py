@@ -80,9 +80,12 @@ def made(settings: dict[str, Any]) -> Any:
     from rig import gateway
 
     from faults import places
+    from hpp_middleware.core import limits
     from hpp_middleware.stages import lease
     from hpp_middleware.transports.httpx import HttpxTransport
+    from hpp_middleware.types.limits import RateLimit
 
+    limits.SLOT_S = settings["slot_s"]
     lease.LEASE_S, lease.RENEW_AFTER_S, lease.MARGIN_S = settings["lease_s"]
     lease.SWEEP_AFTER_S = lease.RENEW_AFTER_S
     store, transport = places.made(settings["kind"], settings["place"]), HttpxTransport()
@@ -97,6 +100,7 @@ def made(settings: dict[str, Any]) -> Any:
         nano=settings["nano"],
         pepper=b"a pepper for the tests",
         journal=settings["journal"],
+        rate_limits=[RateLimit(**limit) for limit in settings["limits"]],
     )
     return found.app
 

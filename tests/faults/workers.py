@@ -43,6 +43,8 @@ class Settings(msgspec.Struct, kw_only=True):
         clock: How its wall clock goes wrong.
         jumps: When that is.
         stops: Where it stops itself, for the request with that id.
+        limits: What consumers may ask for, as fields of a :class:`~hpp_middleware.types.limits.RateLimit`.
+        slot_s: How long a place of theirs is held that nobody extends.
     """
 
     kind: str
@@ -55,6 +57,8 @@ class Settings(msgspec.Struct, kw_only=True):
     clock: Clock = "right"
     jumps: Jumps = "when told"
     stops: Literal["never", "once held", "before sending"] = "never"
+    limits: Sequence[dict[str, Any]] = ()
+    slot_s: float = 60.0
 
 
 class Worker:

@@ -19,8 +19,10 @@ from hpp_middleware.core.ledger import OVERDUE_S
 from hpp_middleware.errors import ConfigurationError, StoreError
 from hpp_middleware.stores.postgres import rows, schema, wire
 from hpp_middleware.stores.postgres.connections import Connections, Lent, Own
+from hpp_middleware.stores.postgres.limits import PostgresLimits
 from hpp_middleware.stores.postgres.site import Site
 from hpp_middleware.types.consumer import Credential
+from hpp_middleware.types.limits import Ask, Standing
 from hpp_middleware.types.operations import Grant, Operation, Result
 from hpp_middleware.types.quota import Account, Balance, Entry, Hold, Seal, Statement
 
@@ -69,6 +71,7 @@ class PostgresStore:
         self._timeout_s = timeout_s
         self._most_together = most_together
         self._flights = flights
+        self._limits = PostgresLimits(self._fetch, self._now)
         self._lock = threading.Lock()
         self._opened = False
         self._sites: dict[asyncio.AbstractEventLoop, Site] = {}
@@ -109,6 +112,18 @@ class PostgresStore:
     async def apply(self, operations: Sequence[Operation]) -> list[Result]:
         """See :class:`hpp_middleware.ports.QuotaStore`."""
         return await self._site().batch.apply(tuple(operations))
+
+    async def take(self, ask: Ask) -> Standing:
+        """See :class:`hpp_middleware.ports.LimitStore`."""
+        return await self._limits.take(ask)
+
+    async def correct(self, ask: Ask) -> None:
+        """See :class:`hpp_middleware.ports.LimitStore`."""
+        await self._limits.correct(ask)
+
+    async def extend(self, asks: Sequence[Ask]) -> None:
+        """See :class:`hpp_middleware.ports.LimitStore`."""
+        await self._limits.extend(asks)
 
     async def balance(self, account: str) -> Balance:
         """See :class:`hpp_middleware.ports.QuotaStore`."""

@@ -32,11 +32,17 @@ _BACKEND = ("BUSY", "MASTERDOWN", "MISCONF", "NOREPLICAS", "UNKILLABLE", "CLUSTE
 
 
 class Call(NamedTuple):
-    """A script to run in a shard."""
+    """A script to run in a shard, on all its keys, or on keys of its own."""
 
     script: str
     shard: int
     arguments: Arguments
+    keys: tuple[str, ...] = ()
+
+    @property
+    def node(self) -> tuple[str, int | str]:
+        """Where a script has to be known: on one node of a cluster, which all of these keys lie on."""
+        return self.script, self.keys[0] if self.keys else self.shard
 
 
 class Link:
@@ -78,7 +84,7 @@ class Link:
                 missing = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
                 if missing:
                     again = [calls[place] for place in missing]
-                    told = await self._send(again, whole={(call.script, call.shard) for call in again})
+                    told = await self._send(again, whole={call.node for call in again})
                     for place, reply in zip(missing, told, strict=True):
                         replies[place] = reply
         except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
@@ -123,14 +129,14 @@ class Link:
         if self._owned:
             await self.client.aclose()
 
-    async def _send(self, calls: Sequence[Call], *, whole: set[tuple[str, int]]) -> list[Any]:
+    async def _send(self, calls: Sequence[Call], *, whole: set[tuple[str, int | str]]) -> list[Any]:
         """One pipeline; ``whole`` are the scripts of which the first goes out as text, since the server lost it."""
         known = scripts()
         pipeline: Any = self.client.pipeline(transaction=False)
         for call in calls:
-            script, keys = known[call.script], self._keys[call.shard]
-            first = (call.script, call.shard) in whole
-            whole.discard((call.script, call.shard))
+            script, keys = known[call.script], call.keys or self._keys[call.shard]
+            first = call.node in whole
+            whole.discard(call.node)
             command = ("EVAL", script.text) if first else ("EVALSHA", script.digest)
             pipeline.execute_command(*command, len(keys), *keys, *call.arguments)
         replies: list[Any] = await pipeline.execute(raise_on_error=False)

@@ -28,7 +28,7 @@ T = TypeVar("T")
 BEHIND = "The store's server is behind its archive, and refuses until it is rebuilt (hpp-router ledger rebuild)."
 VERSION = b"1"
 _TOGETHER = 1000
-_WITHOUT_EPOCH = {"open", "wipe"}
+_WITHOUT_EPOCH = {"open", "wipe", "take", "correct", "extend"}
 
 
 class Server:

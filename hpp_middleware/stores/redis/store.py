@@ -26,10 +26,12 @@ from hpp_middleware.ports import Archive
 from hpp_middleware.stores.batch import Batch
 from hpp_middleware.stores.redis import audit, credentials, recovery
 from hpp_middleware.stores.redis.keys import Key, shard_of
+from hpp_middleware.stores.redis.limits import RedisLimits
 from hpp_middleware.stores.redis.link import Call, Client, Link
 from hpp_middleware.stores.redis.rows import ACCOUNT, account_from, arguments, entry_from, result_from
 from hpp_middleware.stores.redis.server import Server
 from hpp_middleware.types.consumer import Credential
+from hpp_middleware.types.limits import Ask, Standing
 from hpp_middleware.types.operations import Declare, Grant, Operation, Release, Renew, Reserve, Resize, Result, Sweep
 from hpp_middleware.types.quota import Balance, Entry, Hold, Seal, Statement
 
@@ -72,6 +74,7 @@ class RedisStore:
             url, client=client, cluster=cluster, clock=clock, prefix=prefix, shards=shards, timeout_s=timeout_s
         )
         self.server.changed = lambda: recovery.look_over(self.server, archive)
+        self._limits = RedisLimits(self.server, prefix=prefix, clock=clock)
         self._batches: WeakKeyDictionary[Link, Batch] = WeakKeyDictionary()
         self._homes: OrderedDict[str, int] = OrderedDict()
 
@@ -105,6 +108,18 @@ class RedisStore:
         if batch is None:
             batch = self._batches[link] = Batch(self._send)
         return await batch.apply(operations)
+
+    async def take(self, ask: Ask) -> Standing:
+        """See :class:`hpp_middleware.ports.LimitStore`."""
+        return await self._limits.take(ask)
+
+    async def correct(self, ask: Ask) -> None:
+        """See :class:`hpp_middleware.ports.LimitStore`."""
+        await self._limits.correct(ask)
+
+    async def extend(self, asks: Sequence[Ask]) -> None:
+        """See :class:`hpp_middleware.ports.LimitStore`."""
+        await self._limits.extend(asks)
 
     async def balance(self, account: str) -> Balance:
         """See :class:`hpp_middleware.ports.QuotaStore`."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hpp_middleware.errors import StoreError
 
-__all__ = ["connect", "migrations"]
+__all__ = ["connect", "migrations", "switch_to_wal"]
 
 
 def migrations() -> list[tuple[int, str]]:
@@ -27,7 +27,7 @@ def connect(path: Path, *, busy_s: float) -> sqlite3.Connection:
     """
     connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
     try:
-        _switch_to_wal(connection, busy_s)
+        switch_to_wal(connection, busy_s)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA trusted_schema = OFF")
@@ -38,7 +38,7 @@ def connect(path: Path, *, busy_s: float) -> sqlite3.Connection:
     return connection
 
 
-def _switch_to_wal(connection: sqlite3.Connection, busy_s: float) -> None:
+def switch_to_wal(connection: sqlite3.Connection, busy_s: float) -> None:
     """A new file is switched once; SQLite does not itself wait for another process that does so at the same moment."""
     give_up = time.monotonic() + busy_s
     while True:

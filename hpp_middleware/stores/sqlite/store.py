@@ -15,11 +15,13 @@ from hpp_middleware.core import quota
 from hpp_middleware.stores import pepper
 from hpp_middleware.stores.books import carry_out
 from hpp_middleware.stores.sqlite import audit, schema
+from hpp_middleware.stores.sqlite.limits import SQLiteLimits
 from hpp_middleware.stores.sqlite.page import Page
 from hpp_middleware.stores.sqlite.rows import CREDENTIAL, SQLiteBooks, credential_from, credential_row, entry_from
 from hpp_middleware.stores.sqlite.turn import Turn
 from hpp_middleware.stores.sqlite.writer import Writer
 from hpp_middleware.types.consumer import Credential
+from hpp_middleware.types.limits import Ask, Standing
 from hpp_middleware.types.operations import Grant, Operation, Result
 from hpp_middleware.types.quota import Account, Balance, Entry, Hold, Seal, Statement
 
@@ -42,6 +44,7 @@ class SQLiteStore:
         self._writer = Writer(
             lambda: schema.connect(self.path, busy_s=busy_s), Turn(self.path, busy_s=busy_s), self._carry_out
         )
+        self._limits = SQLiteLimits(self.path.with_name(f"{self.path.name}.limits"), clock=clock, busy_s=busy_s)
 
     async def open(self) -> None:
         """
@@ -53,7 +56,8 @@ class SQLiteStore:
         await self._writer.open()
 
     async def aclose(self) -> None:
-        """Finish what waits, and close the file."""
+        """Finish what waits, and close the files."""
+        await self._limits.aclose()
         await self._writer.aclose()
 
     def pepper(self) -> bytes:
@@ -75,6 +79,18 @@ class SQLiteStore:
         results = [[carry_out(page, operation, now=now) for operation in operations] for operations in wanted]
         page.write()
         return results
+
+    async def take(self, ask: Ask) -> Standing:
+        """See :class:`hpp_middleware.ports.LimitStore`."""
+        return await self._limits.take(ask)
+
+    async def correct(self, ask: Ask) -> None:
+        """See :class:`hpp_middleware.ports.LimitStore`."""
+        await self._limits.correct(ask)
+
+    async def extend(self, asks: Sequence[Ask]) -> None:
+        """See :class:`hpp_middleware.ports.LimitStore`."""
+        await self._limits.extend(asks)
 
     async def balance(self, account: str) -> Balance:
         """See :class:`hpp_middleware.ports.QuotaStore`."""

@@ -22,17 +22,20 @@ from hpp_middleware.testing.stores import (
     expiring,
     granting,
     ledger,
+    limiting,
     reserving,
     resizing,
     settling,
 )
 from hpp_middleware.testing.stores.bench import Make, Promise
+from hpp_middleware.testing.stores.limit_processes import check_shared_limits
 from hpp_middleware.testing.stores.processes import check_crashes, check_shared_store
 
 __all__ = [
     "AUDIT_PROMISES",
     "CREDENTIAL_PROMISES",
     "LEDGER_PROMISES",
+    "LIMIT_PROMISES",
     "QUOTA_PROMISES",
     "STORE_PROMISES",
     "Make",
@@ -41,7 +44,9 @@ __all__ = [
     "check_crashes",
     "check_credential_store",
     "check_ledger",
+    "check_limits",
     "check_quota_store",
+    "check_shared_limits",
     "check_shared_store",
     "check_store",
 ]
@@ -57,6 +62,7 @@ QUOTA_PROMISES = (
 )
 AUDIT_PROMISES = auditing.PROMISES
 LEDGER_PROMISES = ledger.PROMISES
+LIMIT_PROMISES = limiting.PROMISES
 CREDENTIAL_PROMISES = credentials.PROMISES
 STORE_PROMISES = (*QUOTA_PROMISES, *LEDGER_PROMISES, *CREDENTIAL_PROMISES)
 
@@ -76,6 +82,12 @@ async def check_ledger(make: Make) -> None:
 async def check_credential_store(make: Make) -> None:
     """Hold a :class:`~hpp_middleware.ports.CredentialStore` to every promise."""
     for promise in CREDENTIAL_PROMISES:
+        await promise(make)
+
+
+async def check_limits(make: Make) -> None:
+    """Hold a :class:`~hpp_middleware.ports.LimitStore` to every promise."""
+    for promise in LIMIT_PROMISES:
         await promise(make)
 
 

@@ -29,7 +29,17 @@ from hpp_middleware.testing.stores.bench import reserve
 from hpp_middleware.types.operations import Grant, Operation, Renew, Sweep
 from hpp_middleware.types.quota import Entry
 
-__all__ = ["LEASE_S", "check_crashes", "check_shared_store", "store_at"]
+__all__ = [
+    "LEASE_S",
+    "NAMES",
+    "Worker",
+    "check_crashes",
+    "check_shared_store",
+    "opened",
+    "started",
+    "store_at",
+    "together",
+]
 
 NAMES = ("ann", "ben", "cid", "dan")
 ROOM = 10
@@ -46,6 +56,9 @@ DAYS_ROOM = 8
 SPENDS, SPENT = ("alice", "alice/team"), "alice/~day:1"
 """What a process that will be killed spends from, and in which budget."""
 
+MODULE = "hpp_middleware.testing.stores.worker"
+"""What a process runs."""
+
 
 async def check_shared_store(factory: str, place: str) -> None:
     """
@@ -55,16 +68,16 @@ async def check_shared_store(factory: str, place: str) -> None:
         factory: ``module:function``, which makes a store for a place.
         place: Where an empty store is.
     """
-    async with _opened(factory, place) as store:
+    async with opened(factory, place) as store:
         await _apply(store, Grant(id="room", account="alice", amount=ROOM * 100))
-        said = await _together(factory, place, "race", 2 * ROOM)
+        said = await together(factory, place, "race", 2 * ROOM)
         assert sum(int(line) for lines in said for line in lines) == ROOM, "processes that race never oversell"
         balance = await store.balance("alice")
         assert (balance.held, balance.available) == (ROOM * 100, 0), "and all the room is taken"
 
         members = [Grant(id=f"member:{name}", account=f"{TEAM}/{name}", amount=600) for name in NAMES]
         await _apply(store, *members, Grant(id="team", account=TEAM, amount=ROOM * 100))
-        said = await _together(factory, place, "crowd", ROOM)
+        said = await together(factory, place, "crowd", ROOM)
         granted = [int(line) for lines in said for line in lines]
         assert sum(granted) == DAYS_ROOM, "a budget that members of a team share is never oversold"
         for account in (TEAM, DAY):
@@ -74,7 +87,7 @@ async def check_shared_store(factory: str, place: str) -> None:
 
         await _apply(store, Grant(id="more", account="bob", amount=10**6), Renew(owner="owner", ttl_s=600))
         await _apply(store, *(reserve(f"shared-{number}", 60, "bob", owner="owner") for number in range(HOLDS)))
-        said = await _together(factory, place, "settle", HOLDS)
+        said = await together(factory, place, "settle", HOLDS)
         for number, answers in enumerate(zip(*said, strict=True)):
             _check_one_settlement([answer.split() for answer in answers], same=bool(number % 2))
         await _check_books(store, "bob", resolutions=HOLDS)
@@ -89,10 +102,10 @@ async def check_crashes(factory: str, place: str) -> None:
         place: Where an empty store is.
     """
     acknowledged: set[str] = set()
-    async with _opened(factory, place) as store:
+    async with opened(factory, place) as store:
         await _apply(store, *(Grant(id=f"room:{name}", account=name, amount=10**9) for name in SPENDS))
     for turn in range(ROUNDS):
-        async with _worker(factory, place, f"killed-{turn}", "spend", 0) as worker:
+        async with started(factory, place, f"killed-{turn}", "spend", 0) as worker:
             assert await worker.line() == "ready", "every process opens the store"
             await worker.begin()
             for _ in range(1 + 7 * turn):
@@ -102,7 +115,7 @@ async def check_crashes(factory: str, place: str) -> None:
             worker.process.kill()
             acknowledged.update(await worker.rest())  # what it said before it died
     await anyio.sleep(LEASE_S + 0.5)
-    async with _opened(factory, place) as store:
+    async with opened(factory, place) as store:
         await store.apply([Renew(owner="sweeper", ttl_s=60), Sweep()])
         lines = await _check_books(store, "alice")
         assert acknowledged <= {line.hold for line in lines}, "no settlement that was acknowledged is lost"
@@ -153,10 +166,12 @@ async def _apply(store: Any, *operations: Operation) -> None:
         assert result.status == "done", f"an operation was {result.status}"
 
 
-async def _together(factory: str, place: str, task: str, count: int) -> list[list[str]]:
+async def together(factory: str, place: str, task: str, count: int, *, module: str = MODULE) -> list[list[str]]:
     """What four processes say that begin a task together."""
     async with AsyncExitStack() as stack:
-        workers = [await stack.enter_async_context(_worker(factory, place, name, task, count)) for name in NAMES]
+        workers = [
+            await stack.enter_async_context(started(factory, place, name, task, count, module=module)) for name in NAMES
+        ]
         for worker in workers:
             assert await worker.line() == "ready", "every process opens the store"
         for worker in workers:
@@ -166,7 +181,7 @@ async def _together(factory: str, place: str, task: str, count: int) -> list[lis
         return said
 
 
-class _Worker:
+class Worker:
     """A process, and what it says line by line."""
 
     def __init__(self, process: Process) -> None:
@@ -202,20 +217,23 @@ class _Worker:
 
 
 @asynccontextmanager
-async def _worker(factory: str, place: str, name: str, task: str, count: int) -> AsyncIterator[_Worker]:
-    module = "hpp_middleware.testing.stores.worker"
+async def started(
+    factory: str, place: str, name: str, task: str, count: int, *, module: str = MODULE
+) -> AsyncIterator[Worker]:
+    """A process, which is killed at the end."""
     command = [sys.executable, "-m", module, factory, place, name, task, str(count)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     async with await anyio.open_process(command, stderr=None, env=environment) as process:
         try:
-            yield _Worker(process)
+            yield Worker(process)
         finally:
             if process.returncode is None:
                 process.kill()
 
 
 @asynccontextmanager
-async def _opened(factory: str, place: str) -> AsyncIterator[Any]:
+async def opened(factory: str, place: str) -> AsyncIterator[Any]:
+    """The store, closed in the end."""
     store = await store_at(factory, place)
     try:
         yield store
