@@ -199,6 +199,7 @@ class Gateway(Lifecycle):
             keyed=keyed,
             lineup=lineup,
             escalation=chosen.escalation if planned.target is chosen.target else None,
+            admission=admission,
         )
         work = partial(self._carry_out, worker, planned, operation, exchange, keyed, host_left=host_left)
         settlement = await apart.run(

@@ -24,6 +24,7 @@ from hpp_middleware.stages.guard import Guard, guard
 from hpp_middleware.stages.health import Health
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
+from hpp_middleware.stages.limits import Admission
 from hpp_middleware.stages.line import Line
 from hpp_middleware.stages.relay import Exchange
 from hpp_middleware.stages.replay import Record
@@ -49,6 +50,7 @@ class Chain:
         worker: This event loop's.
         record: Keeps the answer, that it can be given again.
         health: Whether the providers may be asked.
+        admission: Takes what another model's own limits ask; None where nothing is limited.
 
     Attributes:
         exchanges: The attempts so far.
@@ -68,6 +70,7 @@ class Chain:
         worker: Worker,
         record: Record | None = None,
         health: Health | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self._now = first
         self._scope = first.scope  # what the hold is in
@@ -76,6 +79,7 @@ class Chain:
         self._worker = worker
         self._record = record
         self._health = health
+        self._admission = admission
         self._ahead: Further | None = None
         self._tried = 0
         self._extra = False  # whether the attempt that runs was taken from the worker's budget
@@ -296,6 +300,9 @@ class Chain:
         before = self.settlement()
         while self._ahead is not None:
             then, self._ahead = self._ahead, None
+            if self._admission is not None and not await self._admission.also(then.target.id, then.bound):
+                self._ahead = next(self._others, None)
+                continue
             # What was spent on the attempts before stays charged where it was, beside what the next one is held in.
             scope = ceilings.joined(self._scope, then.scope) if before.amount else then.scope
             result = await self._held(lease, then, before, scope)
@@ -312,6 +319,8 @@ class Chain:
                 else:
                     self._now, self._tried, self._scope = then, 0, scope
                     return job
+            if self._admission is not None:
+                await self._admission.without(then.target.id)
             self._ahead = next(self._others, None)
         return None
 

@@ -5,6 +5,7 @@ from hpp_middleware.ports import Client, Transport
 from hpp_middleware.stages.cascade import Cascade
 from hpp_middleware.stages.chain import Chain
 from hpp_middleware.stages.further import Further, further
+from hpp_middleware.stages.limits import Admission
 from hpp_middleware.stages.lineup import Lineup
 from hpp_middleware.stages.plan import Plan
 from hpp_middleware.stages.relay import Exchange
@@ -31,6 +32,7 @@ def exchange(
     keyed: Keyed,
     lineup: Lineup,
     escalation: Target | None = None,
+    admission: Admission | None = None,
 ) -> Carried:
     """
     What carries out a request.
@@ -45,6 +47,7 @@ def exchange(
         keyed: The request's own key.
         lineup: Whom to ask where it fails.
         escalation: Whom to ask where the answer is found wanting.
+        admission: Takes what other models' own limits ask.
     """
     target = planned.target
     health = worker.health if transport is None else None  # of a host's app that is called in process there is none
@@ -70,7 +73,7 @@ def exchange(
     if lineup.has_others or (target.provider.retries and transport is None):
         first = further(setup, planned, operation, sent_by(target), keyed=keyed)
         others = (further(setup, each, operation, sent_by(each.target), keyed=keyed) for each in lineup.others())
-        return Chain(first, others, client, worker=worker, record=keyed.record, health=health)
+        return Chain(first, others, client, worker=worker, record=keyed.record, health=health, admission=admission)
     return Exchange(
         target,
         planned.dialect,

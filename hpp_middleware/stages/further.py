@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from hpp_middleware.core.bound import Bound
 from hpp_middleware.core.ceilings import Scope
 from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.ports import Dialect, Transport
@@ -26,6 +27,7 @@ class Further(msgspec.Struct, frozen=True, kw_only=True):
         dialect: What its provider speaks.
         transport: How to reach it.
         operation: What would be reserved for it alone.
+        bound: How much it can come to.
         scope: What that would be in.
         job: What to do, under a hold, after what the calls before it were charged.
         within_s: How long all calls may take, where the client says so.
@@ -35,6 +37,7 @@ class Further(msgspec.Struct, frozen=True, kw_only=True):
     dialect: Dialect
     transport: Transport
     operation: Reserve
+    bound: Bound
     job: Callable[[int, Settlement | None], Job]
     within_s: float | None = None
     scope: Scope | None = None
@@ -56,6 +59,7 @@ def further(setup: Setup, planned: Plan, operation: Reserve, transport: Transpor
         dialect=planned.dialect,
         transport=transport,
         operation=planned.operation(operation),
+        bound=planned.bound,
         scope=planned.scope,
         within_s=planned.lower.total if planned.lower is not None else None,
         job=lambda hold, before: planned.job(

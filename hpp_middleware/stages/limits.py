@@ -212,6 +212,7 @@ class Admission:
         self._anthropic = api == "messages"
         self._headers: Headers = []
         self._taken: list[limits.Asked] = []
+        self._others: dict[str, limits.Asked] = {}
         self._exchange: Carried | None = None
 
     @property
@@ -255,9 +256,8 @@ class Admission:
         """
         self._exchange = exchange
         asked = self._limiter.asked(self._consumer, self._models[0], self._bound, self._request_id, ())
-        if asked is None:
-            return await work()
-        await self._take(asked)
+        if asked is not None:
+            await self._take(asked)
         tokens: int | None = None  # as they were estimated, where nobody knows better
         requests = 1
         try:
@@ -296,10 +296,23 @@ class Admission:
             return False
         if standing is not None and not standing.admitted:
             return False
-        self._models = (*self._models, model)
         if standing is not None:
             self._taken.append(asked)
+            self._others[model] = asked
+            self._limiter.began(self, self._consumer.id)
+        self._models = (*self._models, model)
         return True
+
+    async def without(self, model: str) -> None:
+        """Give back what was taken for another model alone, which is not asked after all."""
+        asked = self._others.pop(model, None)
+        if asked is None:
+            return
+        self._taken.remove(asked)
+        self._models = tuple(each for each in self._models if each != model)
+        change = asked.correction(0, requests=0)
+        if change is not None:
+            await self._limiter.put(change)
 
     async def _take(self, asked: limits.Asked) -> None:
         home = self._consumer.id
@@ -319,8 +332,9 @@ class Admission:
             change = asked.correction(asked.tokens if tokens is None else tokens, requests)
             if change is not None:
                 await self._limiter.put(change)
-        self._taken = []
-        self._limiter.ended(self, self._consumer.id)
+        if self._taken:
+            self._taken = []
+            self._limiter.ended(self, self._consumer.id)
 
 
 def _time_in(micro: int) -> str:

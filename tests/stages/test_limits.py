@@ -428,6 +428,52 @@ async def test_a_fallback_takes_its_own_limits_or_is_passed_over(fake_upstream: 
         assert store.places == 0
 
 
+async def test_a_fallback_whose_own_limit_is_reached_is_not_asked(fake_upstream: FakeUpstream) -> None:
+    store, price = Counted(), {"input": "1", "output": "2"}
+    own = RateLimit(model="other/c", requests_per_minute=1, concurrency=1)
+    fake_upstream.script = Script(status=500)
+    async with FakeUpstream() as other:
+        places = {"fake": fake_upstream.url, "other": other.url}
+        async with gateway(
+            fake_upstream,
+            providers={name: Provider(base_url=url, retries=0) for name, url in places.items()},
+            models={MODEL: price, "other/c": price},
+            fallbacks={MODEL: ["other/c"]},
+            rate_limits=[own],
+            limit_store=store,
+        ) as found:
+            status, headers, _ = await asked(found)
+            assert (status, headers["x-hpp-router-resolved-model"]) == (200, "other/c")
+            assert store.places == 0
+            status, headers, _ = await asked(found)
+            assert (status, headers["x-hpp-router-resolved-model"]) == (502, MODEL)
+            assert len(other.log) == 1
+            store.clock.now += 60
+            assert (await asked(found))[0] == 200
+
+
+async def test_a_fallback_that_there_is_no_quota_for_has_its_limits_back(fake_upstream: FakeUpstream) -> None:
+    store, price, dear = Counted(), {"input": "1", "output": "2"}, {"input": "1000", "output": "2000"}
+    own = RateLimit(model="other/c", requests_per_minute=1, tokens_per_minute=1000, concurrency=1)
+    fake_upstream.script = Script(status=500)
+    async with FakeUpstream() as other:
+        places = {"fake": fake_upstream.url, "other": other.url}
+        async with gateway(
+            fake_upstream,
+            nano=10**7,
+            providers={name: Provider(base_url=url, retries=0) for name, url in places.items()},
+            models={MODEL: price, "other/c": dear},
+            fallbacks={MODEL: ["other/c"]},
+            rate_limits=[own],
+            limit_store=store,
+        ) as found:
+            for _ in range(2):
+                assert (await asked(found))[0] == 502
+            assert (len(other.log), store.places) == (0, 0)
+            assert all(level.used == 0 for level, _ in store._levels.values())
+            assert len(store._levels) == 2
+
+
 def test_what_is_no_limit_store_or_no_limit_is_refused() -> None:
     providers = {"fake": Provider(base_url="http://127.0.0.1:9/v1")}
     limits = [RateLimit(requests_per_minute=1)]
