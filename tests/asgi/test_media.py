@@ -11,6 +11,7 @@ from rig import BOB_KEY, KEY, check_books, gateway, read
 from hpp_middleware import Gateway
 from hpp_middleware.testing import FakeUpstream, Script, post
 from hpp_middleware.testing.asgi import Call
+from hpp_middleware.types.limits import RateLimit
 from hpp_middleware.types.price import Usage
 from hpp_middleware.types.provider import Declared, Limits
 from hpp_middleware.types.replay import Idempotency
@@ -345,3 +346,17 @@ async def test_gemini_embeds_and_draws_and_is_charged_to_the_nano_dollar(upstrea
     if "images" in path:
         assert headers["x-hpp-router-dropped-fields"] == "quality"
         assert told["usage"]["output_tokens"] == 1300
+
+
+@BOTH
+async def test_they_are_limited_as_completions_are(upstream: FakeUpstream, path: str) -> None:
+    limit = RateLimit(requests_per_hour=2, tokens_per_hour=10_000)
+    async with gateway(upstream, model=RATES, rate_limits=[limit]) as found:
+        upstream.script = answer(of(path)[1])
+        told = [await asked(found, path) for _ in range(3)]
+        tokens = 7 if "embed" in path else 569
+    assert [status for status, _, _ in told] == [200, 200, 429]
+    left = [int(headers["x-ratelimit-remaining-tokens"]) for _, headers, _ in told[:2]]
+    assert abs(left[0] - tokens - left[1]) <= 60  # what comes back of 10,000 an hour in 20 seconds
+    assert told[2][2]["error"]["code"] == "rate_limit_exceeded"
+    assert len(upstream.log) == 2

@@ -15,6 +15,7 @@ from hpp_middleware import ConfigurationError, Gateway, Provider
 from hpp_middleware.asgi.metering import MeteringMiddleware
 from hpp_middleware.testing import get, post
 from hpp_middleware.testing.asgi import Call
+from hpp_middleware.types.limits import RateLimit
 from hpp_middleware.types.provider import Declared, Timeouts
 from hpp_middleware.types.quota import Entry
 
@@ -376,3 +377,15 @@ def test_the_provider_that_stands_for_the_app_must_be_known() -> None:
     with pytest.raises(ConfigurationError, match="no provider 'third'"):
         MeteringMiddleware(App(), two, provider="third")
     MeteringMiddleware(App(), two, provider="other")
+
+
+async def test_what_is_over_a_limit_never_reaches_the_app() -> None:
+    app, found = App(start("application/json"), body(JSON)), meter(rate_limits=[RateLimit(requests_per_hour=1)])
+    async with found:
+        for status in (200, 429):
+            async with ask(MeteringMiddleware(app, found)) as call:
+                assert await call.started() == status
+                assert call.headers["x-ratelimit-remaining-requests"] == "0"
+                await call.read()
+                await call.returned()
+    assert len(app.scopes) == 1
