@@ -1,17 +1,16 @@
 """What the file comes to: providers, models and consumers as the gateway takes them."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from hpp_middleware.audit import Sealing
 from hpp_middleware.catalog.known import VendoredModels
 from hpp_middleware.config.auto import auto_policy
 from hpp_middleware.config.ceilings import budgets_of, groups_of, problems_of
+from hpp_middleware.config.journal import journal
 from hpp_middleware.config.limits import rate_limits
 from hpp_middleware.config.sealing import sealing
 from hpp_middleware.config.sections import (
@@ -194,7 +193,7 @@ def settle(file: File, *, directory: Path, context: Context) -> Settings:
         limits=Limits(**file.bounds.given()),
         capabilities=_capabilities(file, directory, problems),
         sealing=sealing(file.ledger, directory=directory, context=context, problems=problems),
-        journal=_journal(file, directory, context, problems),
+        journal=journal(file, directory, context, problems),
         rate_limits=rate_limits(file.limits, file.providers, problems),
         auto=auto_policy(file.auto, directory=directory, problems=problems),
         groups=groups_of(file.accounts),
@@ -322,30 +321,6 @@ def _consumer(section: ConsumerSection) -> Declared:
         parent=section.parent,
         clamp_floor=section.clamp_floor,
     )
-
-
-def _journal(file: File, directory: Path, context: Context, problems: list[str]) -> Path | str:
-    """Beside this file, where the store names no folder of its own."""
-    if file.journal.dir is None:
-        own = file.store.url.startswith(("sqlite:", "memory:"))
-        return "auto" if own else directory / f"hpp-settle-{_of_the_store(file.store.url, context)}"
-    path = directory / file.journal.dir
-    if not path.parent.is_dir():
-        problems.append(f"journal.dir: there is no directory {path.parent}")
-    elif path.exists() and not path.is_dir():
-        problems.append(f"journal.dir: {path} is no directory")
-    return path
-
-
-def _of_the_store(url: str, context: Context) -> str:
-    """Tells the folders of two stores apart; the password, which may change, does not count."""
-    variable = url.removeprefix("env:") if url.startswith("env:") else ""
-    try:
-        parts = urlsplit(context.environment.get(variable, "") if variable else url)
-        place = f"{parts.scheme}:{parts.hostname}:{parts.netloc.rpartition(':')[2]}:{parts.path}?{parts.query}"
-    except ValueError:  # it is refused when the store is made
-        place = ""
-    return hashlib.sha256(place.encode()).hexdigest()[:8]
 
 
 def _shared_keys(consumers: Mapping[str, Declared]) -> list[str]:
