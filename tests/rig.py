@@ -54,10 +54,10 @@ def gateway(
     model: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Gateway:
-    """A gateway whose only model costs $1 a million tokens in and $2 out, and its consumers alice and bob."""
+    """A gateway whose only model costs $1 a million tokens in and $2 out, which asks once, and its consumers."""
     url = upstream if isinstance(upstream, str) else upstream.url
-    # No breaker: most tests of faults let an upstream fail many times in a row.
-    given: dict[str, Any] = {"base_url": url, "api_key": CANARY, "timeouts": timeouts, "breaker": None}
+    # No breaker, and no retries: most tests of faults let an upstream fail, once or many times in a row.
+    given: dict[str, Any] = {"base_url": url, "api_key": CANARY, "timeouts": timeouts, "breaker": None, "retries": 0}
     defaults: dict[str, Any] = {
         "providers": {"fake": Provider(**{**given, **(provider or {})})},
         "models": {MODEL: {"input": "1", "output": "2", **(model or {})}},

@@ -113,7 +113,7 @@ class Provider:
     ca_file: str | None = None
     connections: int = 1000
     breaker: Breaker | None = field(default_factory=Breaker)
-    retries: int = 0
+    retries: int = 1
     upstreams: tuple[Upstream, ...] = ()
     choose: Choice = "weighted"
     parts: Mapping[str, "Provider"] = field(init=False, repr=False, compare=False, default_factory=dict)
