@@ -54,6 +54,7 @@ async def pair(
     nano: int = 10 * 10**9,
     timeouts: Timeouts = QUICK,
     provider: Mapping[str, Any] | None = None,
+    opened: bool = True,
     **settings: Any,
 ) -> AsyncGenerator[Pair]:
     """A gateway before ``fake`` and ``other``, and ``gone``, where nobody listens; ``fake/a`` falls back on another."""
@@ -75,8 +76,15 @@ async def pair(
                 **settings,
             }
         )
-        async with found:
-            yield Pair(found, fake, other)
+        if opened:
+            async with found:
+                yield Pair(found, fake, other)
+        else:
+            try:
+                yield Pair(found, fake, other)
+            finally:
+                async with found:  # whoever leaves last closes
+                    pass
 
 
 async def answered(found: Gateway, **fields: Any) -> tuple[int, dict[str, str], bytes]:

@@ -1,0 +1,126 @@
+"""A chain cancelled at each of its suspensions, one run for each, at every store: its books are right every time."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+from anyio.lowlevel import checkpoint
+from chains import B_NANO, Pair, pair
+from rig import CHAT, KEY, question
+
+from faults.places import PEPPER, made
+from faults.suspensions import How, cancelled_at, counting
+from hpp_middleware.audit import Auditor
+from hpp_middleware.core.attempts import Budget
+from hpp_middleware.testing import Script
+
+pytestmark = pytest.mark.anyio
+
+MOST = 300
+LEAST = {"json": 12, "stream": 15}
+"""So many suspensions there are at least: were they fewer, less would be tested here than it seems."""
+
+BOTH = pytest.mark.parametrize("shape", ["json", "stream"])
+
+
+@pytest.fixture
+def place(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """Where an empty store is."""
+    if kind in {"postgres", "redis"}:
+        found: str = request.getfixturevalue({"postgres": "postgres_dsn", "redis": "redis_url"}[kind])
+        return found
+    return str(tmp_path / "hpp.db")
+
+
+@BOTH
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "postgres", "redis"])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_task_may_be_cancelled_at_every_suspension(
+    anyio_backend: str, kind: str, shape: str, place: str
+) -> None:
+    await at_every_suspension(kind, place, "task", shape)
+
+
+@BOTH
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_a_scope_may_be_cancelled_at_every_suspension(kind: str, shape: str, place: str) -> None:
+    await at_every_suspension(kind, place, "scope", shape)
+
+
+async def at_every_suspension(kind: str, place: str, how: How, shape: str) -> None:
+    """The first model fails twice, the second answers; the ledger agrees, whatever of it is cut off."""
+    ends = set()
+    store: Any = made(kind, place)
+    settings: dict[str, Any] = {"store": store, "pepper": PEPPER, "retries": 1, "nano": 10**12, "opened": False}
+    async with pair(**settings) as found:
+        with counting():
+            found.fake.script = Script(status=500, headers=[("retry-after", "0")])
+            await asked(found, shape)
+            lines, worker = len(await all_lines(found)), await found.gateway.worker()
+            for at in range(1, MOST):
+                before = len(found.fake.log), len(found.other.log)
+                worker.budget = Budget()  # which would not let every one of so many try again
+                run = await cancelled_at(at, lambda: asked(found, shape), how=how)
+                if not run.cancels:
+                    break
+                with anyio.fail_after(5):
+                    await found.fake.idle()
+                    await found.other.idle()
+                calls = len(found.fake.log) - before[0], len(found.other.log) - before[1]
+                new = (await all_lines(found))[lines:]
+                lines += len(new)
+                assert len(new) <= 1
+                for line in new:
+                    told = [each.provider for each in line.report.attempts]
+                    assert sum(calls) <= len(told) <= sum(calls) + 1  # one may have been cancelled on its way out
+                    assert line.amount == sum(each.cost for each in line.report.attempts)
+                    assert line.amount == B_NANO or line.report.outcome != "completed"
+                    assert line.amount <= line.held
+                    ends.add((len(told), line.report.outcome))
+                if not new:
+                    assert calls == (0, 0)
+                    ends.add((0, "released"))
+                assert (await store.balance("alice")).held == 0
+                assert (await Auditor(store).reconcile("alice")).findings == ()
+    assert at > LEAST[shape]
+    assert {attempts for attempts, _ in ends} == {0, 1, 2, 3}  # before, during and between them
+
+
+async def all_lines(found: Pair) -> list[Any]:
+    store: Any = found.gateway.store
+    lines = await store.lines("alice", most=1000)
+    return list(lines)
+
+
+async def asked(found: Pair, shape: str) -> None:
+    """One request, whose client stays."""
+    body = msgspec.json.encode(question(model="fake/a", stream=shape == "stream"))
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Mapping[str, Any]:
+        await checkpoint()
+        if not messages:
+            await anyio.sleep_forever()
+        return messages.pop()
+
+    async def send(_message: Any) -> None:
+        await checkpoint()
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": CHAT,
+        "raw_path": CHAT.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"content-type", b"application/json"), (b"apikey", KEY.encode())],
+        "client": ("127.0.0.1", 50000),
+        "server": ("127.0.0.1", 80),
+    }
+    await found.gateway.app(scope, receive, send)  # type: ignore[arg-type]  # as a server does
