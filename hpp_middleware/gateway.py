@@ -170,7 +170,7 @@ class Gateway(Lifecycle):
         """
         lineup = Lineup(
             *(self.setup, api, request, consumer, chosen),
-            worker=worker,
+            health=worker.health,
             request_id=request_id,
             within=within,
             hints=hints,

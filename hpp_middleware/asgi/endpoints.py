@@ -22,7 +22,7 @@ from hpp_middleware.core import auth, deadlines, price, replay
 from hpp_middleware.core.auto import facts
 from hpp_middleware.errors import GatewayError, RequestError
 from hpp_middleware.ports import API, Transport
-from hpp_middleware.stages import auto, count
+from hpp_middleware.stages import count, lineup
 from hpp_middleware.stages.journal import JournalError
 from hpp_middleware.stages.worker import Worker
 from hpp_middleware.types.auto import AUTO
@@ -105,17 +105,9 @@ class Endpoints:
         consumer = await gateway.identify(scope)
         headers = dict(scope["headers"])
         body = await read_body(receive, headers, gateway.limits)
-        await gateway.worker()  # prices are read when it starts
-        found = auto.explain(
-            gateway.setup.auto,
-            gateway.catalog,
-            CHAT.request(body, gateway.limits),
-            consumer,
-            CHAT,
-            limits=gateway.limits,
-            dialects=gateway.setup.dialects,
-            hints=facts.hints(headers),
-        )
+        worker = await gateway.worker()  # prices are read when it starts
+        request = CHAT.request(body, gateway.limits)
+        found = lineup.explain(gateway.setup, request, consumer, hints=facts.hints(headers), health=worker.health)
         await respond(send, _encode(found))
 
     async def count_tokens(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,7 +11,8 @@ from hpp_middleware.apis.chat import CHAT
 from hpp_middleware.cli.common import AsJSON, Config, Fault, as_json, found, table
 from hpp_middleware.config import load
 from hpp_middleware.errors import RequestError
-from hpp_middleware.stages import auto
+from hpp_middleware.stages import lineup
+from hpp_middleware.stages.health import Health
 from hpp_middleware.types.auto import Hints
 from hpp_middleware.types.consumer import Consumer
 
@@ -34,16 +35,9 @@ def explain(
         raise Fault(f"there is no consumer {consumer!r} in the file")
     who = Consumer(id=consumer or "explain", models=declared.models if declared is not None else None)
     try:
-        told = auto.explain(
-            gateway.setup.auto,
-            gateway.catalog,
-            CHAT.request(_read(request), gateway.limits),
-            who,
-            CHAT,
-            limits=gateway.limits,
-            dialects=gateway.setup.dialects,
-            hints=Hints(),
-        )
+        asked = CHAT.request(_read(request), gateway.limits)
+        nobody_failed = Health(gateway.catalog.providers)
+        told = lineup.explain(gateway.setup, asked, who, hints=Hints(), health=nobody_failed)
     except RequestError as error:
         raise Fault(error.message) from error
     if json:
@@ -67,6 +61,9 @@ def _print(told: dict[str, Any]) -> None:
             sys.stdout.write(f"{name.replace('_', ' '):<14} {told[name]}\n")
     for each in told["features"]:
         sys.stdout.write(f"{'feature':<14} {each['name']} {each['weight']:+g}\n")
+    for each in told["chain"]:
+        why = f", which is passed over: {each['why_not']}" if each["why_not"] is not None else ""
+        sys.stdout.write(f"{'then' if each is not told['chain'][0] else 'asks':<14} {each['model']}{why}\n")
     sys.stdout.write("\n")
     table(
         ("MODEL", "ELIGIBLE", "TOKENS", "COST", "WHY NOT"),

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from cachetools import TTLCache
 
-from hpp_middleware.core import bound, route
+from hpp_middleware.core import route
 from hpp_middleware.core.auto import explained, facts, filters
 from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError
 from hpp_middleware.ports import API, Dialect, RoutingPolicy
@@ -282,31 +282,21 @@ def explain(
     *,
     limits: Limits,
     hints: Hints,
-    dialects: Mapping[str, Dialect],
 ) -> dict[str, Any]:
     """
-    Where a request would go, and why; nothing is held, forwarded or remembered.
+    Which model a request names, or would be given, and why; nothing is remembered.
 
     Raises:
-        RequestError: 400 or 403: the client names a model that it cannot have; nothing is configured; or the model
-            that would be called cannot be told all of the request.
+        RequestError: 400 or 403: the client names a model that it cannot have; or nothing is configured.
     """
     if request.model != AUTO:
         target = route.resolve(request, consumer, catalog)
         asked = facts.asked(request, requires=hints.requires)
         found = filters.candidate(target.id, asked, request, consumer, target, limits=limits)
-        told = explained.explained(request.model, "direct", asked, [found], explained.direct(target.id))
-    elif auto is None:
+        return explained.explained(request.model, "direct", asked, [found], explained.direct(target.id))
+    if auto is None:
         raise route.unconfigured()
-    else:
-        told = auto.explain(request, consumer, api, hints)
-        chosen = catalog.find(told["model"]) if told["model"] is not None else None
-        if chosen is None:
-            return told
-        target = chosen
-    dialect = dialects[target.provider.dialect]
-    dialect.call(request, target, cap=bound.own_cap(request, target, limits), request_id="")
-    return told
+    return auto.explain(request, consumer, api, hints)
 
 
 def _session(request: Request, hints: Hints) -> str | None:

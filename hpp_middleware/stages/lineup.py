@@ -6,24 +6,26 @@ each then has to pass every gate that the first has, and those of ``hpprouter/au
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 
+from hpp_middleware.apis.chat import CHAT
 from hpp_middleware.core import preferences, route
 from hpp_middleware.core.auto import facts, filters
 from hpp_middleware.errors import RequestError, UpstreamError, UpstreamUnavailableError
 from hpp_middleware.ports import API
-from hpp_middleware.stages import speak
+from hpp_middleware.stages import auto, speak
 from hpp_middleware.stages.auto import Chosen
+from hpp_middleware.stages.health import Health
 from hpp_middleware.stages.plan import Plan
 from hpp_middleware.stages.setup import Setup
-from hpp_middleware.stages.worker import Worker
-from hpp_middleware.types.auto import Asked, Hints
+from hpp_middleware.types.auto import AUTO, Asked, Hints
 from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.deadlines import Deadlines
 
-__all__ = ["Lineup"]
+__all__ = ["Lineup", "explain"]
 
 
 class Lineup:
@@ -36,7 +38,7 @@ class Lineup:
         request: What it asks, in that API's words.
         consumer: Whose key may not use every model.
         chosen: The model that it named, or that was chosen for it.
-        worker: This event loop's, which knows whom to leave alone.
+        health: Knows whom to leave alone.
         request_id: Ours.
         within: A provider, whose models are named without it.
         hints: What the client says beside its body.
@@ -60,7 +62,7 @@ class Lineup:
         consumer: Consumer,
         chosen: Chosen,
         *,
-        worker: Worker,
+        health: Health,
         request_id: str,
         within: str | None = None,
         hints: Hints | None = None,
@@ -77,7 +79,7 @@ class Lineup:
         self._hints = hints
         self._lower = lower
         self._anyway = anyway
-        self._health = worker.health
+        self._health = health
         self._facts: tuple[Asked, str | None] | None = None
         self.passed_over: dict[str, str] = {}
         self.targets: Sequence[Target] = (chosen.target,)
@@ -110,6 +112,20 @@ class Lineup:
     def others(self) -> Iterator[Plan]:
         """Those behind it that can be asked, each planned when its turn comes."""
         return (plan for plan in self._plans if isinstance(plan, Plan))
+
+    def told(self) -> list[dict[str, str | None]]:
+        """
+        Each model in its order, and why it would not be asked, if it would not; those come last that were left out.
+
+        Raises:
+            RequestError: As :meth:`first`.
+            UpstreamError: Likewise.
+        """
+        self.first()
+        for _ in self.others():
+            pass
+        ids = dict.fromkeys((*(target.id for target in self.targets), *self.passed_over))
+        return [{"model": each, "why_not": self.passed_over.get(each)} for each in ids]
 
     @property
     def has_others(self) -> bool:
@@ -215,7 +231,7 @@ class Lineup:
         request, setup = self._request, self._setup
         named = [self._named(each.model, each.where, within) for each in request.models]
         behind = [*chosen.then, *named]
-        if not request.models and chosen.routed is None and within is None:
+        if not request.models and request.model != AUTO and within is None:
             models = setup.fallbacks.get(request.model) or setup.fallbacks.get(chosen.target.id, ())
             behind = [target for each in models if (target := setup.catalog.find(each)) is not None]
         targets = {target.id: target for target in (*reversed(behind), chosen.target)}  # of two, the first
@@ -250,3 +266,25 @@ class Lineup:
             error.args = (f"{where}: {error.message}",)
             error.message, error.param = f"{where}: {error.message}", where
             raise
+
+
+def explain(setup: Setup, request: Request, consumer: Consumer, *, hints: Hints, health: Health) -> dict[str, Any]:
+    """
+    Where a chat completion would go, and why, and whom it would be asked of then; nothing is held, forwarded or
+    remembered.
+
+    Raises:
+        RequestError: 400 or 403: the client names a model that it cannot have; nothing is configured; or no model that
+            would be called can be told all of the request.
+        UpstreamError: 503: none of them is to be asked at the moment.
+    """
+    told = auto.explain(setup.auto, setup.catalog, request, consumer, CHAT, limits=setup.limits, hints=hints)
+    target = setup.catalog.find(told["model"]) if told["model"] is not None else None
+    if target is None:
+        return told | {"chain": []}
+    then = (setup.catalog.find(each) for each in told["fallbacks"])
+    chosen = Chosen(target=target, then=tuple(each for each in then if each is not None))
+    lineup = Lineup(setup, CHAT, request, consumer, chosen, health=health, request_id="", hints=hints)
+    chain = lineup.told()
+    model = next(each["model"] for each in chain if each["why_not"] is None)
+    return told | {"model": model, "chain": chain}

@@ -266,3 +266,31 @@ async def test_media_fall_back_too() -> None:
             await call.returned()
         assert call.headers["x-hpp-router-resolved-model"] == "other/c"
         assert (await the_entry(found.gateway)).amount == 2 * 3_000
+
+
+async def explained(found: Pair, **fields: Any) -> dict[str, Any]:
+    body = {"model": "fake/a", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 100, **fields}
+    async with post(found.gateway.app, "/llm/v1/route", body, headers={"apikey": KEY}, ahead=0) as call:
+        assert await call.started() == 200, await call.read()
+        told: dict[str, Any] = await call.json()
+        await call.returned()
+    return told
+
+
+async def test_who_would_be_asked_is_told_and_why_one_would_not() -> None:
+    models = {**MODELS, "other/d": {**MODELS["other/d"], "max_output": 50}}
+    async with pair(models=models, auto=POLICY, fallbacks={"fake/a": ["other/d", "other/c"]}) as found:
+        told = await explained(found)
+        assert told["chain"] == [
+            {"model": "fake/a", "why_not": None},
+            {"model": "other/d", "why_not": "other/d: it gives 50 tokens of output at most, not 100"},
+            {"model": "other/c", "why_not": None},
+        ]
+        told = await explained(found, models=["other/c"], provider={"ignore": ["fake"]})
+        assert (told["model"], told["chain"]) == (
+            "other/c",
+            [{"model": "other/c", "why_not": None}, {"model": "fake/a", "why_not": "provider.ignore names it"}],
+        )
+        told = await explained(found, model="hpprouter/auto")
+        assert [each["model"] for each in told["chain"]] == ["fake/a", "fake/cheap", "other/c"]
+        assert found.asked == ([], [])

@@ -50,6 +50,15 @@ def test_a_request_is_explained_for_people_and_for_programs(folder: Path) -> Non
     assert not (folder / "hpp.db").exists()
 
 
+def test_whom_a_request_is_asked_of_one_after_the_other_is_told(folder: Path) -> None:
+    more = '[models."local/low"]\ninput = "1"\noutput = "1"\nmax_output = 5\n[fallbacks]\n"local/t1" = ["local/low"]\n'
+    (folder / "router.toml").write_text((folder / "router.toml").read_text() + more)
+    (folder / "request.json").write_text(request(model="local/t1", max_tokens=9))
+    done = command(folder, "explain", "request.json")
+    assert done.code == 0, done.err
+    assert "asks           local/t1\nthen           local/low, which is passed over: local/low: it gives 5" in done.out
+
+
 def test_a_request_is_explained_as_a_consumer_would_have_it(folder: Path) -> None:
     (folder / "request.json").write_text(request())
     told = command(folder, "explain", "request.json", "--consumer", "alice", "--json").json
