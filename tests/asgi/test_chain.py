@@ -231,3 +231,38 @@ async def test_an_alias_has_a_chain_of_its_own(tmp_path: Any) -> None:
         entry = await the_entry(found.gateway)
         assert (entry.draft.requested_model, entry.amount) == ("fast", B_NANO)
         assert (await answered(found.gateway))[1]["resolved-model"] == "other/c"
+
+
+USED = {"usage": {"prompt_tokens": 5, "completion_tokens": 1}}
+ENDS: dict[str, tuple[Script, int]] = {
+    "free": (Script(status=503), 0),
+    "used": (Script(status=500, error={"error": {"message": "broke"}, **USED}), 5 * 1 + 1 * 2),
+    "empty": (Script(status=400), 0),
+    "garbage": (Script(raw_body=b"<html>", content_type="text/html"), 0),
+    "answered": (Script(usage={"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}), 7 * 1 + 3 * 2),
+}
+"""What an attempt comes to, and what it costs at $1 and $2 a million tokens, in thousands of nano-dollars."""
+
+FACTORS = {"fake/a": 1_000, "other/c": 3_000, "other/d": 500}
+PRICED = {name: {"input": str(factor / 1000), "output": str(factor / 500)} for name, factor in FACTORS.items()}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("first", ["free", "used", "empty", "garbage"])
+@pytest.mark.parametrize("second", ["free", "used", "garbage", "answered"])
+@pytest.mark.parametrize("third", ["used", "empty", "answered"])
+async def test_the_charge_is_the_sum_of_what_each_attempt_costs(
+    first: str, second: str, third: str, *, stream: bool
+) -> None:
+    ends = [first, second, third] if second != "answered" else [first, second]
+    async with pair(models=PRICED, fallbacks={"fake/a": ["other/c", "other/d"]}) as found:
+        found.fake.script = ENDS[first][0]
+        found.other.next(ENDS[second][0], ENDS[third][0])
+        status, headers, _ = await answered(found.gateway, stream=stream)
+        assert (status == 200) == (ends[-1] == "answered")
+        costs = [ENDS[end][1] * factor for end, factor in zip(ends, FACTORS.values(), strict=False)]
+        entry = await the_entry(found.gateway)
+        assert [each.cost for each in entry.report.attempts] == costs
+        assert entry.amount == ledger.recomputed(entry) == sum(costs)
+        assert headers["attempts"] == str(len(ends))
+        assert (stream and status == 200) or round(float(headers["cost"]) * 10**9) == sum(costs)
