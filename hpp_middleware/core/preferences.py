@@ -121,7 +121,7 @@ def applied(
     request: Request,
     *,
     named: Collection[str],
-    ranked: Callable[[Sequence[Target], Sort], Sequence[Target]] | None = None,
+    ranked: Callable[[Sequence[Target]], Sequence[Target]],
 ) -> tuple[list[Target], dict[str, str]]:
     """
     The targets that the client's preferences leave, in the order that they ask for.
@@ -131,7 +131,7 @@ def applied(
         preferences: The client's.
         request: What is asked, for its size.
         named: The models that the client itself has named.
-        ranked: Puts those first that answer fastest, by what is known of them.
+        ranked: Puts those first that begin their answers soonest, by what is known of them.
     Returns:
         Them; and of each that is left out, by its id, why.
     """
@@ -145,8 +145,8 @@ def applied(
             why[target.id] = reason
     if preferences.sort == "price":
         left.sort(key=lambda target: pricing.cost(_usage(request), target.price))
-    elif preferences.sort is not None and ranked is not None:
-        left = list(ranked(left, preferences.sort))
+    elif preferences.sort is not None:
+        left = list(ranked(left))
     if preferences.order:
         left.sort(key=lambda target: _place(target, preferences.order))
     return left, why

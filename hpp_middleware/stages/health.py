@@ -282,9 +282,19 @@ class Health:
 
     def paced(self, watched: Watched, model: str, first_byte_s: float, *, stream: bool) -> None:
         """How long an answer took to begin: what one of several is chosen by."""
-        if watched.upstream is not None:
-            kind = model, stream
-            watched.paces[kind] = balance.pace(watched.paces.get(kind), first_byte_s, now=self._clock())
+        kind = model, stream
+        watched.paces[kind] = balance.pace(watched.paces.get(kind), first_byte_s, now=self._clock())
+
+    def pace_s(self, target: Target, *, stream: bool = True) -> float | None:
+        """How long a target's model takes to begin an answer, in seconds, at its fastest upstream; None if unknown."""
+        several = self._several.get(target.provider_name)
+        watched = (
+            [each for each in (self._watched.get(target.key),) if each is not None] if several is None else several
+        )
+        paces = [
+            each.paces[target.model_name, stream][0] for each in watched if (target.model_name, stream) in each.paces
+        ]
+        return min(paces, default=None)
 
     def ended(
         self,

@@ -183,6 +183,19 @@ async def test_preferences_put_the_models_of_a_request_in_order() -> None:
             assert (await answered(found.gateway, models=models, provider=provider))[1]["resolved-model"] == model
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("sort", ["latency", "throughput"])
+async def test_what_begins_its_answers_soonest_is_asked_first(sort: str, *, stream: bool) -> None:
+    async with pair() as found:
+        found.fake.script = Script(delay_head_s=0.3)
+        for model in ("fake/a", "other/c"):
+            assert (await answered(found.gateway, model=model, stream=stream))[1]["resolved-model"] == model
+        for provider, model in (({"sort": sort}, "other/c"), ({"sort": {"by": sort}}, "other/c"), ({}, "fake/a")):
+            assert (await answered(found.gateway, provider=provider, stream=stream))[1]["resolved-model"] == model
+        _, headers, _ = await answered(found.gateway, stream=stream, models=["other/d"], provider={"sort": sort})
+        assert headers["resolved-model"] == "other/d"  # which nobody has measured
+
+
 async def test_where_nobody_is_left_it_says_why() -> None:
     async with pair() as found:
         status, error = await refused(found, provider={"only": ["gone"]})

@@ -69,8 +69,12 @@ TARGETS = [target("a/x"), target("b/y", prompt=3), target("a/z", completion=1), 
 NAMED = [each.id for each in TARGETS]
 
 
+def backwards(found: Sequence[Target]) -> list[Target]:
+    return list(reversed(found))
+
+
 def left(wanted: Preferences, named: Sequence[str] = NAMED, **fields: Any) -> list[str]:
-    found, why = applied(TARGETS, wanted, request(**fields), named=named)
+    found, why = applied(TARGETS, wanted, request(**fields), named=named, ranked=backwards)
     assert {each.id for each in found} | why.keys() == set(NAMED)
     assert not {each.id for each in found} & why.keys()
     return [each.id for each in found]
@@ -233,16 +237,13 @@ def test_prices_are_a_hard_limit_and_an_order() -> None:
 
 def test_the_price_that_counts_is_the_one_of_a_prompt_of_this_size() -> None:
     long = [target("a/x", tier=500)]
-    assert applied(long, Preferences(max_prompt=DOLLAR), request(), named=["a/x"])[0] == []
-    assert applied(long, Preferences(max_prompt=DOLLAR), request(tokens=500), named=["a/x"])[0] == long
+    assert applied(long, Preferences(max_prompt=DOLLAR), request(), named=["a/x"], ranked=backwards)[0] == []
+    assert (
+        applied(long, Preferences(max_prompt=DOLLAR), request(tokens=500), named=["a/x"], ranked=backwards)[0] == long
+    )
 
 
 @pytest.mark.parametrize("sort", ["latency", "throughput"])
 def test_what_is_known_of_their_speed_orders_them(sort: Sort) -> None:
-    def ranked(found: Sequence[Target], by: Sort) -> list[Target]:
-        assert by == sort
-        return list(reversed(found))
-
-    found, _ = applied(TARGETS, Preferences(sort=sort), request(), named=NAMED, ranked=ranked)
-    assert [each.id for each in found] == ["c/w", "a/z", "b/y", "a/x"]
-    assert applied(TARGETS, Preferences(sort=sort), request(), named=NAMED)[0] == TARGETS
+    assert left(Preferences(sort=sort)) == ["c/w", "a/z", "b/y", "a/x"]
+    assert left(Preferences(sort=sort, order=("b",))) == ["b/y", "c/w", "a/z", "a/x"]
