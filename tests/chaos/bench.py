@@ -310,7 +310,7 @@ def running(
         consumers: How many there may be.
         quotas: Consumers besides, and how many nano-dollars they have.
         retries: How often each provider is asked once more, before ``spare/other`` is asked; 0 for no such chain.
-        settings: Of the gateway.
+        settings: Of the gateway; ``breaker`` is every provider's.
     """
     store = MemoryStore()
     ca_file = settings.pop("ca_file", None)
@@ -318,7 +318,7 @@ def running(
         upstream = stack.enter_context(running_upstream())
         told: dict[str, Any] = {
             "api_key": "upstream-canary-f00dfeed",
-            "breaker": None,
+            "breaker": settings.pop("breaker", None),  # each fault comes by itself, where none is meant
             "retries": retries,
         }  # each fault comes by itself
         providers = {

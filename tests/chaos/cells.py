@@ -115,6 +115,7 @@ class Fault:
         provider: Which of the bench's providers is asked.
         asked: How often the witness is asked.
         fields: What the request says besides.
+        kept: Whether the connection to the upstream has carried a request before, which was answered.
         act: What the client does.
         text: What a client that leaves has been sent of the model's words by then.
     """
@@ -128,5 +129,6 @@ class Fault:
     provider: str = "fake"
     asked: int = 1
     fields: Mapping[str, Any] = field(default_factory=dict)
+    kept: bool = False
     act: Act = stays
     text: str = ""

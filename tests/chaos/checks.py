@@ -25,6 +25,7 @@ def check(bench: Bench, fault: Fault, way: Way) -> None:
     """Let a fault happen, and look at what comes of it."""
     cell = fault.json if way == "json" else fault.stream
     assert cell is not None
+    connection = keep(bench, fault)
     consumer, before = bench.consumer(), len(bench.upstream.log)
     bench.script(*[fault.script] * fault.asked)
     with bench.line(consumer, asked(fault, way)) as line:
@@ -32,6 +33,7 @@ def check(bench: Bench, fault: Fault, way: Way) -> None:
     bench.quiet()
     arrived = len(bench.upstream.log) - before
     assert arrived == fault.asked
+    assert connection is None or bench.upstream.log[before].connection == connection
     if told is None:
         assert cell.status is None
     else:
@@ -39,6 +41,18 @@ def check(bench: Bench, fault: Fault, way: Way) -> None:
     exchange = bench.upstream.log[-1] if arrived else None
     text = told.text if told is not None else fault.text
     check_charged(bench.lines(consumer), exchange, text, cell, times=arrived)
+
+
+def keep(bench: Bench, fault: Fault) -> int | None:
+    """Have one request answered, where the fault wants a connection that was kept; that connection's number."""
+    if not fault.kept:
+        return None
+    bench.script(Script(texts=TEXTS))
+    with bench.line(bench.consumer(), asked(fault, "json")) as line:
+        line.send()
+        assert line.read().status == 200
+    bench.quiet()
+    return bench.upstream.log[-1].connection
 
 
 def asked(fault: Fault, way: Way) -> dict[str, Any]:
@@ -54,6 +68,7 @@ def asked(fault: Fault, way: Way) -> dict[str, Any]:
 
 def check_followed(bench: Bench, fault: Fault, way: Way, cell: Cell) -> None:
     """Let a fault happen as often as the model is asked, and see that another one answers."""
+    connection = keep(bench, fault)
     consumer, before = bench.consumer(), len(bench.upstream.log)
     times = 2 if cell.then == "again" else 1
     bench.script(*[fault.script] * fault.asked * times, Script(texts=TEXTS))
@@ -62,6 +77,7 @@ def check_followed(bench: Bench, fault: Fault, way: Way, cell: Cell) -> None:
         told = line.read()
     bench.quiet()
     exchanges = bench.upstream.log[before:]
+    assert connection is None or exchanges[0].connection == connection
     assert [_model(exchange) for exchange in exchanges] == ["m"] * fault.asked * times + ["other"]
     assert (told.status, told.text, told.error) == (200, "".join(TEXTS), None)
     assert not told.is_stream or told.events[-1] == "[DONE]"

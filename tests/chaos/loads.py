@@ -7,6 +7,7 @@ from typing import Any
 from chaos.cells import Cell, answer, cut, error, unsent
 from chaos.upstreams import BROKE, TEXTS
 from hpp_middleware.testing import Script
+from hpp_middleware.types.health import Breaker
 from hpp_middleware.types.load import Load as Shed
 
 __all__ = ["BENCHES", "LOADS", "Load"]
@@ -15,6 +16,7 @@ GOOD = Script(texts=TEXTS)
 BENCHES: dict[str, dict[str, Any]] = {
     "wide": {},
     "full": {"load": Shed(in_flight=2, queue=2, queue_s=0.2)},
+    "wary": {"breaker": Breaker(failures=3, cooldown=300)},
     "patient": {"load": Shed(in_flight=2, queue=16, queue_s=30)},
 }
 """What the gateway is told besides."""
@@ -31,6 +33,7 @@ class Load:
         position: When.
         json: What comes of the others, and of how many of them, where they ask for JSON.
         stream: The same, where they ask for streams.
+        before: What the upstream does with requests that come one by one before all that; they fail.
         running: How many wait for the provider until all others have been answered; they are answered then.
         scripts: What the upstream does for the others; as many as reach it.
         provider: Which of the bench's providers is asked.
@@ -44,6 +47,7 @@ class Load:
     position: str
     json: Mapping[Cell, int]
     stream: Mapping[Cell, int]
+    before: tuple[Script, ...] = ()
     running: int = 0
     scripts: tuple[Script, ...] = ()
     provider: str = "fake"
@@ -98,6 +102,7 @@ def _one_of_eight() -> list[Load]:
 
 
 BUSY = {error(503, "upstream_unavailable"): 3}
+REST = {unsent(503, "upstream_unavailable"): 8}
 SHED = {unsent(503, "overloaded"): 6}
 FULL = {unsent(429, "insufficient_quota"): 8}
 RUNNING = {unsent(409, "idempotency_request_in_progress"): 4}
@@ -138,6 +143,15 @@ LOADS: list[Load] = [
         scripts=(GOOD,) * 8,
         json={answer(): 8},
         stream={answer(): 8},
+    ),
+    Load(
+        id="load-breaker",
+        title="the provider has failed three times in a row, and is left alone",
+        position="eight at once",
+        before=(Script(status=500),) * 3,
+        bench="wary",
+        json=REST,
+        stream=REST,
     ),
     Load(
         id="load-quota",

@@ -33,6 +33,9 @@ def benches() -> Iterator[Callable[[str], Bench]]:
         yield bench
 
 
+BODY = {"model": "fake/m", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1_000}
+
+
 def matching(told: Answer, cells: Counter[Cell]) -> Cell:
     """Which of the declared cells an answer is."""
     code = None if told.error is None else told.error["code"]
@@ -45,9 +48,15 @@ def matching(told: Answer, cells: Counter[Cell]) -> Cell:
 def test_a_load(benches: Callable[[str], Bench], load: Load, way: Way) -> None:
     bench = benches(load.bench)
     cells = Counter(load.json if way == "json" else load.stream)
+    for script in load.before:
+        bench.script(script)
+        with bench.line(bench.consumer(), BODY) as line:
+            line.send()
+            line.read()
+        bench.quiet()
     before = len(bench.upstream.log)
 
-    def line(stream: bool, consumer: str | None = None) -> tuple[str, Line]:  # noqa: FBT001
+    def client(stream: bool, consumer: str | None = None) -> tuple[str, Line]:  # noqa: FBT001
         name = f"{load.consumer}-{way}" if load.consumer else consumer or bench.consumer()
         words = "Hi" if load.consumer else name
         body = {"model": f"{load.provider}/m", "messages": [{"role": "user", "content": words}], "max_tokens": 1_000}
@@ -60,12 +69,12 @@ def test_a_load(benches: Callable[[str], Bench], load: Load, way: Way) -> None:
 
     with ThreadPoolExecutor(load.running + cells.total()) as threads:
         bench.upstream.fake.holding = load.running > 0
-        bench.upstream.next(*[Script(texts=TEXTS)] * load.running)
-        first = [line(stream=way == "stream") for _ in range(load.running)]
+        bench.script(*[Script(texts=TEXTS)] * load.running)
+        first = [client(stream=way == "stream") for _ in range(load.running)]
         running_ = [threads.submit(ask, each) for each in first]
         wait(lambda: len(bench.upstream.log) - before == load.running)
-        bench.upstream.next(*load.scripts)
-        asking = [line(stream=way == "stream") for _ in range(cells.total())]
+        bench.script(*load.scripts)
+        asking = [client(stream=way == "stream") for _ in range(cells.total())]
         answers = list(threads.map(ask, asking))
         bench.upstream.fake.holding = False
         assert [each.result().text for each in running_] == ["".join(TEXTS)] * load.running

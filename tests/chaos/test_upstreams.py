@@ -19,7 +19,7 @@ EACH = [pytest.param(*each, id=f"{each[0].id}-{each[1]}") for each in CELLS]
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     with (
         running_places(tmp_path_factory.mktemp("places")) as (places, ca_file),
-        running(places, consumers=len(CELLS), ca_file=ca_file) as found,
+        running(places, consumers=len(CELLS) + len(UPSTREAM), ca_file=ca_file) as found,
     ):
         yield found
 
@@ -32,7 +32,7 @@ def chained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     ):
         patch.setattr(attempts, "FIRST_PAUSE_S", 0.01)
         patch.setattr(attempts, "FLOOR", 10**6)  # all that fails here is far more than a budget is for
-        with running(places, consumers=len(CELLS), ca_file=ca_file, retries=1) as found:
+        with running(places, consumers=len(CELLS) + len(UPSTREAM), ca_file=ca_file, retries=1) as found:
             yield found
 
 

@@ -122,6 +122,21 @@ def _during_the_request() -> Iterator[Fault]:
         )
 
 
+def _kept() -> Iterator[Fault]:
+    told = error(502, BROKE)
+    for how, title in (("fin", "it is closed"), ("rst", "it is reset")):
+        yield Fault(
+            id=f"kept-{how}",
+            title=f"{title} as the request comes, which may have been read",
+            position="over a connection that was kept",
+            json=told,
+            stream=told,
+            script=Script(close_before_head=True, reset=how == "rst"),
+            provider="narrow",
+            kept=True,
+        )
+
+
 OK = b"HTTP/1.1 200 OK\r\n"
 
 
@@ -338,6 +353,7 @@ def _ends_that_never_come() -> Iterator[Fault]:
 UPSTREAM: list[Fault] = [
     *_connecting(),
     *_during_the_request(),
+    *_kept(),
     *_breaks(),
     *_heads(),
     *_statuses(),

@@ -64,6 +64,7 @@ base_url = "{url}"
 api_key = "{key}"
 timeouts = {{ connect = 1.0, first_byte = 1.0, idle = 1.0, total = 10.0 }}
 retries = {retries}
+breaker = {{ failures = 5, window = 10, cooldown = 1, longest = 2 }}
 {more}
 [models."{name}/m"]
 input = "1"
@@ -116,7 +117,7 @@ class Router:
                 return
 
     def told(self) -> dict[str, int]:
-        """Its tasks, its requests under way, and its sockets."""
+        """Its tasks, objects, requests under way, and sockets."""
         with self._opener.open(f"{self.url}/soak", timeout=30) as response:
             found: dict[str, int] = json.load(response)
         links = []
@@ -196,9 +197,12 @@ def soak(given: argparse.Namespace, folder: Path, stack: ExitStack) -> list[str]
     before = router.told()
     clients.start(given.clients - 1)
     end, burst = time.monotonic() + 60 * given.minutes, time.monotonic() + BURST_S
+    third: dict[str, int] = {}
     while time.monotonic() < end:
         time.sleep(EVERY_S)
         router.sample(sum(clients.done.values()))
+        if not third and end - time.monotonic() < 40 * given.minutes:
+            third = router.told()
         if time.monotonic() > burst:
             burst += BURST_S
             clients.burst(BURST)
@@ -213,7 +217,7 @@ def soak(given: argparse.Namespace, folder: Path, stack: ExitStack) -> list[str]
     first, last = router.samples[len(router.samples) // 3][1], router.samples[-1][1]
     print(f"memory: {first:.1f} MB after a third, {last:.1f} MB at last")
     print(f"slope: {slope(router.samples):.2f} MB for 10,000 requests")
-    print("open:", json.dumps({"at first": before, "at last": after}))
+    print("open:", json.dumps({"at first": before, "after a third": third, "at last": after}))
     print(json.dumps({**upstream.done, **clients.done}, sort_keys=True))
     findings = books(folder, upstream, clients)
     if after["running"] or after["tasks"] > before["tasks"]:

@@ -59,7 +59,7 @@ class Failing(FakeUpstream):
     def _script_for(self, exchange: Exchange) -> Script:
         rng, spare = self._rng, "spare" in (exchange.header("authorization") or "")
         name, script = "good", GOOD
-        if rng.random() < (0.9 if spare else 0.5):
+        if rng.random() < (0.9 if spare else 0.7):
             name, script = rng.choice([("good", GOOD), ("good", GOOD), ("long", LONG)])
         elif rng.random() < 0.03:
             name, script = "vast", VAST

@@ -1,7 +1,8 @@
 """
 The router of the chaos soak: a configuration, served by uvicorn, which also says what it has open.
 
-``python served.py CONFIG PORT``; ``GET /soak`` answers with its tasks and its requests under way.
+``python served.py CONFIG PORT``; ``GET /soak`` answers with its tasks, its requests under way, and the objects that
+garbage collection knows of.
 """
 
 import asyncio
@@ -29,7 +30,8 @@ class Told:
         """Answer ``/soak``, and pass all else on."""
         if scope["type"] == "http" and scope["path"] == "/soak":
             gc.collect()
-            told = {"tasks": len(asyncio.all_tasks()), "running": self._running}
+            tasks, objects = len(asyncio.all_tasks()), len(gc.get_objects())
+            told = {"tasks": tasks, "running": self._running, "objects": objects}
             body = json.dumps(told).encode()
             await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
             await send({"type": "http.response.body", "body": body})
