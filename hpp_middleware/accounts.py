@@ -17,7 +17,7 @@ from msgspec import Struct, structs
 from hpp_middleware.core import auth, names, price
 from hpp_middleware.core.ceilings import MARK
 from hpp_middleware.errors import ConfigurationError, StoreError
-from hpp_middleware.ports import CredentialExpiry, CredentialStore, QuotaStore
+from hpp_middleware.ports import CredentialExpiry, CredentialReassign, CredentialStore, QuotaStore
 from hpp_middleware.types.consumer import Consumer, Credential
 from hpp_middleware.types.operations import Grant
 from hpp_middleware.types.quota import Balance
@@ -123,6 +123,12 @@ class Accounts:
         others = [each.consumer for each in await self.keys() if each.consumer.id == name and each.revoked is None]
         if parent is None:
             return others[-1].parents if others else ()
+        chain = self._chain(name, parent)
+        if any(each.parents != chain for each in others):
+            raise ConfigurationError(f"{name} has keys under another parent: `keys move` moves them", param="parent")
+        return chain
+
+    def _chain(self, name: str, parent: str) -> tuple[str, ...]:
         chain = (_checked_name(parent, "parent"),)
         if MARK in parent:
             raise ConfigurationError(
@@ -137,9 +143,31 @@ class Accounts:
                 "have different roots (the part before the first /)",
                 param="parent",
             )
-        if any(each.parents != chain for each in others):
-            raise ConfigurationError(f"{name} has keys under another parent: revoke those first", param="parent")
         return chain
+
+    async def set_parent(self, consumer: str, parent: str | None) -> int:
+        """
+        Put a consumer's account under another one, or under none: all of its keys. What is held stays held where it is.
+
+        Args:
+            consumer: Whose keys.
+            parent: The account that is to be above; None for none. What the configuration file says goes before.
+        Returns:
+            How many keys there were.
+        Raises:
+            ConfigurationError: A value is wrong, or the credential store cannot change a key's consumer.
+            StoreError: The store failed; some of the keys may be moved, and to repeat it moves the others.
+        """
+        name = _checked_name(consumer)
+        chain = self._chain(name, parent) if parent is not None else ()
+        if not isinstance(self._credentials, CredentialReassign):
+            raise ConfigurationError("this store cannot change a key's consumer: rotate its keys", param="parent")
+        moved = 0
+        for each in await self.keys():
+            if each.consumer.id == name and each.consumer.parents != chain:
+                with self._telling():
+                    moved += await self._credentials.reassign(each.id, structs.replace(each.consumer, parents=chain))
+        return moved
 
     async def rotate_key(self, key_id: str, *, grace_s: float = 0.0, expires: float | None = None) -> NewKey | None:
         """

@@ -51,7 +51,7 @@ def create(
         if quota is not None and declared is not None and declared.quota is not None:
             raise ConfigurationError(f"--quota: the quota of {consumer} is declared in the file, under [consumers]")
         if parent is not None and declared is not None:
-            raise ConfigurationError(f"--parent: {consumer} is declared in the file, and its parent under [consumers]")
+            raise ConfigurationError(f"--parent: {consumer} is declared in the file, and so is its parent")
         return await accounts.create_key(consumer, quota=quota, models=allowed, expires=until, parent=parent)
 
     _print_once(in_office(config, work), json=json)
@@ -110,6 +110,32 @@ def rotate(
     if made is None:
         raise Fault(_NO_SUCH_KEY)
     _print_once(made, json=json)
+
+
+@app.command()
+def move(
+    *,
+    consumer: Annotated[str, typer.Option(help="Whose keys.")],
+    config: Config = None,
+    parent: Annotated[
+        str | None, typer.Option(help="The account that is to be above theirs; none, if left out.")
+    ] = None,
+    json: AsJSON = False,
+) -> None:
+    """Put a consumer's account under another one; its keys stay as they are."""
+
+    async def work(accounts: Accounts, settings: Settings) -> int:
+        if consumer in settings.consumers:
+            raise ConfigurationError(f"--consumer: {consumer} is declared in the file, and so is its parent")
+        if not any(each.consumer.id == consumer for each in await accounts.keys()):
+            raise Fault(f"there is no key of {consumer!r}")
+        return await accounts.set_parent(consumer, parent)
+
+    count = in_office(config, work)
+    if json:
+        as_json({"consumer": consumer, "parent": parent, "moved": count})
+    else:
+        print(f"moved     {count} {'key' if count == 1 else 'keys'} of {consumer}")
 
 
 @app.command()

@@ -43,6 +43,7 @@ The most tokens an image costs where the model's own figure is not known: above 
 size and GPT-4o's 1,445. GPT-4o mini counts up to 48,169 (2,833 + 8 tiles of 5,667): its ``image_tokens`` are set below.
 """
 
+_NULL = Raw(b"null")
 _CAP_FIELDS = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
 
 _ORPHANED = {"hold": 1, "free": 0}
@@ -180,9 +181,7 @@ def cap_within(found: Bound, amount: int) -> int:
 def lowered(request: Request, cap: int) -> Request:
     """The request with a lower output cap than the client's own, in whatever field it was named."""
     said = Raw(str(cap).encode())
-    fields = {
-        name: said if name in _CAP_FIELDS and value != b"null" else value for name, value in request.fields.items()
-    }
+    fields = {name: said if name in _CAP_FIELDS and value != _NULL else value for name, value in request.fields.items()}
     return msgspec.structs.replace(request, fields=fields, cap=cap)
 
 

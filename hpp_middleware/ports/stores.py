@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
-from hpp_middleware.types.consumer import Credential
+from hpp_middleware.types.consumer import Consumer, Credential
 from hpp_middleware.types.operations import Grant, Operation, Result
 from hpp_middleware.types.quota import Account, Balance, Entry, Hold, Seal, Statement
 
@@ -12,6 +12,7 @@ __all__ = [
     "Audit",
     "CredentialEpoch",
     "CredentialExpiry",
+    "CredentialReassign",
     "CredentialRehash",
     "CredentialStore",
     "Ledger",
@@ -117,6 +118,18 @@ class CredentialExpiry(Protocol):
         """
         Let one expire at a time, or earlier if it does already, in one step, so that a revocation meanwhile is not
         lost; False if there is none of that id.
+        """
+        ...
+
+
+@runtime_checkable
+class CredentialReassign(Protocol):
+    """A credential store in which a key's consumer can be said anew, as a change of the account above it does."""
+
+    async def reassign(self, key_id: str, consumer: Consumer) -> bool:
+        """
+        Put another consumer in the place of a credential's, in one step, so that a revocation meanwhile is not lost;
+        False if there is none of that id.
         """
         ...
 

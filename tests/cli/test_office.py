@@ -435,3 +435,60 @@ def test_without_two_good_peppers_nothing_starts(
 ) -> None:
     done = command(folder, *arguments, **SECRETS, **peppers)
     assert (done.code, done.out, done.err) == (2, "", f"hpp-router: {said}\n")
+
+
+# --- what stands above an account ---
+
+GROUPS = """
+[consumers.erin]
+quota = "5"
+parent = "team"
+[accounts.team]
+quota = "20"
+[[budgets]]
+consumer = "*"
+period = "month"
+amount = "3"
+timezone = "Europe/Berlin"
+[[budgets]]
+account = "team"
+period = "day"
+amount = "10"
+model = "local/*"
+"""
+
+
+def test_an_account_is_shown_with_those_above_it_and_its_budgets(folder: Path) -> None:
+    (folder / "router.toml").write_text(TOML + GROUPS, "utf-8")
+    assert command(folder, "keys", "create", "--consumer", "carol", "--quota", "4", "--parent", "team").code == 0
+    for name in ("carol", "erin"):
+        shown = command(folder, "quota", "show", name, "--json").json
+        assert shown["parents"] == ["team"]
+        month, day = shown["budgets"]
+        assert (month["of"], month["period"], month["model"], month["amount"]) == (name, "month", None, 3)
+        assert month["account"].startswith(f"{name}/~month:20")
+        assert (day["of"], day["period"], day["model"], day["remaining"]) == ("team", "day", "local/*", 10)
+        text = command(folder, "quota", "show", name).out
+        assert re.search(rf"^{name} +\$", text, re.MULTILINE)
+        assert re.search(r"^team +\$", text, re.MULTILINE)
+        assert re.search(rf"^{name} +month +all +\$3 +\$0 +\$0 +20", text, re.MULTILINE)
+    group = command(folder, "quota", "show", "team", "--json").json
+    assert (group["parents"], [each["of"] for each in group["budgets"]]) == ([], ["team"])
+    everybody = command(folder, "quota", "show", "--json").json
+    assert {each["consumer"] for each in everybody} == {"declared", "erin", "carol", "team"}
+
+
+def test_a_consumer_is_moved_to_another_team(folder: Path) -> None:
+    (folder / "router.toml").write_text(TOML + GROUPS, "utf-8")
+    command(folder, "keys", "create", "--consumer", "carol", "--quota", "4")
+    moved = command(folder, "keys", "move", "--consumer", "carol", "--parent", "team")
+    assert (moved.code, moved.out.split()) == (0, ["moved", "1", "key", "of", "carol"])
+    assert command(folder, "quota", "show", "carol", "--json").json["parents"] == ["team"]
+    assert command(folder, "keys", "move", "--consumer", "nobody").code == 1
+    for arguments in (
+        ("keys", "move", "--consumer", "erin"),
+        ("keys", "create", "--consumer", "erin", "--parent", "x"),
+    ):
+        refused = command(folder, *arguments)
+        assert refused.code != 0
+        assert "is declared in the file" in refused.err

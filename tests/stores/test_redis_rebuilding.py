@@ -193,3 +193,28 @@ async def test_a_mover_that_is_told_to_empty_is_not_kept_by_who_writes_meanwhile
         assert await mover.empty() == 2
         assert await mover.empty() == 1
     await store.aclose()
+
+
+async def test_what_is_charged_above_payers_comes_back_from_the_lines_that_name_it(
+    redis_url: str, archive: Any
+) -> None:
+    """Teams and budgets are no payers: the archive has no row of theirs, and every line names them."""
+    store = RedisStore(redis_url, archive=archive)
+    await store.open()
+    await done(store, *START, Grant(id="teams", account="team", amount=900))
+    day = "alice/~day:1"
+    await done(store, reserve("one", 100, "alice", "team", limits={day: 400}), reserve("two", 50, "bob", "team"))
+    await done(store, settle("one", 130), settle("two", 20))
+    before = {name: await store.balance(name) for name in ("alice", "bob", "team", day)}
+    assert (before["team"].used, before[day].used) == (150, 130)
+    await Mover(store, archive).empty()
+    await store.rebuild(archive)
+    for name in ("alice", "bob", "team"):
+        assert await store.balance(name) == before[name]
+    rebuilt = await store.balance(day)
+    assert (rebuilt.used, rebuilt.quota) == (130, 0), "a budget's amount comes with its next reserve"
+    await done(store, RENEW)
+    (refused,) = await store.apply([reserve("three", 271, "alice", "team", limits={day: 400})])
+    assert (refused.status, refused.available) == ("refused", 270)
+    await done(store, reserve("three", 270, "alice", "team", limits={day: 400}))
+    await store.aclose()

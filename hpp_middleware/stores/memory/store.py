@@ -13,7 +13,7 @@ from hpp_middleware.stores.books import carry_out
 from hpp_middleware.stores.memory.books import MemoryBooks
 from hpp_middleware.stores.memory.limits import MemoryLimits
 from hpp_middleware.stores.memory.workers import several
-from hpp_middleware.types.consumer import Credential
+from hpp_middleware.types.consumer import Consumer, Credential
 from hpp_middleware.types.limits import Ask, Standing
 from hpp_middleware.types.operations import Operation, Result
 from hpp_middleware.types.quota import Account, Balance, Entry, Hold, Seal, Statement
@@ -138,6 +138,16 @@ class MemoryStore:
                 if credential.id == key_id:
                     earliest = at if credential.expires is None else min(at, credential.expires)
                     self._credentials[digest] = msgspec.structs.replace(credential, expires=earliest)
+                    self._epoch += 1
+                    return True
+        return False
+
+    async def reassign(self, key_id: str, consumer: Consumer) -> bool:
+        """See :class:`hpp_middleware.ports.CredentialReassign`."""
+        with self._lock:
+            for digest, credential in self._credentials.items():
+                if credential.id == key_id:
+                    self._credentials[digest] = msgspec.structs.replace(credential, consumer=consumer)
                     self._epoch += 1
                     return True
         return False

@@ -24,6 +24,7 @@ CREDENTIALS = "SELECT digest, id, consumer, created, expires, revoked, pepper FR
 ADD = "SELECT hpp_add_credential($1, $2, $3, $4, $5, $6, $7)"
 REVOKE = "UPDATE hpp_credential SET revoked = least(revoked, $2) WHERE id = $1 RETURNING id"
 EXPIRE = "UPDATE hpp_credential SET expires = least(expires, $2) WHERE id = $1 RETURNING id"
+REASSIGN = "UPDATE hpp_credential SET consumer = $2 WHERE id = $1 RETURNING id"
 EPOCH = "SELECT epoch FROM hpp_credential_epoch"
 REHASH = "UPDATE hpp_credential SET digest = $2, pepper = $3 WHERE digest = $1 RETURNING id"
 

@@ -21,7 +21,7 @@ from hpp_middleware.stores.postgres import rows, schema, wire
 from hpp_middleware.stores.postgres.connections import Connections, Lent, Own
 from hpp_middleware.stores.postgres.limits import PostgresLimits
 from hpp_middleware.stores.postgres.site import Site
-from hpp_middleware.types.consumer import Credential
+from hpp_middleware.types.consumer import Consumer, Credential
 from hpp_middleware.types.limits import Ask, Standing
 from hpp_middleware.types.operations import Grant, Operation, Result
 from hpp_middleware.types.quota import Account, Balance, Entry, Hold, Seal, Statement
@@ -162,6 +162,10 @@ class PostgresStore:
         """See :class:`hpp_middleware.ports.CredentialEpoch`."""
         (row,) = await self._fetch(rows.EPOCH)
         return int(row["epoch"])
+
+    async def reassign(self, key_id: str, consumer: Consumer) -> bool:
+        """See :class:`hpp_middleware.ports.CredentialReassign`."""
+        return bool(await self._fetch(rows.REASSIGN, key_id, wire.as_json(consumer)))
 
     async def rehash(self, digest: bytes, to: bytes, pepper: str) -> bool:
         """See :class:`hpp_middleware.ports.CredentialRehash`."""

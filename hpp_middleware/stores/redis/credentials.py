@@ -10,9 +10,9 @@ import msgspec
 
 from hpp_middleware.stores.redis.keys import Key
 from hpp_middleware.stores.redis.server import Server
-from hpp_middleware.types.consumer import Credential
+from hpp_middleware.types.consumer import Consumer, Credential
 
-__all__ = ["add", "everybody", "expire", "find", "rehash", "revoke"]
+__all__ = ["add", "everybody", "expire", "find", "reassign", "rehash", "revoke"]
 
 _decode = msgspec.json.Decoder(Credential).decode
 _encode = msgspec.json.Encoder().encode
@@ -53,6 +53,13 @@ async def expire(server: Server, key_id: str, at: float) -> bool:
         return msgspec.structs.replace(credential, expires=earliest)
 
     return await _change_by_id(server, key_id, ended)
+
+
+async def reassign(server: Server, key_id: str, consumer: Consumer) -> bool:
+    """Put another consumer in the place of one's own."""
+    return await _change_by_id(
+        server, key_id, lambda credential: msgspec.structs.replace(credential, consumer=consumer)
+    )
 
 
 async def rehash(server: Server, digest: bytes, to: bytes, pepper: str) -> bool:

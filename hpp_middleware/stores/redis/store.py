@@ -30,7 +30,7 @@ from hpp_middleware.stores.redis.limits import RedisLimits
 from hpp_middleware.stores.redis.link import Call, Client, Link
 from hpp_middleware.stores.redis.rows import ACCOUNT, account_from, arguments, entry_from, result_from
 from hpp_middleware.stores.redis.server import Server
-from hpp_middleware.types.consumer import Credential
+from hpp_middleware.types.consumer import Consumer, Credential
 from hpp_middleware.types.limits import Ask, Standing
 from hpp_middleware.types.operations import Declare, Grant, Operation, Release, Renew, Reserve, Resize, Result, Sweep
 from hpp_middleware.types.quota import Balance, Entry, Hold, Seal, Statement
@@ -152,6 +152,10 @@ class RedisStore:
     async def expire(self, key_id: str, at: float) -> bool:
         """See :class:`hpp_middleware.ports.CredentialExpiry`."""
         return await credentials.expire(self.server, key_id, at)
+
+    async def reassign(self, key_id: str, consumer: Consumer) -> bool:
+        """See :class:`hpp_middleware.ports.CredentialReassign`."""
+        return await credentials.reassign(self.server, key_id, consumer)
 
     async def credentials(self) -> list[Credential]:
         """See :class:`hpp_middleware.ports.CredentialStore`."""

@@ -17,10 +17,17 @@ from hpp_middleware.stores.books import carry_out
 from hpp_middleware.stores.sqlite import audit, schema
 from hpp_middleware.stores.sqlite.limits import SQLiteLimits
 from hpp_middleware.stores.sqlite.page import Page
-from hpp_middleware.stores.sqlite.rows import CREDENTIAL, SQLiteBooks, credential_from, credential_row, entry_from
+from hpp_middleware.stores.sqlite.rows import (
+    CREDENTIAL,
+    SQLiteBooks,
+    as_json,
+    credential_from,
+    credential_row,
+    entry_from,
+)
 from hpp_middleware.stores.sqlite.turn import Turn
 from hpp_middleware.stores.sqlite.writer import Writer
-from hpp_middleware.types.consumer import Credential
+from hpp_middleware.types.consumer import Consumer, Credential
 from hpp_middleware.types.limits import Ask, Standing
 from hpp_middleware.types.operations import Grant, Operation, Result
 from hpp_middleware.types.quota import Account, Balance, Entry, Hold, Seal, Statement
@@ -167,6 +174,15 @@ class SQLiteStore:
 
         def work(connection: sqlite3.Connection) -> bool:
             return connection.execute(sql, (at, key_id)).rowcount > 0
+
+        return await self._writer.run(work)
+
+    async def reassign(self, key_id: str, consumer: Consumer) -> bool:
+        """See :class:`hpp_middleware.ports.CredentialReassign`."""
+        sql = "UPDATE credential SET consumer = ? WHERE id = ?"
+
+        def work(connection: sqlite3.Connection) -> bool:
+            return connection.execute(sql, (as_json(consumer), key_id)).rowcount > 0
 
         return await self._writer.run(work)
 

@@ -6,7 +6,13 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from hpp_middleware.ports import CredentialEpoch, CredentialExpiry, CredentialRehash, CredentialStore
+from hpp_middleware.ports import (
+    CredentialEpoch,
+    CredentialExpiry,
+    CredentialReassign,
+    CredentialRehash,
+    CredentialStore,
+)
 from hpp_middleware.testing.stores.bench import Make, Promise, fresh
 from hpp_middleware.types.consumer import Consumer, Credential
 
@@ -148,6 +154,24 @@ async def a_credential_can_be_given_an_end(store: CredentialStore) -> None:
 
 
 @promise
+async def a_credential_can_be_given_another_consumer(store: CredentialStore) -> None:
+    if not isinstance(store, CredentialReassign):
+        return
+    await store.add(_credential(1))
+    await store.add(_credential(2))
+    await store.revoke("key-1", 1100.0)
+    before = await store.epoch() if isinstance(store, CredentialEpoch) else None
+    moved = Consumer(id="alice", key_id="key-1", models=("fake/*",), parents=("team",))
+    assert await store.reassign("key-1", moved) is True, "a change of consumer says that there was such a key"
+    changed = msgspec.structs.replace(_credential(1), consumer=moved, revoked=1100.0)
+    assert await store.find(_digest(1)) == changed, "all but the consumer stays, a revocation too"
+    if isinstance(store, CredentialEpoch):
+        assert await store.epoch() != before, "a key whose consumer is another gives another epoch"
+    assert await store.reassign("key-3", moved) is False, "an id that is not there is given none"
+    assert await store.find(_digest(2)) == _credential(2), "and the others are left alone"
+
+
+@promise
 async def a_credential_moves_to_another_pepper_whole(store: CredentialStore) -> None:
     if not isinstance(store, CredentialRehash):
         return
@@ -197,6 +221,7 @@ PROMISES: tuple[Promise, ...] = (
     credentials_are_listed_oldest_first,
     changes_are_counted,
     a_credential_can_be_given_an_end,
+    a_credential_can_be_given_another_consumer,
     a_credential_moves_to_another_pepper_whole,
     the_pepper_alone_is_noted,
 )
