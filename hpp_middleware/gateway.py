@@ -198,7 +198,8 @@ class Gateway(Lifecycle):
             transport=transport,
             keyed=keyed,
             lineup=lineup,
-            escalation=chosen.escalation if planned.target is chosen.target else None,
+            escalation=chosen.escalation if planned.target.id == chosen.target.id else None,
+            samples=chosen.samples,
             admission=admission,
         )
         work = partial(self._carry_out, worker, planned, operation, exchange, keyed, host_left=host_left)

@@ -20,6 +20,7 @@ _ALIKE = (
     "sticky",
     "shadow",
     "cascade",
+    "cascade_samples",
     "rules",
 )
 

@@ -308,6 +308,7 @@ class AutoSection(Section):
     sticky: Literal["conversation", "upwards", "off"] = "conversation"
     shadow: Literal["rules", "learned"] | None = None
     cascade: bool = False
+    cascade_samples: int = Field(default=1, ge=1, le=2)
     rules: dict[Word, Word] = Field(default={})
     tiers: TiersSection = TiersSection()
     learned: LearnedSection = LearnedSection()

@@ -31,6 +31,9 @@ __all__ = ["Auto", "Chosen", "explain", "resolve"]
 KEPT = 10_000
 """So many conversations are remembered, the latest."""
 
+MOST_SAMPLES = 2
+"""More often no model is asked for one answer, whatever a host's policy says."""
+
 KEPT_S = 3600.0
 """For so long after its last turn; no provider's prompt cache lasts longer."""
 
@@ -51,6 +54,7 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
         escalation: Whom to ask where its answer is found wanting; None to take it as it is.
         downgraded: The budget that had no room for the model that was to be asked before; None where there was none.
         tried: The models that there was no room for.
+        samples: How often it is asked itself before its answer is believed, where there is an ``escalation``.
     """
 
     target: Target
@@ -60,11 +64,14 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
     escalation: Target | None = None
     downgraded: str | None = None
     tried: tuple[str, ...] = ()
+    samples: int = 1
 
     @property
     def more_s(self) -> float:
-        """For how much longer its hold is to last, should the answer be asked of another model."""
-        return self.escalation.provider.timeouts.total if self.escalation is not None else 0.0
+        """For how much longer its hold is to last, should the answer be asked for again."""
+        if self.escalation is None:
+            return 0.0
+        return self.escalation.provider.timeouts.total + (self.samples - 1) * self.target.provider.timeouts.total
 
 
 class Auto:
@@ -141,13 +148,14 @@ class Auto:
         targets = {each.model: each.target for each in candidates if each.eligible}
         target = targets[decision.model]
         assert target is not None  # noqa: S101  # what is eligible is known
-        again = decision.escalation if api.name == "chat" and not request.stream and request.n == 1 else None
+        again = decision.escalation if not request.stream and request.n == 1 else None
         return Chosen(
             target=target,
             then=tuple(found for each in decision.fallbacks if (found := targets.get(each)) is not None),
             routed=_routed(decision),
             shadow=self._shadow(asked, candidates, consumer, decision),
             escalation=targets.get(again) if again not in {None, decision.model} else None,
+            samples=max(1, min(MOST_SAMPLES, decision.samples)),
         )
 
     def explain(self, request: Request, consumer: Consumer, api: API, hints: Hints) -> dict[str, Any]:

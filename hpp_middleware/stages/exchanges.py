@@ -1,5 +1,6 @@
-"""Which exchange carries out a request: one with a model, a chain of attempts, or a cascade of two models."""
+"""Which exchange carries out a request: one with a model, a chain of attempts, or a cascade."""
 
+from hpp_middleware.core.auto import agree
 from hpp_middleware.errors import RequestError
 from hpp_middleware.ports import Client, Transport
 from hpp_middleware.stages.cascade import Cascade
@@ -33,6 +34,7 @@ def exchange(
     lineup: Lineup,
     escalation: Target | None = None,
     admission: Admission | None = None,
+    samples: int = 1,
 ) -> Carried:
     """
     What carries out a request.
@@ -48,6 +50,7 @@ def exchange(
         lineup: Whom to ask where it fails.
         escalation: Whom to ask where the answer is found wanting.
         admission: Takes what other models' own limits ask.
+        samples: How often the first is asked before it is believed, where there is an ``escalation``.
     """
     target = planned.target
     health = worker.health if transport is None else None  # of a host's app that is called in process there is none
@@ -55,8 +58,9 @@ def exchange(
     def sent_by(target: Target) -> Transport:
         return transport or worker.transports[target.key]
 
-    second = _second(setup, worker, planned, operation, keyed=keyed, target=escalation) if escalation else None
+    second = _second(setup, worker, operation, keyed=keyed, lineup=lineup, target=escalation) if escalation else None
     if second is not None:
+        twice = samples > 1 and agree.can_differ(lineup.request)
         return Cascade(
             target,
             planned.dialect,
@@ -66,7 +70,9 @@ def exchange(
             slots=worker.slots,
             record=keyed.record,
             health=health,
+            asked=lineup.request,
             second=second,
+            again=further(setup, planned, operation, sent_by(target), keyed=keyed) if twice else None,
             draft=operation.draft,
             scope=planned.scope,
         )
@@ -87,22 +93,11 @@ def exchange(
 
 
 def _second(
-    setup: Setup, worker: Worker, planned: Plan, operation: Reserve, *, keyed: Keyed, target: Target
+    setup: Setup, worker: Worker, operation: Reserve, *, keyed: Keyed, lineup: Lineup, target: Target
 ) -> Further | None:
     """The stronger model's part; None where it cannot be told all of the request."""
     try:
-        again = Plan(
-            planned.request,
-            target,
-            setup.dialects[target.provider.dialect],
-            request_id=operation.id,
-            limits=setup.limits,
-            orphan=setup.orphan,
-            tokenizer=setup.tokenizer,
-            routed=operation.draft.routed,
-            lower=planned.lower,
-            scope=planned.scope.of(target.id) if planned.scope is not None and planned.scope.of is not None else None,
-        )
+        planned = lineup.plan(target)
     except RequestError:
         return None
-    return further(setup, again, operation, worker.transports[target.key], keyed=keyed)
+    return further(setup, planned, operation, worker.transports[target.key], keyed=keyed)

@@ -46,6 +46,7 @@ class Lineup:
         anyway: Do not refuse it where all are left alone: it may have been answered before, and is then not sent.
 
     Attributes:
+        request: What is asked, as the client has written it.
         targets: Whom it may be asked of, in order.
         passed_over: Why a model was not asked, by its id.
 
@@ -71,7 +72,7 @@ class Lineup:
     ) -> None:
         self._setup = setup
         self._api = api
-        self._request = request
+        self.request = request
         self._consumer = consumer
         self._routed = chosen.routed
         self._downgraded = chosen.downgraded
@@ -135,7 +136,7 @@ class Lineup:
     def _each(self) -> Iterator[Plan | RequestError | UpstreamError]:
         """A plan for each upstream of each target, or why there is none."""
         for number, target in enumerate(self.targets):
-            upstreams = self._health.targets(target, stream=self._request.stream)
+            upstreams = self._health.targets(target, stream=self.request.stream)
             self._behind = len(upstreams) + len(self.targets) - number - 1
             if not upstreams:
                 yield self._unhealthy(target)
@@ -152,7 +153,7 @@ class Lineup:
         try:
             if not first:
                 self._check(target)
-            return self._planned(target)
+            return self.plan(target)
         except RequestError as error:
             self.passed_over[target.id] = error.message.rstrip(".")
             return error
@@ -161,9 +162,15 @@ class Lineup:
         self.passed_over[target.id] = "it is to be left alone at the moment"
         return UpstreamUnavailableError(target.provider_name, self._health.wait_s(target))
 
-    def _planned(self, target: Target) -> Plan:
+    def plan(self, target: Target) -> Plan:
+        """
+        How a target is asked.
+
+        Raises:
+            RequestError: It cannot be told all of the request.
+        """
         setup = self._setup
-        request, dialect = speak.said(self._api, self._request, target, setup.dialects, setup.limits)
+        request, dialect = speak.said(self._api, self.request, target, setup.dialects, setup.limits)
         plan = Plan(
             request,
             target,
@@ -178,9 +185,9 @@ class Lineup:
             downgraded=self._downgraded,
             clamp_floor=setup.clamp_floor(self._consumer),
         )
-        wanted = self._request.preferences
+        wanted = self.request.preferences
         if wanted is not None and target.upstream is not None:
-            dear = preferences.too_dear(target, wanted, self._request)
+            dear = preferences.too_dear(target, wanted, self.request)
             if dear is not None:
                 raise RequestError(f"{target.id}: {dear}.", code="unsupported_model", param="provider")
         if wanted is not None and wanted.require_parameters:
@@ -196,15 +203,15 @@ class Lineup:
         Raises:
             RequestError: It does not pass; why.
         """
-        if self._request.api in {"embeddings", "images"}:
-            route.check(self._request, self._consumer, target)
+        if self.request.api in {"embeddings", "images"}:
+            route.check(self.request, self._consumer, target)
             return
         asked, unsaid = self._asked()
         native = unsaid is not None and speak.is_native(self._api, target, self._setup.dialects)
         found = filters.candidate(
             target.id,
             asked,
-            self._request,
+            self.request,
             self._consumer,
             self._setup.catalog.find(target.id),
             limits=self._setup.limits,
@@ -221,14 +228,14 @@ class Lineup:
             requires = self._hints.requires if self._hints is not None else frozenset()
             self._facts = facts.of(
                 self._api.as_chat,
-                self._request,
+                self.request,
                 self._setup.limits,
                 requires=requires if declared is None else requires | frozenset(declared.requires),
             )
         return self._facts
 
     def _all(self, chosen: Chosen, within: str | None) -> Sequence[Target]:
-        request, setup = self._request, self._setup
+        request, setup = self.request, self._setup
         named = [self._named(each.model, each.where, within) for each in request.models]
         behind = [*chosen.then, *named]
         if not request.models and request.model != AUTO and within is None:
@@ -258,7 +265,7 @@ class Lineup:
 
     def _pace_s(self, target: Target) -> float:
         """How long it takes to begin an answer; what nobody has measured is as good as the fastest."""
-        return self._health.pace_s(target, stream=self._request.stream) or 0.0
+        return self._health.pace_s(target, stream=self.request.stream) or 0.0
 
     def _named(self, model: str, where: str, within: str | None) -> Target:
         """
@@ -267,7 +274,7 @@ class Lineup:
         Raises:
             RequestError: 400 or 403; ``param`` is its place.
         """
-        asked = msgspec.structs.replace(self._request, model=model)
+        asked = msgspec.structs.replace(self.request, model=model)
         try:
             return route.resolve(asked, self._consumer, self._setup.catalog, within=within)
         except RequestError as error:

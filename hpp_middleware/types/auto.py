@@ -43,6 +43,7 @@ class Decision(Struct, frozen=True, kw_only=True):
         features: What weighed most in the score, each with its weight.
         fallbacks: What else of the same basket is eligible, in order.
         escalation: The model to ask next where the answer is found wanting; None to take it as it is.
+        samples: Where there is an ``escalation``: 2 to ask the model twice, and to find answers wanting that disagree.
 
     The others are those of :class:`Routed`.
     """
@@ -57,6 +58,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     features: tuple[tuple[str, float], ...] = ()
     fallbacks: tuple[str, ...] = ()
     escalation: str | None = None
+    samples: int = 1
 
     @property
     def routed(self) -> Routed:

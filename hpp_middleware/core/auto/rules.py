@@ -68,6 +68,7 @@ class AutoPolicy:
         shadow: Which policy's choice is told to observers besides, and never followed.
         cascade: Whether a chat that is not streamed, and that a smaller model answers badly, is asked again of the
             learned policy's strong model, or else of the highest tier's first that can answer.
+        cascade_samples: 2 to ask the smaller model twice, and to count two answers that disagree as a bad one.
         sticky: Whether a conversation keeps its model: ``conversation``: while it is eligible, and until it asks for
             tools and its model is not in their basket; ``upwards``: until a rule asks for a larger one; ``off``.
 
@@ -90,6 +91,7 @@ class AutoPolicy:
     shadow: Literal["rules", "learned"] | None = None
     sticky: Literal["conversation", "upwards", "off"] = "conversation"
     cascade: bool = False
+    cascade_samples: int = 1
 
     def __post_init__(self) -> None:
         _check(self)
@@ -145,7 +147,9 @@ class AutoPolicy:
         ):
             return found
         strong = self._strong(known)
-        return found if strong == found.model else msgspec.structs.replace(found, escalation=strong)
+        if strong == found.model:
+            return found
+        return msgspec.structs.replace(found, escalation=strong, samples=self.cascade_samples)
 
     def shadowed(self, asked: Asked, candidates: Sequence[Candidate]) -> Decision | None:
         """What the policy of :attr:`shadow` would have chosen."""
@@ -294,6 +298,10 @@ def _check(policy: AutoPolicy) -> None:
         raise _wrong("margin", "must be above 0, and below 1000")
     if policy.simple_max_tokens is not None and policy.simple_max_tokens < 0:
         raise _wrong("simple_max_tokens", "must not be below 0")
+    if policy.cascade_samples not in {1, 2}:
+        raise _wrong("cascade_samples", "must be 1 or 2")
+    if policy.cascade_samples > 1 and not policy.cascade:
+        raise _wrong("cascade_samples", "is set, but cascade is not")
     if isinstance(policy.simple_keywords, str) or not all(each.strip() for each in policy.simple_keywords):
         raise _wrong("simple_keywords", "must be words that are not empty")
     _check_names(policy)

@@ -1,5 +1,5 @@
 """
-Whether a chat's answer is good enough to be given, by what it says of itself. Nothing is asked of a model for it.
+Whether an answer is good enough to be given, by what it says of itself. Nothing is asked of a model for it.
 
 An answer is found wanting where it is empty, refused, cut off under a cap that is ours, no JSON or not of the schema
 where JSON was asked for, or unsure by its own words. What calls a tool is an answer.
@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from hpp_middleware.core.auto.said import form, said
 from hpp_middleware.types.completion import Request
 
 __all__ = ["fault"]
@@ -53,50 +54,22 @@ def fault(body: bytes, request: Request) -> str | None:
     What is wrong with an answer, in a word or two; None where it can be given.
 
     Args:
-        body: A whole chat completion, as JSON.
-        request: What was asked.
+        body: A whole answer, as JSON, in the words of the request's API.
+        request: What was asked, as the client has written it.
     """
-    choice = _choice(body)
-    message = choice.get("message")
-    if not isinstance(message, dict):
-        return "empty"
-    if message.get("tool_calls") or message.get("function_call"):
+    found = said(body, request.api)
+    if found.calls:
         return None
-    text = _text(message.get("content"))
-    if message.get("refusal") or choice.get("finish_reason") == "content_filter" or _REFUSAL.match(text):
+    if found.refused or _REFUSAL.match(found.text):
         return "refused"
-    if choice.get("finish_reason") == "length" and request.cap is None:
+    if found.full or (found.cut and request.cap is None):
         return "cut off"
-    if not text.strip():
+    if not found.text.strip():
         return "empty"
-    wanted = _format(request)
+    wanted = form(request)
     if wanted is not None:
-        return _broken(text, wanted)
-    return "unsure" if _DOUBT.search(text[:LOOKED_AT]) else None
-
-
-def _choice(body: bytes) -> dict[str, Any]:
-    found = _decoded(body)
-    choices = found.get("choices") if isinstance(found, dict) else None
-    first = choices[0] if isinstance(choices, list) and choices else None
-    return first if isinstance(first, dict) else {}
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else []
-    return "".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))
-
-
-def _format(request: Request) -> dict[str, Any] | None:
-    """The schema that is asked for; empty for any JSON object; None for text."""
-    found = _decoded(bytes(request.fields.get("response_format", b"null")))
-    if not isinstance(found, dict) or found.get("type") not in {"json_object", "json_schema"}:
-        return None
-    named = found.get("json_schema")
-    schema = named.get("schema") if isinstance(named, dict) else None
-    return schema if isinstance(schema, dict) else {"type": "object"} if found["type"] == "json_object" else {}
+        return _broken(found.text, wanted)
+    return "unsure" if _DOUBT.search(found.text[:LOOKED_AT]) else None
 
 
 MOST_STEPS = 20_000
@@ -168,10 +141,3 @@ def _referred(reference: str, root: dict[str, Any]) -> Any:
     for name in reference.removeprefix("#").strip("/").split("/") if reference != "#" else ():
         node = node.get(name) if isinstance(node, dict) else None
     return node
-
-
-def _decoded(raw: bytes) -> Any:
-    try:
-        return _any.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
