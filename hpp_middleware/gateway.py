@@ -247,6 +247,7 @@ class Gateway(Lifecycle):
                     missing_usage=self.setup.missing_usage,
                     cost_in=self.setup.cost_in,
                     keyed=keyed.claim is not None,
+                    keep_alive=self.setup.keep_alive,
                 )
             except RequestError as error:  # it cannot do with so little output
                 await reserve.give_back(worker.lease, operation.id)

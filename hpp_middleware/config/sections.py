@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 from hpp_middleware.config.ceilings import AccountSection, BudgetSection
 from hpp_middleware.config.limits import LimitSections, LimitStoreSection
 from hpp_middleware.config.section import Section
+from hpp_middleware.config.streams import StreamsSection
 from hpp_middleware.config.values import (
     URL,
     Count,
@@ -338,6 +339,7 @@ class File(Section):
     limit_store: LimitStoreSection = LimitStoreSection()
     server: ServerSection = ServerSection()
     responses: ResponsesSection = ResponsesSection()
+    streams: StreamsSection = StreamsSection()
     idempotency: IdempotencySection = IdempotencySection()
     billing: BillingSection = BillingSection()
     auto: AutoSection = AutoSection()

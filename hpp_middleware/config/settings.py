@@ -36,6 +36,7 @@ from hpp_middleware.types.load import Load
 from hpp_middleware.types.price import Price, Rates
 from hpp_middleware.types.provider import Declared, Limits, Model, Provider, Timeouts
 from hpp_middleware.types.replay import Idempotency
+from hpp_middleware.types.streams import KeepAlive
 from hpp_middleware.types.upstreams import Upstream
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ class Settings:
             sealing=self.sealing,
             journal=self.journal,
             journal_slots=self.file.journal.slots,
+            keep_alive=KeepAlive(**self.file.streams.keep_alive.given()),
             idempotency=Idempotency(**self.file.idempotency.given()),
             public_models=self.file.server.public_models,
             cors_origins=tuple(self.file.server.cors_origins),

@@ -1,10 +1,16 @@
 """Bytes of a provider's events in, bytes for the client out: what readers have in common that pass events on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
 
 from hpp_middleware.core import relay, sse
+from hpp_middleware.types.streams import KeepAliveKind
 
-__all__ = ["Count", "fed", "size"]
+__all__ = ["Count", "alive", "fed", "size"]
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Count:
@@ -74,3 +80,20 @@ def fed(framer: sse.Framer, chunk: bytes, one: Callable[[sse.Event], bytes], *, 
         fault.before = b"".join(out)
         raise fault from problem
     return out[0] if len(out) == 1 else b"".join(out)
+
+
+def alive(kind: KeepAliveKind, head: Mapping[str, Any], *, finished: bool) -> bytes:
+    """
+    What a stream of chunks says while there is nothing to say: an event without content, or a comment.
+
+    Args:
+        kind: Which of the two.
+        head: The members that the stream's events have alike, as far as they are known yet.
+        finished: Whether its choices have all finished: then it has none of them.
+    """
+    if kind != "chunk":
+        return sse.KEEP_ALIVE
+    choices = [] if finished else [{"index": 0, "delta": {}, "finish_reason": None}]
+    return sse.data_event(
+        _encode({"id": "", "object": "chat.completion.chunk", "created": 0, **head, "choices": choices})
+    )

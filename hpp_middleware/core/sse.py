@@ -7,9 +7,11 @@ so loses usage. The framer is correct when cut at every byte, and never holds mo
 
 from typing import NamedTuple
 
-__all__ = ["DONE", "Event", "EventTooLarge", "Framer", "data_event", "has_event"]
+__all__ = ["DONE", "KEEP_ALIVE", "Event", "EventTooLarge", "Framer", "data_event", "has_event"]
 
 DONE = b"data: [DONE]\n\n"
+KEEP_ALIVE = b": keep-alive\n\n"
+"""A comment, which every reader of server-sent events skips (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
 
 
 class EventTooLarge(ValueError):

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from hpp_middleware.core import relay, relay_json, reply, sse
-from hpp_middleware.core.feeding import fed
+from hpp_middleware.core.feeding import alive, fed
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.dialects import known, media, unpriced
 from hpp_middleware.dialects.openai_responses import OpenAIResponses
@@ -20,6 +20,7 @@ from hpp_middleware.errors import GatewayError, RequestError
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import HTTPCall
 from hpp_middleware.types.provider import Provider
+from hpp_middleware.types.streams import KeepAliveKind
 
 __all__ = ["COST_FIELDS", "OpenAI", "Stream"]
 
@@ -204,6 +205,10 @@ class Stream:
     def seen(self) -> Seen:
         """What the stream has shown so far."""
         return self.relay.seen
+
+    def alive(self, kind: KeepAliveKind) -> bytes:
+        """What to say while there is nothing to say."""
+        return alive(kind, self.relay.stub(), finished=self.seen.finished)
 
     def failed(self, error: GatewayError, usage: Raw | None = None) -> bytes:
         """The last event of a stream that broke."""

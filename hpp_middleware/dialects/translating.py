@@ -13,12 +13,14 @@ import msgspec
 from msgspec import Raw, Struct
 
 from hpp_middleware.core import names, relay, reply, sse
+from hpp_middleware.core.feeding import alive
 from hpp_middleware.core.relay_cost import Charge, priced
 from hpp_middleware.core.settlement import End as Ended
 from hpp_middleware.core.usage import reading, told
 from hpp_middleware.errors import GatewayError
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.price import Usage
+from hpp_middleware.types.streams import KeepAliveKind
 
 __all__ = ["Begun", "Delta", "End", "Failed", "Finish", "Piece", "Reader", "Reported", "Translation", "answer"]
 
@@ -147,6 +149,10 @@ class Reader:
     def seen(self) -> Seen:
         """What the stream has shown so far."""
         return self._relay.seen
+
+    def alive(self, kind: KeepAliveKind) -> bytes:
+        """What to say while there is nothing to say."""
+        return alive(kind, self._head(), finished=self.seen.finished)
 
     def failed(self, error: GatewayError, usage: Raw | None = None) -> bytes:
         """The last event of a stream that broke."""

@@ -145,7 +145,12 @@ class API(Protocol):
 
 
 class StreamReader(Protocol):
-    """A stream that is fed: bytes in, bytes for the client out."""
+    """
+    A stream that is fed: bytes in, bytes for the client out, in whole events.
+
+    One may have, besides, ``alive(kind)``: what to say, a ``comment`` or a ``chunk``, while there is nothing to say;
+    where it has not, that is a comment of SSE's.
+    """
 
     @property
     def done(self) -> bool:

@@ -32,6 +32,7 @@ from hpp_middleware.types.limits import OnOutage, RateLimit
 from hpp_middleware.types.load import Load
 from hpp_middleware.types.price import Price
 from hpp_middleware.types.provider import Model, Provider
+from hpp_middleware.types.streams import KeepAlive
 
 __all__ = [
     "backends_of",
@@ -41,9 +42,11 @@ __all__ = [
     "fallbacks_of",
     "image_provider_of",
     "journal_of",
+    "keep_alive_of",
     "limited",
     "load_of",
     "model_from",
+    "needs_prices",
     "one_of",
     "price_list_of",
     "rules_of",
@@ -284,3 +287,15 @@ def fallbacks_of(catalog: route.Catalog, given: Mapping[str, Sequence[str]]) -> 
                 raise ConfigurationError(f"{where}: {model!r} is unknown or has no price", param=where)
         found[name] = ids
     return found
+
+
+def keep_alive_of(given: KeepAlive | None) -> KeepAlive | None:
+    """What streams say while their provider is silent; None where they are to say nothing."""
+    found = given if given is not None else KeepAlive()
+    return found if found.kind != "off" else None
+
+
+def needs_prices(catalog: route.Catalog) -> bool:
+    """Whether the price list has anything to say of what is configured."""
+    lists = getattr(catalog.prices, "lists", None)
+    return lists is None or any(lists(provider.prices or name) for name, provider in catalog.providers.items())

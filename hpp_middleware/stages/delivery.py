@@ -5,16 +5,19 @@ A piece that the client takes at once costs no deadline. One that it does not ta
 it has left. Nothing more is read meanwhile, so that a reader who stands still costs what waits to be sent, and no more.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import anyio
 
-from hpp_middleware.ports import Client
+from hpp_middleware.ports import Client, StreamReader
+from hpp_middleware.stages.alive import Alive, alive, words
 from hpp_middleware.stages.guard import Guard, asyncios, begin
 from hpp_middleware.stages.replay import Record
 from hpp_middleware.types.http import Headers
+from hpp_middleware.types.streams import KeepAlive
 
 __all__ = ["Delivery"]
 
@@ -38,6 +41,7 @@ class Delivery:
     _around: Guard  # runs the exchange
     _piece: Guard | None = None  # around a piece that a client may not take, while the rest is read on
     _send_s = 0.0
+    _alive: Alive | None = None
     _stuck: Callable[[], None]
 
     def __init__(self, client: Client, record: Record | None = None) -> None:
@@ -62,10 +66,40 @@ class Delivery:
             self.record.start(200, headers)
         return None if self.left else self._hand_over(self._client.start(200, headers))
 
+    async def kept_up(
+        self,
+        work: Awaitable[None],
+        reader: StreamReader,
+        keep_alive: KeepAlive | None,
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        """
+        Deliver a stream, and say something beside it where there is nothing to deliver.
+
+        Args:
+            work: Delivers it.
+            reader: Whose words it has.
+            keep_alive: What is said, and when; None for nothing.
+            loop: The event loop that runs, where it is asyncio's or takes its place.
+        """
+        if keep_alive is None:
+            await work
+            return
+
+        async def say() -> None:
+            # Where its head is out, and nothing else on its way.
+            if self._client.started and not (self.left or self.sending):
+                await self._client.send(words(reader, keep_alive.kind), more=True)
+
+        self._alive = alive(loop, keep_alive.after, say)
+        await self._alive.beside(work)
+
     async def send(self, data: bytes, *, more: bool = True) -> None:
         """Pass a piece of it on."""
         if self.record is not None:
             self.record.add(data)
+        if not more and self._alive is not None:
+            self._alive.end()
         if self.left or (more and not data):
             return
         if (rest := self._hand_over(self._client.send(data, more=more))) is not None:
@@ -73,12 +107,14 @@ class Delivery:
 
     async def last(self, data: bytes) -> None:
         """Pass on how it broke off, outside of every guard."""
+        sending = self._client.send(data, more=False)
         with anyio.move_on_after(LAST_WORDS_S):
-            await self._client.send(data, more=False)
+            await (sending if self._alive is None else self._alive.first(sending))
 
     def at_once(self, last: Callable[[], bytes]) -> None:
         """Pass on how it broke off, where the client takes that without a wait; there is no time for one."""
-        if self.left or self.sending or asyncios() is None:
+        saying = self._alive is not None and self._alive.saying
+        if self.left or self.sending or saying or asyncios() is None:
             return
         sending = self._client.send(last(), more=False)
         try:
@@ -98,6 +134,10 @@ class Delivery:
             self._piece.close()
 
     def _hand_over(self, sending: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
+        if self._alive is not None:
+            self._alive.heard = time.monotonic()
+            if self._alive.saying:
+                return self._taken(self._alive.first(sending))
         if self._piece is None:
             is_taken, rest = begin(sending)
             return None if is_taken else self._taken(rest)  # type: ignore[arg-type]

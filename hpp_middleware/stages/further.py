@@ -69,5 +69,6 @@ def further(setup: Setup, planned: Plan, operation: Reserve, transport: Transpor
             cost_in=setup.cost_in,
             keyed=keyed.claim is not None,
             before=before,
+            keep_alive=setup.keep_alive,
         ),
     )

@@ -11,6 +11,7 @@ from hpp_middleware.types.auto import Routed
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import CostIn, Headers, HTTPCall
 from hpp_middleware.types.provider import Limits, MissingUsage, Timeouts
+from hpp_middleware.types.streams import KeepAlive
 
 __all__ = ["Job"]
 
@@ -28,6 +29,7 @@ class Job(Struct, frozen=True, kw_only=True):
         keyed: Whether the request can be asked for again by a key of its own: its stream is then drained for a client
             that has left, whatever its provider's policy.
         attempts: Which call for the request it is, where there may be several; 0 where there is one only.
+        keep_alive: What a stream says while its provider is silent; None for nothing.
         before: What an earlier call for the same request is charged: it is a part of what this one comes to.
         routed: How its model was chosen, where the router did.
         clamped: Whether the output cap was lowered to what the balance affords.
@@ -49,6 +51,7 @@ class Job(Struct, frozen=True, kw_only=True):
     keyed: bool = False
     routed: Routed | None = None
     before: Settlement | None = None
+    keep_alive: KeepAlive | None = None
     attempts: int = 0
     clamped: bool = False
     downgraded: bool = False

@@ -18,6 +18,7 @@ from hpp_middleware.types.http import CostIn
 from hpp_middleware.types.operations import Claim, Reserve
 from hpp_middleware.types.provider import Limits, MissingUsage, OrphanPolicy
 from hpp_middleware.types.quota import Attempt, Draft, Report
+from hpp_middleware.types.streams import KeepAlive
 
 if TYPE_CHECKING:
     from hpp_middleware.stages.exchanges import Carried
@@ -176,6 +177,7 @@ class Plan:
         cost_in: CostIn = "header",
         keyed: bool = False,
         before: Settlement | None = None,
+        keep_alive: KeepAlive | None = None,
     ) -> Job:
         """
         What is sent under this hold: a lower grant lowers the cap.
@@ -210,6 +212,7 @@ class Plan:
             before=before,
             clamped=found.clamped and cap < found.cap,
             downgraded=self._downgraded is not None,
+            keep_alive=keep_alive,
         )
 
 

@@ -65,6 +65,7 @@ class Exchange:
     _settled: Settlement | None = None
     ending = _over = _no_slot = _dismissed = False
     _expired: GatewayError | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
     _guard: Guard | None = None  # there once there is a hold
     _drain: Drain | None = None
     _raised: Exception | None = None
@@ -129,6 +130,7 @@ class Exchange:
             loop: The event loop that runs, where it is asyncio's or takes its place.
         """
         self._started = time.monotonic()
+        self._loop = loop
         around = self._guard = guard(loop)
         self._upstream.within(self.job.timeouts, around)
         self._upstream.under(lease)
@@ -304,6 +306,10 @@ class Exchange:
         headers = [*reply.STREAM_HEADERS, *job.headers()]
         if (rest := self._delivery.start(headers)) is not None:
             await rest
+        await self._delivery.kept_up(self._flow(reader), reader, job.keep_alive, self._loop)
+
+    async def _flow(self, reader: StreamReader) -> None:
+        """Pass the stream on, to its end."""
         done = False
         while not done:
             chunk = await self._upstream.read()
@@ -326,7 +332,7 @@ class Exchange:
                     self.end = self._unawaited()
                     return
                 if reader.seen.finished:
-                    self._upstream.around.limit(job.limits.usage_wait_s)
+                    self._upstream.around.limit(self.job.limits.usage_wait_s)
             await self._delivery.send(data, more=not done)
         if not reader.cut:
             self._upstream.around.limit(TAIL_S)

@@ -46,9 +46,11 @@ from hpp_middleware.stages.checked import (
     fallbacks_of,
     image_provider_of,
     journal_of,
+    keep_alive_of,
     limited,
     load_of,
     model_from,
+    needs_prices,
     one_of,
     price_list_of,
     rules_of,
@@ -73,6 +75,7 @@ from hpp_middleware.types.limits import OnOutage, RateLimit
 from hpp_middleware.types.load import Load
 from hpp_middleware.types.provider import Declared, Limits, MissingUsage, Model, OrphanPolicy, Provider
 from hpp_middleware.types.replay import Idempotency
+from hpp_middleware.types.streams import KeepAlive
 
 if TYPE_CHECKING:
     from hpp_middleware.transports.httpx import HTTPClient
@@ -114,6 +117,7 @@ class Setup:
         journal_slots: How many of them it takes, a worker; no more requests are in flight at once.
         limits: Bounds on one request.
         load: How much a worker does at once, and what becomes of the rest.
+        keep_alive: What streams say while their provider is silent: a comment after 15 s by default.
         idempotency: What becomes of requests with an ``Idempotency-Key``.
         sealing: How the ledger is sealed where a lifespan opens the gateway; None for not at all.
         transports: HTTP clients by provider, instead of a pool of our own; the host closes them, and signs what is to
@@ -158,6 +162,7 @@ class Setup:
         journal_slots: int = SLOTS,
         limits: Limits | None = None,
         load: Load | None = None,
+        keep_alive: KeepAlive | None = None,
         idempotency: Idempotency | None = None,
         sealing: Sealing | None = None,
         transports: Mapping[str, Transport] | None = None,
@@ -225,6 +230,7 @@ class Setup:
             raise ConfigurationError("keys.pepper must be set for this store", param="keys.pepper")
         declared_credentials(self.consumers, pepper or bytes(32))  # refused here, where a key is none
         self._declared: dict[bytes, Credential] | None = None
+        self.keep_alive = keep_alive_of(keep_alive)
         self._idempotency = idempotency or Idempotency()
         check_keeping(self._idempotency)
         self._keeper: Keeper | None = None
@@ -317,7 +323,7 @@ class Setup:
             ConfigurationError: A declared quota cannot be.
         """
         load = getattr(self.catalog.prices, "load", None)
-        if load is not None and self._needs_prices():
+        if load is not None and needs_prices(self.catalog):
             await anyio.to_thread.run_sync(load)
         read = getattr(self.catalog.capabilities, "load", None)
         if read is not None:
@@ -329,12 +335,6 @@ class Setup:
         if worker.end is None:
             worker.end = self._until_the_loop_ends(worker)
             await anext(worker.end)
-
-    def _needs_prices(self) -> bool:
-        """Whether the price list has anything to say of what is configured."""
-        lists = getattr(self.catalog.prices, "lists", None)
-        providers = self.catalog.providers.items()
-        return lists is None or any(lists(provider.prices or name) for name, provider in providers)
 
     async def give_up(self) -> None:
         """Close what a start that failed has opened, unless another event loop's worker uses it."""

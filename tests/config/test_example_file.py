@@ -20,6 +20,7 @@ from hpp_middleware.config.sections import (
     TimeoutsSection,
     UpstreamSection,
 )
+from hpp_middleware.config.streams import KeepAliveSection
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.health import Breaker
 from hpp_middleware.types.load import Load
@@ -51,12 +52,13 @@ def test_the_example_shows_every_key_of_every_section() -> None:
     text = EXAMPLE.read_text("utf-8")
     sections: list[type[Section]] = [ProviderSection, ModelSection, ConsumerSection, TimeoutsSection]
     sections += [TiersSection, TierSection, LearnedSection, BreakerSection, UpstreamSection, LimitSection]
+    sections += [KeepAliveSection]
     sections += [
         field.annotation
         for field in File.model_fields.values()
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
     ]
-    assert len(sections) == 26
+    assert len(sections) == 28
     missing = [
         f"{section.__name__}.{key}"
         for section in sections

@@ -102,6 +102,10 @@ class Reader:
             raise
         return self._said(chunks) if chunks else b""
 
+    def alive(self, _kind: str) -> bytes:
+        """What to say while there is nothing to say."""
+        return _PING
+
     def failed(self, error: GatewayError, usage: Raw | None = None) -> bytes:
         """``event: error``, in Anthropic's envelope."""
         return error_event(error, self._request_id, None if usage is None else told.usage(self.seen, usage))

@@ -24,6 +24,7 @@ from hpp_middleware.types.completion import Seen, Target
 
 __all__ = ["Stream", "answer"]
 
+_PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 _STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
 _NAMES = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
@@ -149,6 +150,10 @@ class Stream:
             raise fault
         self.done = True
         return last + self._release(End.COMPLETED) + _STOP
+
+    def alive(self, _kind: str) -> bytes:
+        """What to say while there is nothing to say: the API's own word for it."""
+        return _PING
 
     def failed(self, error: GatewayError, usage: Raw | None = None) -> bytes:
         """The last event of a stream that broke."""
