@@ -2,7 +2,7 @@
 
 import typer
 
-from hpp_middleware.cli import auto, demo, explain, keys, ledger, models, quota, serve
+from hpp_middleware.cli import auto, demo, doctor, explain, keys, ledger, models, quota, serve
 from hpp_middleware.cli.errors import guarded
 
 __all__ = ["app", "run"]
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
 app.command("usage")(quota.usage)
 app.command("models")(models.models)
 app.command("explain")(explain.explain)

@@ -25,6 +25,7 @@ from hpp_middleware.testing.stores import (
     check_shared_store,
     check_store,
 )
+from hpp_middleware.testing.streaming import check_streaming
 from hpp_middleware.testing.transports import TRANSPORT_PROMISES, check_transport
 from hpp_middleware.testing.upstream import Exchange, FakeUpstream, TokenCount
 
@@ -54,6 +55,7 @@ __all__ = [
     "check_shared_limits",
     "check_shared_store",
     "check_store",
+    "check_streaming",
     "check_transport",
     "get",
     "post",
