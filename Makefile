@@ -9,7 +9,7 @@ NODE = tests/node/node_modules/.package-lock.json
 JOBS ?= 3
 MINUTES ?= 20
 
-.PHONY: demo test matrix faults soak soak-chaos bench bench-curves bench-dialects bench-transports bench-workers bench-stores bench-check bench-count bench-auto auto-fit profile catalog dev check lint types layers build clean
+.PHONY: demo test matrix faults soak soak-chaos bench bench-curves bench-dialects bench-transports bench-workers bench-stores bench-load bench-check bench-count bench-auto auto-fit profile catalog dev check lint types layers build clean
 
 demo: $(VENV)/.demo        ## a router on 127.0.0.1:8000 with a $$5 consumer; prints curl lines
 	$(BIN)/hpp-router demo $(ARGS)
@@ -51,6 +51,9 @@ bench-transports: $(VENV)/.dev ## the three HTTP clients, over plain HTTP and ov
 
 profile: $(VENV)/.dev      ## whose time it is, under the load LOAD=json32, flat, step or paced
 	$(BIN)/python tests/benchmarks/profiled.py $(if $(LOAD),--load $(LOAD)) $(ARGS)
+
+bench-load: $(VENV)/.dev   ## goodput over the load offered, a tenant beside a flood, and memory an idle stream
+	$(BIN)/python tests/benchmarks/overload.py $(ARGS)
 
 bench-check: $(VENV)/.dev  ## whether the pure core takes 10% more instructions than it did; UPDATE=1 writes them down
 	$(BIN)/python tests/benchmarks/instructions.py $(if $(UPDATE),--update) $(ARGS)

@@ -31,10 +31,10 @@ class _Waiting:
     """Somebody in the line."""
 
     __slots__ = ("runs", "told")
+    told: anyio.Event  # there once it has its place in the line
 
     def __init__(self) -> None:
         self.runs = False
-        self.told = anyio.Event()
 
 
 class _Place:
@@ -121,6 +121,7 @@ class Queue:
         lost = self._fair.line_up(consumer, waiting)
         if lost is waiting:
             raise self._overloaded()
+        waiting.told = anyio.Event()
         if lost is not None:
             lost.told.set()
         self._line.add(waiting)

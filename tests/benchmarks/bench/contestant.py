@@ -46,6 +46,7 @@ def _app(given: argparse.Namespace) -> Any:
             return naive.build(upstream)
         case _:
             from bench import ours, tls
+            from hpp_middleware.types.load import Load
 
             way: dict[str, Any] = {}
             if given.name in TRANSPORTS:
@@ -53,7 +54,8 @@ def _app(given: argparse.Namespace) -> Any:
             if given.name.endswith("-tls"):
                 upstream, way["ca_file"] = tls.authority()
             durable, sizes = given.name == "ours-sqlite", {"entries": given.entries, "consumers": given.consumers}
-            return ours.build(upstream, folder=given.folder, durable=durable, way=way, **sizes).app
+            load = Load(in_flight=given.in_flight, per_consumer=given.per_consumer, queue=given.queue)
+            return ours.build(upstream, folder=given.folder, durable=durable, way=way, load=load, **sizes).app
 
 
 def main() -> None:
@@ -64,6 +66,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--entries", type=int, default=0, help="how long the ledger is at the start")
     parser.add_argument("--consumers", type=int, default=0, help="of how many consumers")
+    for name, default in (("--in-flight", 1000), ("--per-consumer", 100), ("--queue", 200)):
+        parser.add_argument(name, type=int, default=default, help="see [load]; as it comes")
     given = parser.parse_args()
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     print(listener.getsockname()[1], flush=True)

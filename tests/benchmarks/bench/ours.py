@@ -10,6 +10,7 @@ from bench import wire
 from bench.prefill import prefill
 from hpp_middleware import Gateway, MemoryStore, Provider, SQLiteStore
 from hpp_middleware.types.events import Event, Settled
+from hpp_middleware.types.load import Load
 from hpp_middleware.types.provider import Declared
 
 __all__ = ["build"]
@@ -46,6 +47,7 @@ def build(
     way: Mapping[str, Any] | None = None,
     entries: int = 0,
     consumers: int = 0,
+    load: Load | None = None,
 ) -> Gateway:
     """
     A gateway before an upstream.
@@ -57,6 +59,7 @@ def build(
         way: How the upstream is reached: settings of the provider.
         entries: How long the ledger in memory is at the start; a file is filled before, by :mod:`bench.prefill`.
         consumers: How many consumers that are.
+        load: How much it does at once.
     """
     store = SQLiteStore(folder / "hpp.db") if durable else MemoryStore()
     if entries and not durable:
@@ -67,4 +70,5 @@ def build(
         consumers={f"consumer-{number}": Declared(quota=10**15, keys=(key,)) for number, key in enumerate(wire.KEYS)},
         store=store,
         observers=[Metrics()],
+        load=load,
     )
