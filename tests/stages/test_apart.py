@@ -95,7 +95,7 @@ async def test_a_host_that_cancels_a_stream_is_drained_for(
 async def test_a_host_that_cancels_before_the_head_is_drained_for(
     way: str, anyio_backend: str, fake_upstream: FakeUpstream
 ) -> None:
-    fake_upstream.script = Script(delay_head_s=0.1)
+    fake_upstream.script = Script(delay_head_s=1)
     async with gateway(fake_upstream, provider=DRAIN) as found:
         host = Host(found.app, way)
         async with host.ask(stream=True) as call:
@@ -132,7 +132,7 @@ async def test_a_host_that_cancels_a_stream_whose_provider_stops_closes_it(
 async def test_a_host_that_cancels_a_json_request_is_awaited_for(
     way: str, anyio_backend: str, fake_upstream: FakeUpstream
 ) -> None:
-    fake_upstream.script = Script(delay_head_s=0.1)
+    fake_upstream.script = Script(delay_head_s=1)
     async with gateway(fake_upstream) as found:
         host = Host(found.app, way)
         async with host.ask() as call:
