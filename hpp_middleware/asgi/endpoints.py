@@ -183,7 +183,11 @@ class Endpoints:
         await respond(send, _encode({"status": "ok"}))
 
     async def readyz(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """``GET /readyz``: the stores can be reached, the journal has room, and it is not about to stop; else 503."""
+        """
+        ``GET /readyz``: the stores can be reached, the journal has room, and it is not about to stop; else 503.
+
+        Upstreams that fail do not make it one: whoever goes elsewhere for that finds the same ones there.
+        """
         status, stores = "ok", "reachable"
         try:
             await self._gateway.ready()
@@ -198,6 +202,7 @@ class Endpoints:
             "status": status,
             "stores": stores,
             "journal": {"pending": journal.pending, "slots": journal.slots},
+            "upstreams": {name: {"state": state} for name, state in self._gateway.provider_states().items()},
         }
         await respond(send, _encode(body), status=200 if status == "ok" else 503)
 

@@ -15,7 +15,20 @@ from msgspec import Struct
 
 from hpp_middleware.types.health import Breaker, CircuitState
 
-__all__ = ["CLOSED", "Circuit", "Told", "begun", "failed", "nothing", "rest_s", "state", "succeeded", "told", "wait_s"]
+__all__ = [
+    "CLOSED",
+    "Circuit",
+    "Told",
+    "begun",
+    "failed",
+    "heard",
+    "nothing",
+    "rest_s",
+    "state",
+    "succeeded",
+    "told",
+    "wait_s",
+]
 
 Told = Literal["well", "failed", "limited", "refused", "forbidden", "nothing"]
 """
@@ -174,6 +187,18 @@ def nothing(circuit: Circuit, *, term: int, probe: float | None) -> Circuit:
         return circuit
     at = circuit.probes.index(probe)
     return _with(circuit, probes=circuit.probes[:at] + circuit.probes[at + 1 :])
+
+
+def heard(circuit: Circuit, breaker: Breaker, *, now: float, for_s: float) -> Circuit:
+    """
+    Another worker leaves it alone for so many seconds: so do we, unless we do for as long.
+
+    How often it has opened here stays ours: a cooldown grows by what was found out here.
+    """
+    until = now + min(for_s, breaker.longest)
+    if for_s <= 0 or (circuit.is_open and circuit.until >= until):
+        return circuit
+    return Circuit(term=circuit.term + 1, is_open=True, until=until, opened=max(1, circuit.opened))
 
 
 def rest_s(breaker: Breaker, *, retry_after_s: float | None) -> float:

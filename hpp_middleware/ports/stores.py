@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from hpp_middleware.types.consumer import Consumer, Credential
+from hpp_middleware.types.health import Rest
 from hpp_middleware.types.operations import Grant, Operation, Result
 from hpp_middleware.types.quota import Account, Balance, Entry, Hold, Seal, Statement
 
@@ -15,6 +16,7 @@ __all__ = [
     "CredentialReassign",
     "CredentialRehash",
     "CredentialStore",
+    "HealthStore",
     "Ledger",
     "Moved",
     "Mover",
@@ -165,6 +167,21 @@ class Store(QuotaStore, Ledger, CredentialStore, Protocol):
 
     def pepper(self) -> bytes | None:
         """A pepper of the store's own, for a gateway that was given none; None where one must be given."""
+        ...
+
+
+@runtime_checkable
+class HealthStore(Protocol):
+    """A store in which workers tell each other which upstreams they leave alone, once a second or so."""
+
+    async def share(self, rests: Sequence[Rest]) -> list[Rest]:
+        """
+        Keep these, each in the place of what was kept of its key and model, and give back all that are in force, by the
+        store's own clock; whether these are among them is all the same.
+
+        Raises:
+            StoreError: Nothing is known of them; they are told again.
+        """
         ...
 
 

@@ -13,124 +13,23 @@ import msgspec
 
 from hpp_middleware.core import balance, health
 from hpp_middleware.core.price import scaled
-from hpp_middleware.core.settlement import End
-from hpp_middleware.errors import GatewayError, UpstreamError
+from hpp_middleware.stages.watched import Ticket, Watched
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.events import Alarm, UpstreamChanged
-from hpp_middleware.types.health import Breaker
+from hpp_middleware.types.health import Rest, UpstreamState
 from hpp_middleware.types.price import Price
-from hpp_middleware.types.provider import Provider, Timeouts
-from hpp_middleware.types.upstreams import Choice, Upstream
+from hpp_middleware.types.provider import Provider
+from hpp_middleware.types.upstreams import Choice
 
-__all__ = ["Health", "Ticket", "verdict"]
+__all__ = ["Health"]
 
 MOST_PRICES = 4096
 """So many prices of upstreams are remembered, and not made anew."""
 
+FRESH_S = 3.0
+"""Whom this worker has found well so long ago, it asks, whatever others say."""
+
 _ONE = Decimal(1)
-
-
-class Watched:
-    """
-    One upstream.
-
-    Attributes:
-        key: Its provider's name, or ``name#upstream`` for one of several.
-        breaker: Its settings; None where it has no breaker.
-        circuit: See :class:`hpp_middleware.core.health.Circuit`.
-        rests: Until when its key rests, by model: a provider's limits are mostly a model's.
-        in_flight: How many calls it is answering.
-        paces: How long its answers take to begin, by model and whether they are streams, and as of when.
-        upstream: Its settings, where it is one of several.
-        part: The same as a provider of its own.
-    """
-
-    __slots__ = ("breaker", "circuit", "in_flight", "key", "paces", "part", "rests", "upstream")
-
-    def __init__(
-        self, key: str, breaker: Breaker | None, upstream: Upstream | None = None, part: Provider | None = None
-    ) -> None:
-        self.key = key
-        self.breaker = breaker
-        self.upstream = upstream
-        self.part = part
-        self.paces: dict[tuple[str, bool], tuple[float, float]] = {}
-        self.circuit = health.CLOSED
-        self.rests: dict[str, float] = {}
-        self.in_flight = 0
-
-
-class Ticket:
-    """
-    One call to an upstream, from just before it is sent until it has ended.
-
-    Args:
-        found: Whose.
-        watched: The upstream.
-        model: The model's name there.
-        probe: When it is forgotten, if it is a probe.
-    """
-
-    __slots__ = ("_health", "_is_paced", "_over", "_probe", "_term", "_watched", "model")
-
-    def __init__(self, found: "Health", watched: Watched, model: str, *, probe: float | None) -> None:
-        self._health = found
-        self._watched = watched
-        self._term = watched.circuit.term
-        self._probe = probe
-        self._over = False
-        self.model = model
-        self._is_paced = False
-        watched.in_flight += 1
-
-    def answering(self, first_byte_s: float | None = None) -> None:
-        """
-        It has begun to answer, as it should. A stream may go on for minutes: a circuit that is half-open closes here.
-
-        Args:
-            first_byte_s: How long that took, in seconds.
-        """
-        if self._over:
-            return
-        if first_byte_s is not None:
-            self._health.paced(self._watched, self.model, first_byte_s, stream=True)
-            self._is_paced = True
-        if self._watched.circuit.is_open:
-            self._health.well(self._watched, self._term)
-
-    def ended(
-        self,
-        *,
-        ok: bool | None,
-        status: int | None = None,
-        retry_after_s: float | None = None,
-        first_byte_s: float | None = None,
-    ) -> None:
-        """
-        It has ended, for whatever reason; only the first time counts.
-
-        Args:
-            ok: Whether the upstream did as it should; None where that says nothing of it: the client left, or what ran
-                out was a deadline of the client's.
-            status: What it answered with; None where it gave no status. A 4xx of the client's making is ok, whatever
-                ``ok`` says.
-            retry_after_s: How long it asks to be left alone, in seconds, if it does.
-            first_byte_s: How long it took to begin its answer, in seconds.
-        """
-        if self._over:
-            return
-        self._over = True
-        if ok and first_byte_s is not None and not self._is_paced:
-            self._health.paced(self._watched, self.model, first_byte_s, stream=False)
-        self._watched.in_flight -= 1
-        self._health.ended(
-            self._watched,
-            self.model,
-            health.told(status, ok=ok),
-            term=self._term,
-            probe=self._probe,
-            retry_after_s=retry_after_s,
-        )
 
 
 class Health:
@@ -158,6 +57,7 @@ class Health:
         self._changed = changed
         self._clock = clock
         self._chance = chance
+        self._untold: dict[tuple[str, str], None] = {}
         self._prices: dict[tuple[Price, Decimal], Price] = {}
         self._watched: dict[str, Watched] = {}
         self._several: dict[str, tuple[Watched, ...]] = {}
@@ -198,7 +98,7 @@ class Health:
             return Ticket(self, watched, model, probe=None)
         now = self._clock()
         if health.wait_s(watched.circuit, watched.breaker, now=now):
-            return Ticket(self, watched, model, probe=None)
+            return Ticket(self, watched, model, probe=None, counts=False)
         watched.circuit = health.begun(watched.circuit, watched.breaker, now=now)
         return Ticket(self, watched, model, probe=watched.circuit.probes[-1])
 
@@ -275,10 +175,58 @@ class Health:
             price = found
         return msgspec.structs.replace(target, provider=part, price=price, upstream=upstream.name)
 
+    def states(self) -> dict[str, UpstreamState]:
+        """How each upstream is doing, as this worker sees it; no address and no key is in it."""
+        now = self._clock()
+        return {
+            key: UpstreamState(
+                state=health.state(each.circuit, now=now),
+                for_s=max(0.0, each.circuit.until - now) if each.circuit.is_open else 0.0,
+                resting={model: until - now for model, until in each.rests.items() if until > now},
+                in_flight=each.in_flight,
+            )
+            for key, each in self._watched.items()
+        }
+
+    def untold(self) -> list[Rest]:
+        """What other workers have not been told yet: openings, closings and rests; then it counts as told."""
+        now, untold, self._untold = self._clock(), self._untold, {}
+        rests = []
+        for key, model in sorted(untold):
+            watched = self._watched[key]
+            until = (
+                watched.rests.get(model, now) if model else (watched.circuit.until if watched.circuit.is_open else now)
+            )
+            rests.append(Rest(key, model, for_s=max(0.0, until - now)))
+        return rests
+
+    def tell_again(self, rests: Sequence[Rest]) -> None:
+        """They could not be told."""
+        self._untold.update(dict.fromkeys((rest.key, rest.model) for rest in rests))
+
+    def hear(self, rests: Sequence[Rest]) -> None:
+        """
+        What other workers leave alone, so does this one; but not whom it has itself found well a moment ago: then it is
+        the other's own way there that fails.
+        """
+        now = self._clock()
+        for rest in rests:
+            watched = self._watched.get(rest.key)
+            if watched is None or watched.breaker is None:
+                continue
+            if rest.model:
+                until = now + min(rest.for_s, watched.breaker.longest)
+                watched.rests[rest.model] = max(until, watched.rests.get(rest.model, now))
+            elif now >= watched.well_at + FRESH_S:
+                told = dict(self._untold)
+                self._now(watched, health.heard(watched.circuit, watched.breaker, now=now, for_s=rest.for_s))
+                self._untold = told  # it is nothing of our own
+
     def well(self, watched: Watched, term: int) -> None:
         """A call of this term is answered."""
         if watched.breaker is not None:
-            self._now(watched, health.succeeded(watched.circuit, watched.breaker, now=self._clock(), term=term))
+            now = watched.well_at = self._clock()
+            self._now(watched, health.succeeded(watched.circuit, watched.breaker, now=now, term=term))
 
     def paced(self, watched: Watched, model: str, first_byte_s: float, *, stream: bool) -> None:
         """How long an answer took to begin: what one of several is chosen by."""
@@ -321,6 +269,7 @@ class Health:
             watched.rests[model] = max(
                 now + health.rest_s(breaker, retry_after_s=retry_after_s), watched.rests.get(model, now)
             )
+            self._untold[watched.key, model] = None
         else:
             self._now(
                 watched,
@@ -336,6 +285,7 @@ class Health:
         if circuit.term == before.term:
             return
         now = self._clock()
+        self._untold[watched.key, ""] = None
         if refused and self._alarm is not None:
             self._alarm(Alarm(kind="upstream_refused", request_id="", detail=f"{watched.key} refuses its key"))
         if self._changed is not None:
@@ -355,39 +305,3 @@ class Health:
             return until - now
         del watched.rests[model]
         return 0.0
-
-
-def verdict(
-    end: End | None,
-    error: GatewayError | None,
-    *,
-    own: Timeouts,
-    kept: Timeouts,
-    flowing: bool,
-    duration_s: float,
-) -> bool | None:
-    """
-    Whether an upstream has done as it should in an exchange; None where that says nothing of it.
-
-    Args:
-        end: How the exchange ended; None where the host cancelled it.
-        error: What went wrong.
-        own: The provider's deadlines.
-        kept: The exchange's, which its client may have lowered: who waits for a second only shows nothing by that.
-        flowing: Whether the answer had begun.
-        duration_s: How long it took.
-    """
-    if end is End.COMPLETED or end is End.CUT:
-        return True
-    if not isinstance(error, UpstreamError) or end not in {End.REFUSED, End.BROKEN, End.DEADLINE}:
-        return None
-    if error.code == "upstream_unavailable":
-        return None  # our own pool had no room, or we did not ask
-    if not error.retryable:
-        return True  # the request is what it does not like
-    if error.status == 504 and error.upstream_status is None and not flowing:
-        waited = own.connect if error.unsent or end is End.REFUSED else own.first_byte
-        return False if kept is own or duration_s >= waited else None
-    if end is End.DEADLINE and flowing:
-        return False if kept.idle == own.idle and duration_s < kept.total else None
-    return False

@@ -8,10 +8,13 @@ from typing import Self
 import anyio
 
 from hpp_middleware.errors import NotOpenedError
+from hpp_middleware.ports import HealthStore
 from hpp_middleware.stages.heeding import heeding
 from hpp_middleware.stages.notice import Notice
 from hpp_middleware.stages.setup import Setup
+from hpp_middleware.stages.sharing import share
 from hpp_middleware.stages.worker import Worker
+from hpp_middleware.types.health import STATES, CircuitState, UpstreamState
 
 __all__ = ["Lifecycle"]
 
@@ -69,6 +72,8 @@ class Lifecycle:
             async with anyio.create_task_group() as timer:
                 worker.timed = True
                 timer.start_soon(worker.keep)
+                if isinstance(self.setup.backends.quota, HealthStore):
+                    timer.start_soon(share, worker.health, self.setup.backends.quota)
                 timer.start_soon(self.setup.move, self.notice)
                 if self.setup.sealer is not None:
                     timer.start_soon(self.setup.sealer.keep, self.notice.alarm)
@@ -112,6 +117,23 @@ class Lifecycle:
             ConfigurationError: This is not the main thread.
         """
         return heeding(self.drain, *numbers)
+
+    def health(self) -> dict[str, UpstreamState]:
+        """
+        How each upstream is doing, as this event loop's worker sees it: for a host's metrics, or its dashboard.
+
+        Returns:
+            By key: the provider's name, or ``name#upstream`` for one of several.
+        """
+        return self.setup.worker(self.notice).health.states()
+
+    def provider_states(self) -> dict[str, CircuitState]:
+        """How each provider is doing: as well as the best of its upstreams, which are not named."""
+        best: dict[str, CircuitState] = {}
+        for key, found in self.health().items():
+            name = key.partition("#")[0]
+            best[name] = min(found.state, best.get(name, found.state), key=STATES.index)
+        return best
 
     async def __aenter__(self) -> Self:
         opened = self.opened()

@@ -12,12 +12,13 @@ from collections.abc import Callable
 
 from hpp_middleware.core import relay, relay_cost, relay_json, reply, sse
 from hpp_middleware.core.settlement import End, Settlement
+from hpp_middleware.core.verdict import verdict
 from hpp_middleware.errors import GatewayError, OverloadedError, StoreError, UpstreamError
 from hpp_middleware.ports import Client, Dialect, StreamReader, Transport
 from hpp_middleware.stages.delivery import Delivery
 from hpp_middleware.stages.drain import Drain, Slots
 from hpp_middleware.stages.guard import Guard, guard
-from hpp_middleware.stages.health import Health, verdict
+from hpp_middleware.stages.health import Health
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.replay import Record

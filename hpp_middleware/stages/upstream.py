@@ -15,10 +15,11 @@ from hpp_middleware.core import relay, reply
 from hpp_middleware.errors import GatewayError, UpstreamError, UpstreamUnavailableError
 from hpp_middleware.ports import Transport, UpstreamResponse
 from hpp_middleware.stages.guard import Guard
-from hpp_middleware.stages.health import Health, Ticket
+from hpp_middleware.stages.health import Health
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.reserve import unavailable
 from hpp_middleware.stages.resets import retry_after_s
+from hpp_middleware.stages.watched import Ticket
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.http import HTTPCall
 from hpp_middleware.types.provider import Provider, Timeouts

@@ -1,14 +1,20 @@
 """How long an upstream that fails is left alone, and what is told of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
+
 from hpp_middleware.errors import ConfigurationError
 
-__all__ = ["Breaker", "CircuitState"]
+__all__ = ["STATES", "Breaker", "CircuitState", "Rest", "UpstreamState"]
 
 CircuitState = Literal["closed", "open", "half_open"]
 """``closed``: it is asked. ``open``: it is not. ``half_open``: a few requests find out whether it is well again."""
+
+STATES: tuple[CircuitState, ...] = ("closed", "half_open", "open")
+"""The best first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,3 +57,35 @@ class Breaker:
             raise ConfigurationError(
                 "breaker.longest must be at least breaker.cooldown, and at most a day", param="breaker.longest"
             )
+
+
+class Rest(Struct, frozen=True, gc=False):
+    """
+    That an upstream is left alone, as workers tell each other.
+
+    Attributes:
+        key: The upstream's: its provider's name, or ``name#upstream``.
+        model: The model whose limit its key is over; empty where it is left alone altogether.
+        for_s: For how long from now, in seconds; 0 for no longer.
+    """
+
+    key: str
+    model: str
+    for_s: float
+
+
+class UpstreamState(Struct, frozen=True, kw_only=True, gc=False):
+    """
+    How an upstream is doing, as one worker sees it.
+
+    Attributes:
+        state: Its circuit.
+        for_s: How long it is still left alone, in seconds.
+        resting: The models whose limit its key is over, and for how many seconds.
+        in_flight: How many calls it is answering.
+    """
+
+    state: CircuitState
+    for_s: float
+    resting: Mapping[str, float]
+    in_flight: int

@@ -1,5 +1,6 @@
 """``/healthz``: the process answers; ``/readyz``: every store can be read; ``/openapi.json``: where it is mounted."""
 
+import json
 from typing import Any
 
 import pytest
@@ -8,11 +9,14 @@ from rig import CANARY, Delegate, gateway
 from hpp_middleware import Consumer, MemoryStore
 from hpp_middleware.testing import FakeUpstream, get
 from hpp_middleware.types.consumer import Credential
+from hpp_middleware.types.health import Breaker
 from hpp_middleware.types.quota import Entry
+from hpp_middleware.types.upstreams import Upstream
 
 pytestmark = pytest.mark.anyio
 
 EMPTY = {"pending": 0, "slots": 1024}
+UPSTREAMS = {"upstreams": {"fake": {"state": "closed"}}}
 
 
 async def test_liveness_needs_no_key_and_no_store(fake_upstream: FakeUpstream) -> None:
@@ -30,7 +34,7 @@ async def test_readiness_needs_no_key_and_writes_no_account(fake_upstream: FakeU
         for _ in range(2):
             async with get(found.app, "/readyz") as call:
                 assert await call.started() == 200
-                assert await call.json() == {"status": "ok", "stores": "reachable", "journal": EMPTY}
+                assert await call.json() == {"status": "ok", "stores": "reachable", "journal": EMPTY, **UPSTREAMS}
         assert await found.store.lines("readyz") == []
 
 
@@ -54,7 +58,12 @@ async def test_one_store_that_cannot_be_read_is_enough_not_to_be_ready(part: str
         (await found.worker()).lease._swept_at = float("-inf")
         async with get(found.app, "/readyz") as call:
             assert await call.started() == 503
-            assert await call.json() == {"status": "unavailable", "stores": "unreachable", "journal": EMPTY}
+            assert await call.json() == {
+                "status": "unavailable",
+                "stores": "unreachable",
+                "journal": EMPTY,
+                **UPSTREAMS,
+            }
 
 
 async def test_a_store_that_cannot_be_opened_is_not_ready_and_may_come_back(fake_upstream: FakeUpstream) -> None:
@@ -85,3 +94,24 @@ async def test_the_document_says_where_the_app_is_mounted(root: str, fake_upstre
         document = await call.json()
     assert document["servers"] == [{"url": root or "/"}]
     assert document["openapi"].startswith("3.1")
+
+
+async def test_upstreams_are_shown_by_provider_as_well_as_the_best_of_them_and_change_nothing(
+    fake_upstream: FakeUpstream,
+) -> None:
+    several = (Upstream(name="eu", api_key=f"{CANARY}-eu"), Upstream(name="us"))
+    async with gateway(fake_upstream, provider={"upstreams": several, "breaker": Breaker(failures=1)}) as found:
+        health = (await found.worker()).health
+        for key, state in (("fake#eu", "closed"), ("fake#us", "open")):
+            health.began(key, "fake-1").ended(ok=False, status=500)
+            async with get(found.app, "/readyz") as call:
+                assert await call.started() == 200
+                body = await call.read()
+            assert json.loads(body)["upstreams"] == {"fake": {"state": state}}
+            assert not any(secret in body for secret in (b"eu", b"127.0.0.1", CANARY.encode()))
+        health.began("fake#eu", "fake-1").ended(ok=False, status=429, retry_after_s=9)
+        states = found.health()
+        assert list(states) == ["fake#eu", "fake#us"]
+        assert (states["fake#eu"].state, states["fake#eu"].in_flight) == ("open", 0)
+        assert 0 < states["fake#eu"].for_s <= 15
+        assert 0 < states["fake#eu"].resting["fake-1"] <= 9

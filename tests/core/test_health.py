@@ -99,6 +99,15 @@ class Machine(RuleBasedStateMachine):
         becomes = {"closed": {"closed"}, "open": {"open", "half_open"}, "half_open": {"half_open"}}
         assert self._state() in becomes[was], "time alone opens nothing, and closes nothing"
 
+    @rule(seconds=st.floats(-5, 500))
+    def hear(self, seconds: float) -> None:
+        """Another worker leaves it alone."""
+        before = health.wait_s(self.circuit, QUICK, now=self.now)
+        circuit = health.heard(self.circuit, QUICK, now=self.now, for_s=seconds)
+        assert circuit.term in {self.circuit.term, self.circuit.term + 1}
+        self.circuit = circuit
+        assert health.wait_s(circuit, QUICK, now=self.now) >= min(before, max(seconds, 0.0), QUICK.longest) - 1e-6
+
     @precondition(lambda self: self.circuit.is_open)
     @rule()
     def recover(self) -> None:
@@ -218,6 +227,16 @@ def test_what_began_before_the_opening_neither_closes_it_nor_keeps_it_open() -> 
     assert health.failed(circuit, QUICK, now=16.0, term=0) is circuit
     closed = health.succeeded(circuit, QUICK, now=16.0, term=1)
     assert health.failed(closed, QUICK, now=17.0, term=1) is closed  # a second probe, that was late
+
+
+def test_what_another_worker_leaves_alone_is_left_alone_here_for_as_long_and_no_longer() -> None:
+    heard = health.heard(CLOSED, QUICK, now=0.0, for_s=40)
+    assert (health.state(heard, now=39.0), health.state(heard, now=40.0)) == ("open", "half_open")
+    assert health.heard(heard, QUICK, now=10.0, for_s=30) is heard
+    assert health.heard(CLOSED, QUICK, now=0.0, for_s=0) is CLOSED
+    assert health.heard(CLOSED, QUICK, now=0.0, for_s=1e9).until == QUICK.longest
+    again = health.failed(heard, QUICK, now=40.0, term=heard.term)
+    assert again.until == 40 + 30  # the second time in a row
 
 
 @pytest.mark.parametrize(

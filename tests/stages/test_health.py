@@ -99,6 +99,15 @@ def test_a_probe_whose_client_has_left_makes_room_for_another(found: Health, clo
     assert found.admits("fake") == 0
 
 
+def test_one_that_was_not_let_through_says_nothing(found: Health) -> None:
+    fail(found, 3)
+    for ok, status in ((True, 200), (False, 429), (False, 500), (None, None)):
+        sneaked = found.began("fake", "b")
+        sneaked.answering(0.1)
+        sneaked.ended(ok=ok, status=status)
+        assert found.admits("fake") == 10
+
+
 def test_a_call_ends_once(found: Health) -> None:
     ticket = found.began("fake", "a")
     for _ in range(5):

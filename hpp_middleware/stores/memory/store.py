@@ -14,6 +14,7 @@ from hpp_middleware.stores.memory.books import MemoryBooks
 from hpp_middleware.stores.memory.limits import MemoryLimits
 from hpp_middleware.stores.memory.workers import several
 from hpp_middleware.types.consumer import Consumer, Credential
+from hpp_middleware.types.health import Rest
 from hpp_middleware.types.limits import Ask, Standing
 from hpp_middleware.types.operations import Operation, Result
 from hpp_middleware.types.quota import Account, Balance, Entry, Hold, Seal, Statement
@@ -41,6 +42,7 @@ class MemoryStore:
         self._epoch = 0
         self._limits = MemoryLimits(clock=clock)
         self._pepper = secrets.token_bytes(32)
+        self._rests: dict[tuple[str, str], float] = {}
 
     async def open(self) -> None:
         """
@@ -130,6 +132,14 @@ class MemoryStore:
     async def epoch(self) -> int:
         """See :class:`hpp_middleware.ports.CredentialEpoch`."""
         return self._epoch
+
+    async def share(self, rests: Sequence[Rest]) -> list[Rest]:
+        """See :class:`hpp_middleware.ports.HealthStore`: between the event loops of one process."""
+        with self._lock:
+            now = self._clock()
+            self._rests.update(((each.key, each.model), now + each.for_s) for each in rests)
+            self._rests = {name: until for name, until in self._rests.items() if until > now}
+            return [Rest(*name, for_s=until - now) for name, until in self._rests.items()]
 
     async def expire(self, key_id: str, at: float) -> bool:
         """See :class:`hpp_middleware.ports.CredentialExpiry`."""

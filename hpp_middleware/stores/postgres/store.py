@@ -20,8 +20,10 @@ from hpp_middleware.errors import ConfigurationError, StoreError
 from hpp_middleware.stores.postgres import rows, schema, wire
 from hpp_middleware.stores.postgres.connections import Connections, Lent, Own
 from hpp_middleware.stores.postgres.limits import PostgresLimits
+from hpp_middleware.stores.postgres.rests import share
 from hpp_middleware.stores.postgres.site import Site
 from hpp_middleware.types.consumer import Consumer, Credential
+from hpp_middleware.types.health import Rest
 from hpp_middleware.types.limits import Ask, Standing
 from hpp_middleware.types.operations import Grant, Operation, Result
 from hpp_middleware.types.quota import Account, Balance, Entry, Hold, Seal, Statement
@@ -170,6 +172,10 @@ class PostgresStore:
     async def rehash(self, digest: bytes, to: bytes, pepper: str) -> bool:
         """See :class:`hpp_middleware.ports.CredentialRehash`."""
         return bool(await self._fetch(rows.REHASH, digest, to, pepper))
+
+    async def share(self, rests: Sequence[Rest]) -> list[Rest]:
+        """See :class:`hpp_middleware.ports.HealthStore`."""
+        return await share(self._fetch, self._now(), rests)
 
     async def accounts(self, after: str = "", most: int = 1000) -> list[str]:
         """See :class:`hpp_middleware.ports.Audit`."""

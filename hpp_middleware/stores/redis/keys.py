@@ -35,6 +35,7 @@ class Key(IntEnum):
     SEALED = 19  # sorted by bytes: account and seq
     CREDENTIALS = 20  # hash: digest to the credential's JSON; shard 0 only
     DIGESTS = 21  # hash: a credential's id to its digest
+    RESTS = 22  # hash: an upstream and a model, as JSON, to until when it is left alone; shard 0 only
 
 
 def keys(prefix: str, shard: int) -> tuple[str, ...]:

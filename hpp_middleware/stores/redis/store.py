@@ -28,9 +28,11 @@ from hpp_middleware.stores.redis import audit, credentials, recovery
 from hpp_middleware.stores.redis.keys import Key, shard_of
 from hpp_middleware.stores.redis.limits import RedisLimits
 from hpp_middleware.stores.redis.link import Call, Client, Link
+from hpp_middleware.stores.redis.rests import share
 from hpp_middleware.stores.redis.rows import ACCOUNT, account_from, arguments, entry_from, result_from
 from hpp_middleware.stores.redis.server import Server
 from hpp_middleware.types.consumer import Consumer, Credential
+from hpp_middleware.types.health import Rest
 from hpp_middleware.types.limits import Ask, Standing
 from hpp_middleware.types.operations import Declare, Grant, Operation, Release, Renew, Reserve, Resize, Result, Sweep
 from hpp_middleware.types.quota import Balance, Entry, Hold, Seal, Statement
@@ -136,6 +138,10 @@ class RedisStore:
         """See :class:`hpp_middleware.ports.Ledger`."""
         found = await self.server.one("lines", self._shard(account), account, str(after), str(most))
         return [entry_from(line) for line in found[1:]]
+
+    async def share(self, rests: Sequence[Rest]) -> list[Rest]:
+        """See :class:`hpp_middleware.ports.HealthStore`."""
+        return await share(self.server, rests)
 
     async def find(self, digest: bytes) -> Credential | None:
         """See :class:`hpp_middleware.ports.CredentialStore`."""

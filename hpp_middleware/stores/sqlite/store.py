@@ -17,6 +17,7 @@ from hpp_middleware.stores.books import carry_out
 from hpp_middleware.stores.sqlite import audit, schema
 from hpp_middleware.stores.sqlite.limits import SQLiteLimits
 from hpp_middleware.stores.sqlite.page import Page
+from hpp_middleware.stores.sqlite.rests import share
 from hpp_middleware.stores.sqlite.rows import (
     CREDENTIAL,
     SQLiteBooks,
@@ -28,6 +29,7 @@ from hpp_middleware.stores.sqlite.rows import (
 from hpp_middleware.stores.sqlite.turn import Turn
 from hpp_middleware.stores.sqlite.writer import Writer
 from hpp_middleware.types.consumer import Consumer, Credential
+from hpp_middleware.types.health import Rest
 from hpp_middleware.types.limits import Ask, Standing
 from hpp_middleware.types.operations import Grant, Operation, Result
 from hpp_middleware.types.quota import Account, Balance, Entry, Hold, Seal, Statement
@@ -167,6 +169,11 @@ class SQLiteStore:
             return int(connection.execute("SELECT epoch FROM credential_epoch").fetchone()[0])
 
         return await self._writer.run(work, writes=False)
+
+    async def share(self, rests: Sequence[Rest]) -> list[Rest]:
+        """See :class:`hpp_middleware.ports.HealthStore`."""
+        now = self._clock()
+        return await self._writer.run(lambda connection: share(connection, rests, now), writes=bool(rests))
 
     async def expire(self, key_id: str, at: float) -> bool:
         """See :class:`hpp_middleware.ports.CredentialExpiry`."""
