@@ -59,8 +59,11 @@ class LoggingObserver:
             "held": event.held,
             "seconds": round(event.duration_s, 4),
         }
+        upstream = first.report.attempts[-1].upstream if first.report.attempts else None
+        if upstream is not None:
+            fields["upstream"] = upstream
         self._logger.info(
             "%(outcome)s %(request_id)s %(consumer)s %(model)s %(tokens)d tokens %(nano)d nano-dollars %(seconds)ss",
-            fields,
+            fields if upstream is None else {**fields, "model": f"{first.draft.model} at {upstream}"},
             extra={"hpp": fields},
         )

@@ -1,5 +1,6 @@
 """Several keys, regions or deployments of a provider: who is asked, who takes over, and what each costs."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -13,6 +14,7 @@ from rig import CANARY, USAGE_NANO, Witness, ask, check_books, gateway, read_cha
 from hpp_middleware import Provider
 from hpp_middleware.asgi.app import Gateway
 from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.observers.logging import LoggingObserver
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.types.health import Breaker
 from hpp_middleware.types.upstreams import Upstream
@@ -232,3 +234,11 @@ def test_what_an_upstream_lacks_for_its_dialect_is_named_with_its_place() -> Non
     provider = Provider(base_url="https://b.test", dialect="bedrock", api_key=CANARY, upstreams=upstreams)
     with pytest.raises(ConfigurationError, match=r"providers\.aws\.upstreams\[1\]\.options\.rigeon"):
         Gateway(providers={"aws": provider}, prices=None)
+
+
+async def test_the_log_says_which_it_was(two: Upstreams, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "hpp_middleware")
+    found = two.gateway(observers=[LoggingObserver()], each={"us-2": {"weight": 1e-9}})
+    await read_chat(found)
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "hpp_middleware"]
+    assert " fake/fake-1 at eu-1 11 tokens " in line
