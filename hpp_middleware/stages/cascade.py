@@ -27,6 +27,7 @@ from hpp_middleware.stages.further import Further
 from hpp_middleware.stages.health import Health
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
+from hpp_middleware.stages.limits import Admission
 from hpp_middleware.stages.line import Line
 from hpp_middleware.stages.relay import Exchange
 from hpp_middleware.stages.replay import Record
@@ -60,6 +61,7 @@ class Cascade:
         again: The smaller one, to be asked twice; None to believe its first answer.
         draft: The entry to be of the first.
         scope: What the hold is in for it; for both it is in what each of them calls for.
+        admission: Takes what the stronger model's own limits ask; None where nothing is limited.
 
     Attributes:
         priced: Whether each attempt is kept with its price: there may be two.
@@ -86,6 +88,7 @@ class Cascade:
         again: Further | None = None,
         draft: Draft,
         scope: Scope | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self._client = client
         self._pending = pending
@@ -96,6 +99,7 @@ class Cascade:
         self._again = again
         self._draft = draft
         self._scope = scope
+        self._admission = admission
         self._held = Line(client, holds=True)
         self._health = health
         self._given = Exchange(target, dialect, transport, self._held, pending=Pending(), slots=slots, health=health)
@@ -247,11 +251,18 @@ class Cascade:
             return "another one contradicts it"
         return fault
 
+    async def _admits(self, then: Further) -> bool:
+        return self._admission is None or await self._admission.also(then.target.id, then.bound)
+
     async def _escalated(self, lease: Lease, loop: asyncio.AbstractEventLoop | None, fault: str) -> bool:
         """Ask the stronger model, under a hold for all calls; whether that was the answer, or the end."""
         before, then = self._last.settlement(), self._then
         amount, orphan = before.amount + then.operation.want, before.amount + then.operation.orphan_amount
-        if not self._left_s or not await self._resized(lease, amount, orphan, _why(then, fault)):
+        if not self._left_s or not await self._admits(then):
+            return False
+        if not await self._resized(lease, amount, orphan, _why(then, fault)):
+            if self._admission is not None:
+                await self._admission.without(then.target.id)
             return False
         if self._is_over or self._expired:  # meanwhile: nothing more is sent, and the entry is the smaller model's
             await self._resized(lease, amount, 0, self._draft)

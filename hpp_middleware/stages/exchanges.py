@@ -75,6 +75,7 @@ def exchange(
             again=further(setup, planned, operation, sent_by(target), keyed=keyed) if twice else None,
             draft=operation.draft,
             scope=planned.scope,
+            admission=admission,
         )
     if lineup.has_others or (target.provider.retries and transport is None):
         first = further(setup, planned, operation, sent_by(target), keyed=keyed)

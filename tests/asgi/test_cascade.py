@@ -22,7 +22,10 @@ from rig import ALICE, Delegate, Lossy, Witness, ask, check_books, read
 from hpp_middleware import MemoryStore, SQLiteStore
 from hpp_middleware.core import ledger
 from hpp_middleware.core.auto import AutoPolicy, Learned
+from hpp_middleware.stores.memory import MemoryLimits
 from hpp_middleware.testing import FakeUpstream, Script
+from hpp_middleware.testing.stores.bench import Clock
+from hpp_middleware.types.limits import RateLimit
 from hpp_middleware.types.operations import Reserve, Resize
 from hpp_middleware.types.price import Usage
 from hpp_middleware.types.provider import Timeouts
@@ -59,6 +62,22 @@ async def test_an_answer_that_is_found_wanting_is_asked_of_the_stronger_model_an
             ("strong", 29, STRONG_NANO / 10**9),
         ]
         assert audit["cost"] * 10**9 == pytest.approx(entry.amount)
+
+
+async def test_a_stronger_model_whose_own_limit_is_reached_is_not_asked(fake_upstream: FakeUpstream) -> None:
+    clock = Clock()
+    store = MemoryLimits(clock=clock)
+    limits = [RateLimit(model="fake/strong", requests_per_minute=1, concurrency=1)]
+    async with cascading(fake_upstream, rate_limits=limits, limit_store=store) as found:
+        models: list[str] = []
+        for pause in (0, 0, 60):
+            clock.now += pause
+            fake_upstream.next(*([DOUBT] if models[-1:] == ["fake/strong"] and not pause else [DOUBT, GOOD]))
+            status, _, body = await answered(found)
+            assert status == 200
+            models.append(body["model"])
+        assert models == ["fake/strong", "fake/small", "fake/strong"]
+        assert len(fake_upstream.log) == 5
 
 
 async def test_a_good_answer_is_given_as_it_is(fake_upstream: FakeUpstream) -> None:
