@@ -5,7 +5,7 @@ from hpp_middleware.errors import RequestError
 from hpp_middleware.ports import Client, Transport
 from hpp_middleware.stages.cascade import Cascade
 from hpp_middleware.stages.chain import Chain
-from hpp_middleware.stages.further import Further, further
+from hpp_middleware.stages.further import Further
 from hpp_middleware.stages.limits import Admission
 from hpp_middleware.stages.lineup import Lineup
 from hpp_middleware.stages.plan import Plan
@@ -72,14 +72,14 @@ def exchange(
             health=health,
             asked=lineup.request,
             second=second,
-            again=further(setup, planned, operation, sent_by(target), keyed=keyed) if twice else None,
+            again=Further(setup, planned, operation, sent_by(target), keyed=keyed) if twice else None,
             draft=operation.draft,
             scope=planned.scope,
             admission=admission,
         )
     if lineup.has_others or (target.provider.retries and transport is None):
-        first = further(setup, planned, operation, sent_by(target), keyed=keyed)
-        others = (further(setup, each, operation, sent_by(each.target), keyed=keyed) for each in lineup.others())
+        first = Further(setup, planned, operation, sent_by(target), keyed=keyed)
+        others = (Further(setup, each, operation, sent_by(each.target), keyed=keyed) for each in lineup.others())
         return Chain(first, others, client, worker=worker, record=keyed.record, health=health, admission=admission)
     return Exchange(
         target,
@@ -101,4 +101,4 @@ def _second(
         planned = lineup.plan(target)
     except RequestError:
         return None
-    return further(setup, planned, operation, worker.transports[target.key], keyed=keyed)
+    return Further(setup, planned, operation, worker.transports[target.key], keyed=keyed)
