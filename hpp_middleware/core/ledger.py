@@ -235,7 +235,13 @@ def _within(amount: int, most: int) -> list[str]:
 
 
 def _most(entry: Entry) -> int:
-    """What an estimate is never above: the hold, or what had been reported of an answer that was then cut short."""
+    """
+    What an estimate is never above: the hold, or what had been reported of an answer that was then cut short. Of
+    several calls, each has its own price: a report may exceed the hold of its own call only.
+    """
+    priced = [each.cost for each in entry.report.attempts if each.price is not None]
+    if priced:
+        return entry.held + sum(priced)
     return max(entry.held, price.cost(entry.report.usage, entry.draft.price))
 
 

@@ -7,10 +7,13 @@ import anyio
 import pytest
 from chains import A_NANO, B_NANO, Pair, answered, pair, the_entry
 from rig import ALICE, CHAT, Delegate, Lossy, Witness, ask, check_books, question
+from stages.leasing import Clock
 
+from hpp_middleware import MemoryStore
 from hpp_middleware.core import ledger
+from hpp_middleware.stages.lease import LEASE_S
 from hpp_middleware.testing import Script, post
-from hpp_middleware.types.operations import Operation, Reserve, Resize, Result
+from hpp_middleware.types.operations import Operation, Reserve, Resize, Result, Settle, Sweep
 from hpp_middleware.types.provider import Timeouts
 
 pytestmark = pytest.mark.anyio
@@ -264,3 +267,43 @@ async def test_all_attempts_have_one_deadline() -> None:
         status, headers, _ = await answered(found.gateway)
         assert (status, headers["attempts"]) == (504, "2")
         assert (await the_entry(found.gateway)).report.attempts[1].error == "timeout"
+
+
+async def test_a_worker_that_dies_in_a_later_attempt_is_charged_for_what_was_spent_and_what_was_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hpp_middleware.stages.settle._PAUSES_S", ())
+    clock = Clock()
+    store = MemoryStore(clock=clock)
+    dead = Delegate(store)
+
+    async def die(operations: Sequence[Operation]) -> None:
+        if any(isinstance(operation, Settle) for operation in operations):
+            raise OSError
+
+    dead.before = die
+    async with pair(store=dead, timeouts=SLOW) as found:
+        found.fake.script = Script(delay_head_s=60)
+        await found.gateway.complete(ALICE, question(model="fake/a"))
+        prompt = -(-len(found.other.log[0].body) // 4) * 3_000
+    (resize,) = dead.asked(Resize)
+    assert (await store.balance("alice")).held == resize.amount
+    clock.now += LEASE_S + 1
+    await store.apply([Sweep()])
+    (line,) = await store.lines("alice")
+    assert (line.report.outcome, line.draft.model, line.amount) == ("orphaned", "other/c", resize.orphan_amount)
+    assert line.amount > prompt  # which is what the second alone would come to
+    assert (await store.balance("alice")).held == 0
+
+
+async def test_an_estimate_and_more_than_was_held_for_add_up_for_an_auditor() -> None:
+    models = {"fake/a": {"input": "100", "output": "200"}, "other/c": {"input": "1", "output": "2"}}
+    async with pair(models=models, timeouts=SLOW) as found:
+        found.fake.script = Script(delay_head_s=60)
+        found.other.script = Script(usage={"prompt_tokens": 9, "completion_tokens": 5_000, "total_tokens": 5_009})
+        assert (await answered(found.gateway))[0] == 200
+        lines = await check_books(found.gateway)
+        assert [line.line for line in lines] == ["resolution", "overage"]
+        assert sum(line.amount for line in lines) == sum(each.cost for each in lines[0].report.attempts)
+        walk = ledger.Walk("alice")
+        assert [finding for line in lines for finding in walk.feed(line)] + walk.close() == []
