@@ -109,6 +109,7 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
                 api_key="the-operator-s-own-key",
                 timeouts=timeouts,
                 breaker=None,
+                retries=0,
                 **vendor.settings,
             )
             for name, vendor in VENDORS.items()

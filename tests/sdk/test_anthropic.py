@@ -36,7 +36,7 @@ _event: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 def router(background_upstream: BackgroundUpstream) -> Iterator[Router]:
     url = background_upstream.url.removesuffix("/v1")
     gateway = Gateway(
-        providers={"claude": provider("anthropic", api_key=KEY, base_url=url)},
+        providers={"claude": provider("anthropic", api_key=KEY, base_url=url, retries=0)},
         models={MODEL: {**PRICES, "max_output": 64_000}, "claude/claude-opus-4-8": PRICES},
         consumers=CONSUMERS,
         prices=None,

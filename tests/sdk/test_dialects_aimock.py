@@ -34,7 +34,7 @@ every = pytest.mark.parametrize("vendor", VENDORS)
 
 @contextmanager
 def asking(mock: AIMock, vendor: str) -> Iterator[openai.OpenAI]:
-    provider = Provider(base_url=mock.url, breaker=None, **VENDORS[vendor])
+    provider = Provider(base_url=mock.url, breaker=None, retries=0, **VENDORS[vendor])
     gateway = make_gateway(mock.url, consumers=CONSUMERS, providers={"fake": provider})
     with serve(gateway.app) as url, openai.DefaultHttpxClient(trust_env=False) as http:
         yield openai.OpenAI(base_url=f"{url}/llm/v1", api_key=KEY, http_client=http, max_retries=0)

@@ -205,7 +205,7 @@ every = pytest.mark.parametrize("vendor", [BEDROCK, AZURE, OLLAMA], ids=["bedroc
 def asking(upstream: BackgroundUpstream, vendor: Vendor) -> Iterator[tuple[openai.OpenAI, Callable[[], int]]]:
     """A client before the vendor, and what it has been charged so far."""
     url = upstream.url.removesuffix("/v1")
-    provider = Provider(base_url=url, api_key="vendor-key", breaker=None, **vendor.settings)
+    provider = Provider(base_url=url, api_key="vendor-key", breaker=None, retries=0, **vendor.settings)
     gateway = make_gateway(upstream.url, consumers=CONSUMERS, providers={"fake": provider})
     with served(upstream, gateway) as router, sdk(router, max_retries=0) as client:
         yield client, lambda: _used(router)

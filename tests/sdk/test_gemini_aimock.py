@@ -45,11 +45,11 @@ def client(
     aimock.answer("weather", match={"hasToolResult": False}, toolCalls=[CALL], usage=USAGE)
     aimock.answer("weather", match={"hasToolResult": True}, content="Rain.", usage=USAGE)
     if request.param == "gemini":
-        provider = Provider(base_url=f"{aimock.url}/v1beta", api_key=CANARY, dialect="gemini", breaker=None)
+        provider = Provider(base_url=f"{aimock.url}/v1beta", api_key=CANARY, dialect="gemini", breaker=None, retries=0)
     else:
         options = {"project": "p", "location": "l"}
         provider = Provider(
-            base_url=f"{aimock.url}/v1", api_key=CANARY, dialect="vertex", options=options, breaker=None
+            base_url=f"{aimock.url}/v1", api_key=CANARY, dialect="vertex", options=options, breaker=None, retries=0
         )
     with routed(background_upstream, provider) as found:
         yield found
