@@ -180,7 +180,7 @@ class Gateway(Lifecycle):
         planned = lineup.first()
         keyed = replay.KEYLESS
         if idempotency_key is not None:
-            keyed = replay.Keyed(self.setup.keeper, consumer.id, idempotency_key, body, api.name)
+            keyed = await replay.keyed(self.setup, worker, consumer, idempotency_key, body, api=api.name)
         if chosen.shadow is not None:
             self.notice.shadowed(chosen.shadow(request_id))
         operation = planned.reserve(

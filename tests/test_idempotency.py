@@ -1,18 +1,19 @@
 """A request with an Idempotency-Key is run once and charged once, whoever asks again, and whenever."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from rig import ALICE, BOB_KEY, KEY, USAGE_NANO, ask, check_books, chunks, gateway, question
+from rig import ALICE, BOB_KEY, KEY, USAGE_NANO, Delegate, ask, check_books, chunks, gateway, question
 
 from hpp_middleware import Gateway, MemoryStore, RequestError, SQLiteStore
 from hpp_middleware.observers.logging import LoggingObserver
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.testing.stores.bench import Clock
-from hpp_middleware.types.operations import Renew, Sweep
+from hpp_middleware.types.operations import Renew, Settle, Sweep
 from hpp_middleware.types.provider import Declared
 from hpp_middleware.types.replay import Idempotency
 
@@ -77,6 +78,26 @@ async def test_a_repeat_while_it_runs_is_a_409_that_no_sdk_repeats(fake_upstream
         await call.returned()
     assert len(fake_upstream.log) == 1
     assert len(await check_books(found)) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_repeat_right_after_the_last_byte_gets_the_answer_although_settling_is_slow(
+    stream: bool,  # noqa: FBT001  # a parameter of the test
+    fake_upstream: FakeUpstream,
+) -> None:
+    store = Delegate()
+
+    async def slow(operations: Sequence[Any]) -> None:
+        if any(isinstance(operation, Settle) for operation in operations):
+            await anyio.sleep(0.3)
+
+    store.before = slow
+    async with gateway(fake_upstream, store=store) as found, ask(found, headers=KEYED, stream=stream) as call:
+        first = await call.read()
+        assert not call._returned.is_set()
+        status, headers, body = await asked(found, stream=stream)
+        assert (status, headers["idempotency-replayed"], body) == (200, "true", first)
+    assert len(fake_upstream.log) == 1
 
 
 async def test_another_request_under_the_same_key_is_a_409(fake_upstream: FakeUpstream) -> None:

@@ -7,6 +7,7 @@ Idempotency-Key: whoever has the database alone can read no answer. Where it is 
 
 import logging
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
@@ -15,12 +16,17 @@ from hpp_middleware.core import replay
 from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.ports import Client
+from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.http import Headers
 from hpp_middleware.types.operations import Claim, Kept, Result
 from hpp_middleware.types.price import Usage
 from hpp_middleware.types.replay import Answer, Idempotency
 
-__all__ = ["KEYLESS", "Keeper", "Keyed", "Record", "check_keeping"]
+if TYPE_CHECKING:
+    from hpp_middleware.stages.setup import Setup
+    from hpp_middleware.stages.worker import Worker
+
+__all__ = ["KEYLESS", "Keeper", "Keyed", "Record", "check_keeping", "keyed"]
 
 _logger = logging.getLogger("hpp_middleware")
 
@@ -186,6 +192,19 @@ class Keyed:
         answer = self._keeper.answer(placed.kept, consumer=self._consumer, key=self._key, hold=placed.hold)
         await self._keeper.give(answer, client, request_id=placed.hold)
         return Settlement(0, None, estimated=False, usage=Usage())
+
+
+async def keyed(setup: "Setup", worker: "Worker", consumer: Consumer, key: str, body: bytes, *, api: str) -> Keyed:
+    """
+    One request under a key, once what its consumer has been answered before is settled: who repeats a request as soon
+    as it has its answer is given that one, and is not told that it runs still.
+
+    Raises:
+        RequestError: 400: it cannot be a key.
+    """
+    found = Keyed(setup.keeper, consumer.id, key, body, api)
+    await worker.pending.wait(consumer.account, setup.limits.read_wait_s)
+    return found
 
 
 KEYLESS = Keyed(None, "", "", b"")
