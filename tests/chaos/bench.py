@@ -26,7 +26,7 @@ __all__ = ["CHAT", "Answer", "Bench", "Line", "absent", "blackhole", "estimate",
 
 CHAT = "/llm/v1/chat/completions"
 PATIENT = Timeouts(connect=10, first_byte=30, idle=30, total=60)
-HASTY = Timeouts(connect=0.4, first_byte=0.4, idle=0.4, total=30)
+HASTY = Timeouts(connect=0.5, first_byte=0.5, idle=0.5, total=30)
 BRIEF = Timeouts(connect=10, first_byte=10, idle=10, total=0.5)
 NARROW = Timeouts(connect=0.3, first_byte=30, idle=30, total=60)
 PRICE = {"input": "1", "output": "2"}

@@ -100,6 +100,7 @@ class Router:
     def __init__(self, config: Path, stack: ExitStack) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
+        self._port = f"{port:04X}"  # as the kernel writes it
         self.samples: list[tuple[float, float, int]] = []
         with (config.parent / "router.log").open("ab") as log:
             command = [sys.executable, str(HERE / "served.py"), str(config), str(port)]
@@ -120,11 +121,15 @@ class Router:
         """Its tasks, objects, requests under way, and sockets."""
         with self._opener.open(f"{self.url}/soak", timeout=30) as response:
             found: dict[str, int] = json.load(response)
-        links = []
+        links = set[str]()
         for each in Path(f"/proc/{self._process.pid}/fd").iterdir():
             with suppress(OSError):  # closed meanwhile
-                links.append(str(each.readlink()))
-        return {**found, "sockets": sum(link.startswith("socket:") for link in links)}
+                links.add(str(each.readlink()))
+        kept, ours = 0, {self._port, "0000"}
+        for row in Path(f"/proc/{self._process.pid}/net/tcp").read_text("ascii").split("\n")[1:-1]:
+            _, local, remote, *_, inode = row.split()[:10]
+            kept += f"socket:[{inode}]" in links and not {local.rpartition(":")[2], remote.rpartition(":")[2]} & ours
+        return {**found, "sockets": sum(link.startswith("socket:") for link in links), "to providers": kept}
 
     def sample(self, requests: int) -> None:
         """Note its memory."""
