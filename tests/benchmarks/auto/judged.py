@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from pools import Array, Row, load
+from reach import cascades, known_by_others, pooled
 from recipe import Knobs, Table
 from train import vectors
 
@@ -140,6 +141,9 @@ def main() -> None:
                 line += f"{figures['APGR']:6.3f} {figures['APGR10']:6.3f} {quality:6.3f} {cost:5.2f}"
                 line += f" {figures['cost99']:5.2f}  "
             sys.stdout.write(line + "\n")
+    sys.stdout.write(pooled(evaluate, scores["held out"], rows, found))
+    sys.stdout.write(cascades(evaluate, rows, found))
+    sys.stdout.write(known_by_others(evaluate, rows, found))
     sys.stdout.write(
         "\nREFITTED by hpp_middleware.fitting.fit, cross-validated, from a start that saw none of the set\n"
     )

@@ -1,0 +1,107 @@
+"""
+What else the outcomes tell: the rules' own point, what a cascade comes to, and what could be known at all.
+
+A cascade is measured as far as the data go: they say whether an answer was right and how long it was, and have none.
+"""
+
+import zlib
+from typing import Any
+
+import numpy as np
+from pools import Array, Row
+
+FOLDS = 10
+
+
+def models(evaluate: Any, number: int) -> tuple[str, str]:
+    """The weaker and the stronger model of a pair, by its number, as the rows name them."""
+    _, _, strong, weak = (evaluate.PAIRS + evaluate.POOLS)[number]
+    return evaluate.ALIAS.get(weak, weak), evaluate.ALIAS.get(strong, strong)
+
+
+def pooled(evaluate: Any, scores: Array, rows: list[Row], found: list[Any]) -> str:
+    """The rules' quality, and the scorer's at the same cost, with one standard error of their difference."""
+    lines = ["\nTHE RULES' OWN POINT, and the cross-validated scorer at the same cost"]
+    for name, at, known in found:
+        small = np.array([evaluate.hpp_is_weak(rows[i].prompt) for i in map(int, at)])
+        figures = evaluate.metrics(scores[at], *known, small)
+        error = float((known[1] - known[0]).std() / len(at) ** 0.5)
+        lines.append(
+            f"{name:27} rules {figures['hpp_q']:.3f} at {figures['hpp_cost']:4.0%} of the cost"
+            f"  scorer {figures['q_at_hpp_cost']:.3f}  error at most {error:.3f}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def cascades(evaluate: Any, rows: list[Row], found: list[Any]) -> str:
+    """
+    Quality, and cost as a share of always asking the stronger model, of a cascade by four signals.
+
+    Two samples of one model are not in the data. In their place stand the weaker model and the other one that is
+    nearest to it in quality, at the weaker one's price: where one of them is right and the other wrong they disagree;
+    where both are wrong they may agree in the error (``least``) or not (``most``).
+    """
+    lines = ["\nCASCADE: the weaker model first, the stronger one where its answer is found wanting; quality, cost"]
+    lines.append(f"{'':27} weak   strong   empty answers    disagreement, least   most        a judge that never errs")
+    for number, (name, at, (low, high, cheap, dear)) in enumerate(found):
+        weak, strong = models(evaluate, number)
+        outcomes = [rows[i].outcomes for i in map(int, at)]
+        line = f"{name:27} {low.mean():.3f}  {high.mean():.3f}  "
+        wanting = [np.array([float(each[weak][1] == 0) for each in outcomes])]
+        others = set.intersection(*(set(each) for each in outcomes)) - {weak, strong}
+        again = np.zeros(len(at))
+        if others:
+            mean = {other: np.mean([each[other][0] for each in outcomes]) for other in sorted(others)}
+            other = min(mean, key=lambda each: abs(float(mean[each]) - float(low.mean())))
+            again = np.array([each[other][0] for each in outcomes])
+            differ = (again != low).astype(float)
+            wanting += [differ, np.maximum(differ, 1 - np.maximum(low, again))]
+        for twice, signal in enumerate(wanting):
+            quality = np.where(signal > 0, high, low).mean()
+            cost = (cheap * (2 if twice else 1) + signal * dear).mean() / dear.mean()
+            line += f"   {quality:.3f} at {cost:4.0%}"
+        if not others:
+            line += f"{'(no third model)':^30}"
+        line += (
+            f"   {np.where(low > 0, low, high).mean():.3f} at {(cheap + (1 - low) * dear).mean() / dear.mean():4.0%}"
+        )
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def known_by_others(evaluate: Any, rows: list[Row], found: list[Any]) -> str:
+    """
+    What a prompt's difficulty is worth to those who know it: the gain of a pair, by a ridge regression on how all other
+    models did on the very same prompt; tenfold, at the best of six penalties. Whoever sees the prompt alone knows less.
+    """
+    lines = [
+        "\nKNOWING HOW ALL OTHER MODELS DID on the same prompt: APGR, and the cost of 99% of the stronger one's quality"
+    ]
+    for number, (name, at, known) in enumerate(found):
+        outcomes = [rows[i].outcomes for i in map(int, at)]
+        others = sorted(set.intersection(*(set(each) for each in outcomes)) - set(models(evaluate, number)))
+        if not others:
+            continue
+        right = np.array([[each[other][0] for other in others] for each in outcomes])
+        sources = [rows[i].source for i in map(int, at)]
+        where = np.array([[float(source == each) for each in sorted(set(sources))] for source in sources])
+        mean = right.mean(1, keepdims=True)
+        inputs = np.c_[right, 3 * mean, 5 * (mean - 0.5) ** 2, where, 2 * where * mean]
+        folds = np.array([zlib.crc32(rows[i].id.encode()) % FOLDS for i in map(int, at)])
+        tried = [
+            _predicted(inputs, known[1] - known[0], folds, ridge) for ridge in (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+        ]
+        figures = max((evaluate.metrics(each, *known) for each in tried), key=lambda each: float(each["APGR"]))
+        lines.append(f"{name:27} {len(others)} models: {figures['APGR']:.3f}, {figures['cost99']:4.0%}")
+    return "\n".join(lines) + "\n"
+
+
+def _predicted(inputs: Array, gain: Array, folds: Array, ridge: float) -> Array:
+    found = np.zeros(len(gain))
+    for fold in sorted(set(folds)):
+        use = folds != fold
+        middle, usual = inputs[use].mean(0), gain[use].mean()
+        design = inputs[use] - middle
+        weights = np.linalg.solve(design.T @ design + ridge * np.eye(design.shape[1]), design.T @ (gain[use] - usual))
+        found[~use] = (inputs[~use] - middle) @ weights + usual
+    return found
