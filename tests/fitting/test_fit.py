@@ -94,6 +94,7 @@ def test_the_area_of_an_order() -> None:
     assert np.isnan(recovered(np.array([0.0, 1.0]), strong, weak))
 
 
+@pytest.mark.timeout(900)  # fifty fits of 5,284 prompts: half a minute of CPU, and a busy machine's own time
 @pytest.mark.skipif(DATA is None, reason="HPP_ROUTER_DATA names no folder of routing outcomes")
 def test_a_refit_on_fourteen_tasks_reaches_its_goal() -> None:
     import gzip
