@@ -178,7 +178,7 @@ async def test_a_usage_that_never_comes_is_not_waited_for_for_ever(fake_upstream
 
 @pytest.mark.parametrize("usage", [True, False])
 async def test_a_json_answer_that_is_paid_for_is_awaited(usage: bool, fake_upstream: FakeUpstream) -> None:  # noqa: FBT001
-    fake_upstream.script = Script(delay_head_s=0.1, usage=USAGE if usage else None)
+    fake_upstream.script = Script(delay_head_s=1.0, usage=USAGE if usage else None)
     async with gateway(fake_upstream) as found:
         async with ask(found) as call:
             await fake_upstream.arrived()
