@@ -24,7 +24,7 @@ def test_one_sees_it_fail_and_the_other_stops_asking(
     text = (
         f'[store]\nurl = "{STORES[kind].format(shared=tmp_path)}"\n'
         f'[providers.fake]\nbase_url = "{background_upstream.url}"\n'
-        "breaker = { failures = 3, cooldown = 300 }\n"
+        "retries = 0\nbreaker = { failures = 3, cooldown = 300 }\n"
         f'[models."fake/fake-1"]\ninput = "1"\noutput = "2"\n[consumers.alice]\nquota = "5"\nkeys = ["{KEY}"]\n'
     )
     for name in ("one", "other"):
