@@ -41,6 +41,9 @@ _OF_STATUS: dict[int, Told] = {401: "refused", 402: "refused", 403: "forbidden",
 
 _NEVER = float("-inf")
 
+ECHO_S = 1.0
+"""By so much may what other workers tell differ from what is known here, and be the same: no way to a store is longer."""
+
 
 class Circuit(Struct, frozen=True, kw_only=True, gc=False):
     """
@@ -193,10 +196,11 @@ def heard(circuit: Circuit, breaker: Breaker, *, now: float, for_s: float) -> Ci
     """
     Another worker leaves it alone for so many seconds: so do we, unless we do for as long.
 
-    How often it has opened here stays ours: a cooldown grows by what was found out here.
+    How often it has opened here stays ours: a cooldown grows by what was found out here. What we have told comes back,
+    later by the way there and back: that is nothing new.
     """
     until = now + min(for_s, breaker.longest)
-    if for_s <= 0 or (circuit.is_open and circuit.until >= until):
+    if for_s <= 0 or (circuit.is_open and circuit.until + ECHO_S >= until):
         return circuit
     return Circuit(term=circuit.term + 1, is_open=True, until=until, opened=max(1, circuit.opened))
 

@@ -233,6 +233,8 @@ def test_what_another_worker_leaves_alone_is_left_alone_here_for_as_long_and_no_
     heard = health.heard(CLOSED, QUICK, now=0.0, for_s=40)
     assert (health.state(heard, now=39.0), health.state(heard, now=40.0)) == ("open", "half_open")
     assert health.heard(heard, QUICK, now=10.0, for_s=30) is heard
+    assert health.heard(heard, QUICK, now=10.0, for_s=30.9) is heard, "its own word, by way of the store"
+    assert health.heard(heard, QUICK, now=10.0, for_s=32).until == 42.0
     assert health.heard(CLOSED, QUICK, now=0.0, for_s=0) is CLOSED
     assert health.heard(CLOSED, QUICK, now=0.0, for_s=1e9).until == QUICK.longest
     again = health.failed(heard, QUICK, now=40.0, term=heard.term)
