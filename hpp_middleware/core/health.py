@@ -42,7 +42,7 @@ _OF_STATUS: dict[int, Told] = {401: "refused", 402: "refused", 403: "forbidden",
 _NEVER = float("-inf")
 
 ECHO_S = 1.0
-"""By so much may what other workers tell differ from what is known here, and be the same: no way to a store is longer."""
+"""By so much may what other workers tell differ from what is known here, and be the same: no store is further away."""
 
 
 class Circuit(Struct, frozen=True, kw_only=True, gc=False):

@@ -26,8 +26,9 @@ async def share(health: Health, store: HealthStore) -> None:
         health: This worker's.
         store: Where they meet.
     """
+    chance = random.Random()  # no secret; our own, since the host may have seeded the one of the process
     while True:
-        await anyio.sleep(SHARE_S * random.uniform(0.75, 1.25))
+        await anyio.sleep(SHARE_S * chance.uniform(0.75, 1.25))
         untold = health.untold()
         try:
             with anyio.fail_after(WAIT_S):

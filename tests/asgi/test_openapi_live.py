@@ -67,8 +67,8 @@ def named(*names: str) -> list[Any]:
 def living(**settings: Any) -> Iterator[Live]:
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(FakeUpstream()) as upstream:
         gateway = Gateway(
-            providers={"openai": Provider(base_url=upstream.url, api_key="upstream-secret", breaker=None)},
-            models={MODEL: RATES, PAINTER: {**RATES, "output_image": "5"}},
+            providers={"openai": Provider(base_url=upstream.url, api_key="upstream-secret", breaker=None, retries=0)},
+            models={MODEL: {**RATES, "tags": ("eu",)}, PAINTER: {**RATES, "output_image": "5"}},
             aliases={"fast": MODEL},
             prices=None,
             consumers={
@@ -86,7 +86,7 @@ def living(**settings: Any) -> Iterator[Live]:
 def load() -> Any:
     """The document, with the models that this gateway has: any other is a 400, as it says."""
     schemas = dict(DOCUMENT["components"]["schemas"])
-    there = {
+    there: dict[str, list[str | None]] = {
         "ChatCompletionRequest": [MODEL, "fast"],
         "ResponseRequest": [MODEL, "fast"],
         "MessageRequest": [MODEL, "fast"],
@@ -96,10 +96,23 @@ def load() -> Any:
     }
     for name, models in there.items():
         properties = schemas[name]["properties"]
+        further = {"type": ["array", "null"], "maxItems": 8, "items": {"enum": [each for each in models if each]}}
         schemas[name] = {
             **schemas[name],
-            "properties": {**properties, "model": {**properties["model"], "enum": models}},
+            "properties": {
+                **properties,
+                "model": {**properties["model"], "enum": models},
+                **({"models": further} if "models" in properties else {}),
+            },
         }
+    names = {"type": ["array", "null"], "items": {"enum": ["openai", MODEL]}}
+    kept = ("order", "allow_fallbacks", "require_parameters", "sort")  # the others may leave nobody to answer, a 400
+    preferences = schemas["ProviderPreferences"]["properties"]
+    schemas["ProviderPreferences"] = {
+        "type": ["object", "null"],
+        "additionalProperties": False,
+        "properties": {**{name: preferences[name] for name in kept}, "order": names},
+    }
     config = SchemathesisConfig()
     config.output.sanitization.update(enabled=False)
     config.projects.default.generation.update(max_examples=EXAMPLES, deterministic=True, with_security_parameters=False)
