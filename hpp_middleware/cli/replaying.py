@@ -2,9 +2,9 @@
 Past requests, fed to a policy one by one.
 
 A line is a chat completion request, as it is or under ``request``; ``{"prompt": ...}``; or a line of a ledger export,
-which has no prompt, so that only its size, its stream and its tools speak. Beside a request may stand ``usage``
-(``input``, ``output`` and the like, as the ledger has it), ``model`` and ``quality``: a number for that model, or one a
-model.
+which has no prompt, so that only its size, its stream and its tools speak. Beside a request may stand ``usage`` (in the
+ledger's words, ``input``, ``output`` and the like, or in those of OpenAI's answers), ``model`` and ``quality``: a number
+for that model, or one a model.
 """
 
 from collections import Counter
@@ -17,6 +17,7 @@ import msgspec
 from hpp_middleware.apis.chat import CHAT
 from hpp_middleware.cli.common import Fault
 from hpp_middleware.core import price as pricing
+from hpp_middleware.core import usage
 from hpp_middleware.core.auto import facts, filters
 from hpp_middleware.core.route import Catalog
 from hpp_middleware.errors import RequestError
@@ -168,13 +169,27 @@ class Replay:
             return None
         body = {name: value for name, value in body.items() if name not in {"usage", "quality"}}
         request = CHAT.request(msgspec.json.encode({**body, "model": AUTO}), self._limits)
-        usage = found.get("usage")
-        return _Past(
-            request,
-            facts.asked(request),
-            msgspec.convert(usage, Usage) if isinstance(usage, dict) else None,
-            quality=_quality(found),
-        )
+        return _Past(request, facts.asked(request), _usage(found.get("usage")), quality=_quality(found))
+
+
+def _usage(told: Any) -> Usage | None:
+    """
+    What a request used, in the ledger's words or in those of either of OpenAI's APIs; None where nothing is said.
+
+    Raises:
+        ValidationError: It is said in no words that are known here: it must not count as nothing.
+    """
+    if not isinstance(told, dict):
+        return None
+    read = usage.read_openai if "prompt_tokens" in told else usage.read_responses if "input_tokens" in told else None
+    if read is None:
+        if told and not told.keys() & set(Usage.__struct_fields__):
+            raise msgspec.ValidationError("usage has no tokens that are known here")
+        return msgspec.convert(told, Usage)
+    found = read(msgspec.json.encode(told))
+    if found is None:
+        raise msgspec.ValidationError("usage is no report")
+    return found.usage
 
 
 def lines(path: Path) -> Iterator[bytes]:
@@ -198,16 +213,16 @@ def _of_the_ledger(line: Mapping[str, Any]) -> _Past | None:
         return None
     if line.get("line") != "resolution":
         return _Past(None, Asked(), actual=amount)
-    usage = msgspec.convert(report.get("usage", {}), Usage)
+    used = msgspec.convert(report.get("usage", {}), Usage)
     stream = draft.get("stream") is True
     routed = draft.get("routed") or {}
     asked = Asked(
-        text_tokens=usage.prompt,
+        text_tokens=used.prompt,
         stream=stream,
         tools=routed.get("basket") == "tool",
-        modalities=frozenset({"audio"} if usage.input_audio else ()),
+        modalities=frozenset({"audio"} if used.input_audio else ()),
     )
-    return _Past(Request(fields={}, model=AUTO, stream=stream), asked, usage, amount)
+    return _Past(Request(fields={}, model=AUTO, stream=stream), asked, used, amount)
 
 
 def _quality(found: Mapping[str, Any]) -> Mapping[str, float]:

@@ -95,6 +95,9 @@ LINES = [
     {"prompt": TEXT, "model": "local/t1", "quality": 0.75},
     {"prompt": TEXT, "model": "local/small", "quality": 0.1},
     {"request": json.loads(request()), "usage": {"input": 100, "output": 50}},
+    {"request": json.loads(request()), "usage": {"prompt_tokens": 100, "completion_tokens": 50}},
+    {"request": json.loads(request()), "usage": {"input_tokens": 100, "output_tokens": 50, "total_tokens": 150}},
+    {"request": json.loads(request()), "usage": {"tokens": 150}},
     {"no": "request"},
 ]
 
@@ -102,16 +105,16 @@ LINES = [
 def test_requests_that_were_are_replayed(folder: Path) -> None:
     (folder / "data.jsonl").write_text("\n".join(map(json.dumps, LINES)) + "\n\nnone\n")
     done = command(folder, "auto", "replay", "--policy", "router.toml", "--data", "data.jsonl", "--json").json
-    assert (done["requests"], done["unread"], done["unanswered"]) == (5, 2, 0)
-    assert done["rules"] == {"complex-T1": 3, "simple-keyword": 1, "simple-tokens": 1}
+    assert (done["requests"], done["unread"], done["unanswered"]) == (7, 3, 0)
+    assert done["rules"] == {"complex-T1": 3, "simple-keyword": 1, "simple-tokens": 3}
     by_model = {each["model"]: each for each in done["models"]}
-    assert by_model["local/t1"]["share"] == 0.6
+    assert by_model["local/t1"]["share"] == 3 / 7
     assert by_model["local/t1"]["cost"] == pytest.approx(3 * (125 + 400) * 10 / 10**6)
-    assert by_model["local/small"]["cost"] == pytest.approx((128 + 400 + 150) / 10**6)
+    assert by_model["local/small"]["cost"] == pytest.approx((128 + 400 + 3 * 150) / 10**6)
     assert (done["quality"], done["with_quality"]) == ((0.5 + 0.75) / 2, 2)
     assert done["actual_cost"] is None
     printed = command(folder, "auto", "replay", "--policy", "router.toml", "--data", "data.jsonl").out
-    assert "local/t1     3         60.0%" in printed
+    assert "local/t1     3         42.9%" in printed
     assert "0.6250 over 2 requests" in printed
 
 
