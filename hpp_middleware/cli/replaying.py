@@ -2,9 +2,9 @@
 Past requests, fed to a policy one by one.
 
 A line is a chat completion request, as it is or under ``request``; ``{"prompt": ...}``; or a line of a ledger export,
-which has no prompt, so that only its size, its stream and its tools speak. Beside a request may stand ``usage`` (in the
-ledger's words, ``input``, ``output`` and the like, or in those of OpenAI's answers), ``model`` and ``quality``: a number
-for that model, or one a model.
+which has no prompt, so that only its size, its stream and its tools speak. Beside a request may stand ``usage`` (in
+the ledger's words, ``input``, ``output`` and the like, or in those of OpenAI's answers), ``model`` and ``quality``: a
+number for that model, or one a model.
 """
 
 from collections import Counter

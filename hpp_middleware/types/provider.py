@@ -88,7 +88,8 @@ class Provider:
         upstreams: Several keys, regions or deployments that serve its models; none where it is one itself.
         choose: Which of them is asked first.
         parts: Each of them as a provider of its own, by its name; made here.
-        retries: How often it is asked once more, where it fails in a way that passes, before any other is.
+        retries: How often it is asked once more, where it fails in a way that passes, before any other is. A stream's
+            head is then sent with its first event.
     """
 
     base_url: str
@@ -113,7 +114,7 @@ class Provider:
     ca_file: str | None = None
     connections: int = 1000
     breaker: Breaker | None = field(default_factory=Breaker)
-    retries: int = 1
+    retries: int = 0
     upstreams: tuple[Upstream, ...] = ()
     choose: Choice = "weighted"
     parts: Mapping[str, "Provider"] = field(init=False, repr=False, compare=False, default_factory=dict)
