@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 NODE = tests/node/node_modules/.package-lock.json
 
-JOBS ?= 3
+JOBS ?= 5
 MINUTES ?= 20
 
 .PHONY: demo test matrix faults soak soak-chaos bench bench-curves bench-dialects bench-transports bench-workers bench-stores bench-load bench-check bench-count bench-auto auto-ceiling auto-fit profile catalog dev check lint types layers build clean
@@ -14,7 +14,7 @@ MINUTES ?= 20
 demo: $(VENV)/.demo        ## a router on 127.0.0.1:8000 with a $$5 consumer; prints curl lines
 	$(BIN)/hpp-router demo $(ARGS)
 
-test: $(VENV)/.dev $(NODE) ## the whole suite, real parts included
+test: $(VENV)/.dev $(NODE) ## the suite, real parts included; of long tables a part, which HPP_SOAK=1 makes the whole
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --max-worker-restart 2 $(ARGS)
 
 matrix: $(VENV)/.dev $(NODE) ## every client before every dialect, feature by feature; writes docs/compatibility.md

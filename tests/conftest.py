@@ -12,6 +12,7 @@ import anyio
 import databases
 import llama as llama_server
 import pytest
+import thinning
 from background import BackgroundUpstream, running_upstream
 
 from hpp_middleware.testing import FakeUpstream
@@ -33,6 +34,15 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A run of everything leaves the most of some long tables to ``make soak``: see :mod:`thinning`."""
+    left = thinning.left_out(items)
+    if left:
+        config.hook.pytest_deselected(items=left)
+        dropped = set(left)
+        items[:] = [item for item in items if item not in dropped]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,0 +1,36 @@
+"""
+What of the whole suite is left to the long target, so that a commit is judged within minutes.
+
+Of long tables whose rows are much alike, a run of everything takes a part, always the same one; ``HPP_SOAK=1`` (``make
+soak``), ``make matrix`` and whoever names a folder or a file get all of it. Every test runs under asyncio; every third
+of those that run under trio as well does so in a run of everything.
+"""
+
+from collections.abc import Sequence
+from zlib import crc32
+
+import pytest
+from rounds import SOAK
+
+__all__ = ["WHOLE", "left_out"]
+
+WHOLE = 5_000
+"""A run of more tests than this is one of everything."""
+
+HOSTS = ("uvicorn-fastapi", "granian-starlette", "hypercorn-litestar", "uvicorn-quart", "granian-fastapi")
+"""Of twelve pairs of a server and a framework: each framework, and each server."""
+
+TRIO = ("tests/asgi/", "tests/apis/", "tests/attacks/", "tests/chaos/", "tests/embedding/", "tests/stages/")
+
+
+def left_out(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """The tests that a run of all these leaves out."""
+    return [] if SOAK or len(items) < WHOLE else [item for item in items if _is_left_out(item.nodeid)]
+
+
+def _is_left_out(name: str) -> bool:
+    if name.startswith("tests/embedding/test_frameworks.py"):
+        return not any(host in name for host in HOSTS)
+    if name.startswith("tests/matrix/test_matrix.py"):
+        return crc32(name.encode()) % 4 > 0
+    return name.startswith(TRIO) and "trio" in name.partition("[")[2] and crc32(name.encode()) % 3 > 0
