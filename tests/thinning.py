@@ -2,8 +2,8 @@
 What of the whole suite is left to the long target, so that a commit is judged within minutes.
 
 Of long tables whose rows are much alike, a run of everything takes a part, always the same one; ``HPP_SOAK=1`` (``make
-soak``), ``make matrix`` and whoever names a folder or a file get all of it. Every test runs under asyncio; every third
-of those that run under trio as well does so in a run of everything.
+soak``), ``make matrix`` and whoever names a folder or a file get all of it. Every test runs under asyncio; every fourth
+of those that run under trio or uvloop as well does so in a run of everything.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ WHOLE = 5_000
 HOSTS = ("uvicorn-fastapi", "granian-starlette", "hypercorn-litestar", "uvicorn-quart", "granian-fastapi")
 """Of twelve pairs of a server and a framework: each framework, and each server."""
 
-TRIO = ("tests/asgi/", "tests/apis/", "tests/attacks/", "tests/chaos/", "tests/embedding/", "tests/stages/")
+LOOPS = ("trio", "uvloop")
 
 
 def left_out(items: Sequence[pytest.Item]) -> list[pytest.Item]:
@@ -33,4 +33,5 @@ def _is_left_out(name: str) -> bool:
         return not any(host in name for host in HOSTS)
     if name.startswith("tests/matrix/test_matrix.py"):
         return crc32(name.encode()) % 4 > 0
-    return name.startswith(TRIO) and "trio" in name.partition("[")[2] and crc32(name.encode()) % 3 > 0
+    case = name.partition("[")[2]
+    return any(loop in case for loop in LOOPS) and crc32(name.encode()) % 4 > 0
