@@ -318,13 +318,16 @@ async def test_a_stream_that_its_client_left_has_one_number_on_all_books(
 async def test_a_json_answer_that_nobody_waited_for_has_one_number_on_all_books(
     cost_in: CostIn, policy: str, usage: Any, fake_upstream: FakeUpstream
 ) -> None:
-    fake_upstream.script = Script(delay_head_s=0.1, usage=usage)
+    fake_upstream.script = Script(usage=usage)
+    fake_upstream.holding = True
     async with gateway(fake_upstream, model=PRICES, cost_in=cost_in, missing_usage=policy) as found:
         before = await Totals.read(found)
         async with ask(found) as call:
             await fake_upstream.arrived()
             await anyio.wait_all_tasks_blocked()
             call.disconnect()
+            await anyio.wait_all_tasks_blocked()
+            fake_upstream.holding = False
             await call.returned()
         _, (line,) = await on_the_books(found, before)
         expected = reported() if usage else estimated(3)  # whatever the policy for whole answers

@@ -254,7 +254,7 @@ def test_tokens_are_counted_by_the_provider_after_what_is_cleared(
         ({"context_management": {"edits": [{"type": "compact_20260112"}]}}, "context_management.edits[0].type"),
         ({"thinking": {"type": "enabled", "budget_tokens": 2_000}}, "thinking.budget_tokens"),
         ({"compaction": {"type": "summarize"}}, "compaction"),
-        ({"fallbacks": "default"}, "fallbacks"),
+        ({"fallbacks": [{"model": "claude-opus-4-1", "max_tokens": 9_000}]}, "fallbacks"),
         ({"thread": {"type": "create"}}, "thread"),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
     ],
@@ -318,6 +318,16 @@ async def test_nothing_stays_held(
     with pytest.raises(anthropic.APIStatusError):
         client.messages.create(**ASK)
     assert (await gateway.balance(ALICE)).held == 0
+
+
+def test_fallbacks_of_the_provider_s_own_choice_are_not_asked_for(
+    client: anthropic.Anthropic, background_upstream: BackgroundUpstream, store: MemoryStore
+) -> None:
+    """It would answer with a model of another price than the one that is held for."""
+    background_upstream.next(message({"type": "text", "text": "Hi."}))
+    client.beta.messages.create(**ASK, extra_body={"fallbacks": "default"})
+    assert "fallbacks" not in sent(background_upstream)
+    assert len(lines(store)) == 1
 
 
 def test_the_models_come_as_anthropic_lists_them(client: anthropic.Anthropic) -> None:

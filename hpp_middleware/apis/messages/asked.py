@@ -232,7 +232,7 @@ def _referring(found: Any) -> Iterator[bool]:
     """Whether something inside names content that is not sent, for each thing."""
     if isinstance(found, dict):
         source = found.get("source")
-        yield "file_id" in found or (isinstance(source, dict) and source.get("type") in {"url", "file"})
+        yield "file_id" in found or (isinstance(source, dict) and source.get("type") in ("url", "file"))
     for inner in found.values() if isinstance(found, dict) else found if isinstance(found, list) else ():
         yield from _referring(inner)
 

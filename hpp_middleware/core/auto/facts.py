@@ -188,7 +188,7 @@ def _part(part: dict[str, Any], kinds: set[str]) -> int:
         return _bytes(part["text"])
     if kind == "image_url":
         return 0  # an image counts by the model's own figure
-    if kind in {"file", "input_file", "document"}:
+    if kind in ("file", "input_file", "document"):
         file = part.get("file")
         given = file if isinstance(file, dict) else part
         if any(_PDF.match(str(given.get(name, ""))[:64]) for name in ("file_data", "data")) or _PDF.search(

@@ -61,7 +61,7 @@ def form(request: Request) -> dict[str, Any] | None:
         wanted = text.get("format") if isinstance(text, dict) else None
     else:
         wanted = _member(request, "response_format")
-    if not isinstance(wanted, dict) or wanted.get("type") not in {"json_object", "json_schema"}:
+    if not isinstance(wanted, dict) or wanted.get("type") not in ("json_object", "json_schema"):
         return None
     named = wanted.get("json_schema")
     schema = (named if isinstance(named, dict) else wanted).get("schema")
@@ -92,10 +92,10 @@ def _completion(found: dict[str, Any]) -> Said:
 def _message(found: dict[str, Any]) -> Said:
     """One of Anthropic's, whose thoughts are no part of what it says."""
     stop = found.get("stop_reason")
-    kinds = {part.get("type") for part in _members(found.get("content"))}
+    kinds = [part.get("type") for part in _members(found.get("content"))]
     return Said(
         text=_text(found.get("content"), kind="text"),
-        calls="tool_use" in kinds or stop in {"tool_use", "pause_turn"},
+        calls="tool_use" in kinds or stop in ("tool_use", "pause_turn"),
         refused=stop == "refusal",
         cut=stop == "max_tokens",
         full=stop == "model_context_window_exceeded",
@@ -114,7 +114,7 @@ def _response(found: dict[str, Any]) -> Said:
     why = detail.get("reason") if isinstance(detail, dict) else None
     return Said(
         text=_text(parts, kind="output_text"),
-        calls=bool(others) or found.get("status") in {"queued", "in_progress"},
+        calls=bool(others) or found.get("status") in ("queued", "in_progress"),
         refused=why == "content_filter" or any(part.get("type") == "refusal" for part in parts),
         cut=why == "max_output_tokens",
     )

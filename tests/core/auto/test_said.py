@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hpp_middleware.core.auto.said import Said, form, said
@@ -88,6 +88,7 @@ SCHEMA = {"type": "object", "required": ["a"]}
         (request("responses", text="x"), None),
         (request("chat", response_format={"type": "json_schema", "json_schema": {"schema": SCHEMA}}), SCHEMA),
         (request("chat", response_format={"type": "json_schema", "json_schema": {}}), {}),
+        (request("chat", response_format={"type": ["json_schema"]}), None),
     ],
 )
 def test_a_schema_is_found_where_its_api_has_it(asked: Request, expected: dict[str, Any] | None) -> None:
@@ -141,5 +142,8 @@ JSON = st.recursive(
 
 
 @given(JSON, st.sampled_from(["chat", "messages", "responses"]))
+@example({"content": [{"type": []}], "stop_reason": {}}, "messages")
+@example({"output": [{"type": {}}], "status": [], "incomplete_details": {"reason": []}}, "responses")
+@example({"choices": [{"finish_reason": [], "message": {"content": [{"type": []}]}}]}, "chat")
 def test_nothing_that_comes_is_more_than_it_can_read(found: Any, api: str) -> None:
     assert isinstance(said(msgspec.json.encode(found), api), Said)
