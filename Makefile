@@ -6,6 +6,9 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 NODE = tests/node/node_modules/.package-lock.json
 
+# The suite starts hundreds of interpreters: what one has compiled the next ones take, also where a machine says otherwise.
+export PYTHONDONTWRITEBYTECODE =
+
 JOBS ?= 5
 MINUTES ?= 20
 
