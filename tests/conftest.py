@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iter
 import aimock as protocol_mock
 import anyio
 import databases
+import httpcore2
 import llama as llama_server
 import pytest
 import thinning
@@ -19,6 +20,11 @@ from hpp_middleware.testing import FakeUpstream
 
 BODY_S = 100
 TEARDOWN_S = 120
+
+
+def pytest_configure() -> None:
+    """Whom clients trust is read once, and not for each of the thousands of them, which takes 40 ms."""
+    httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
 
 
 @pytest.hookimpl(wrapper=True)

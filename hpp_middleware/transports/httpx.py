@@ -143,7 +143,7 @@ def _own_client(connections: int, proxy: str | None, ca_file: str | None) -> htt
     return httpx2.AsyncClient(
         trust_env=False,
         proxy=proxy,
-        verify=True if ca_file is None else context(ca_file),
+        verify=context(ca_file),
         follow_redirects=False,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=MOST_IDLE, keepalive_expiry=IDLE_S),
