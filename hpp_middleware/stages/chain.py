@@ -98,6 +98,7 @@ class Chain:
     @job.setter
     def job(self, job: Job) -> None:
         self._job = self._last.job = msgspec.structs.replace(job, attempts=len(self.exchanges))
+        self._line.quiet_s = None if job.keep_alive is None else job.keep_alive.after
 
     @property
     def _last(self) -> Exchange:

@@ -87,8 +87,7 @@ class Delivery:
             return
 
         async def say() -> None:
-            # Where its head is out, and nothing else on its way.
-            if self._client.started and not (self.left or self.sending):
+            if not (self.left or self.sending):
                 await self._client.send(words(reader, keep_alive.kind), more=True)
 
         self._alive = alive(loop, keep_alive.after, say)

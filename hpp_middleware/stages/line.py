@@ -1,5 +1,6 @@
 """The client, as one exchange of several has it."""
 
+import time
 from collections.abc import Callable
 
 import anyio
@@ -18,12 +19,14 @@ class Line:
     Args:
         client: Where answers go.
         holds: Keep the answer back.
-        late: Keep the head of the answer back until there is something of the answer itself: of a stream, an event. So
-            that a stream which breaks before that may be begun anew.
+        late: Keep the head of the answer back until there is something of the answer itself: of a stream, an event, or
+            the first sign of life that is due. So that a stream which breaks before that may be begun anew.
         began: Called when the head is passed on.
 
     Attributes:
         started: Whether the client, or what is kept, has the head of an answer.
+        quiet_s: How long a client is left without a head, where it is kept back for an event: in seconds; None for as
+            long as it takes.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class Line:
         began: Callable[[], None] | None = None,
     ) -> None:
         self.patient = client.patient
+        self.quiet_s: float | None = None
         self.started = False
         self.status = 0
         self.headers: Headers = []
@@ -44,6 +48,7 @@ class Line:
         self._began = began
         self._pieces: list[bytes] = []
         self._left: Callable[[], None] | None = None
+        self._since = 0.0
 
     @property
     def body(self) -> bytes:
@@ -54,18 +59,19 @@ class Line:
         """The head: kept, or passed on."""
         self.status, self.headers = status, headers
         if self._late:
+            self._since = time.monotonic()
             return
         self.started = True
         if not self._holds:
             await self._pass_on()
 
     async def send(self, data: bytes, *, more: bool) -> None:
-        """A piece: kept, or passed on; comments that come before any event are neither."""
+        """A piece: kept, or passed on; comments that come before any event are neither, for as long as that may be."""
         if self._holds:
             self._pieces.append(data)
             return
         if self._late:
-            if more and not sse.has_event(data):
+            if more and not sse.has_event(data) and not self._is_long:
                 return
             self._late, self.started = False, True
             await self._pass_on()
@@ -84,6 +90,11 @@ class Line:
     async def gone(self) -> None:
         """Nobody listens here."""
         await anyio.sleep_forever()
+
+    @property
+    def _is_long(self) -> bool:
+        """Whether the head was kept back for longer than a client is to hear nothing."""
+        return self.quiet_s is not None and time.monotonic() >= self._since + self.quiet_s
 
     async def _pass_on(self) -> None:
         if self._began is not None:

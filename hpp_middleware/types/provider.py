@@ -89,7 +89,7 @@ class Provider:
         choose: Which of them is asked first.
         parts: Each of them as a provider of its own, by its name; made here.
         retries: How often it is asked once more, where it fails in a way that passes, before any other is. A stream's
-            head is then sent with its first event.
+            head is then sent with its first event, or its first sign of life.
     """
 
     base_url: str
@@ -114,7 +114,7 @@ class Provider:
     ca_file: str | None = None
     connections: int = 1000
     breaker: Breaker | None = field(default_factory=Breaker)
-    retries: int = 0
+    retries: int = 1
     upstreams: tuple[Upstream, ...] = ()
     choose: Choice = "weighted"
     parts: Mapping[str, "Provider"] = field(init=False, repr=False, compare=False, default_factory=dict)

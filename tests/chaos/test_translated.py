@@ -90,7 +90,7 @@ async def test_it_can_be_left_after_each_piece(vendor: str, api: str, fake_upstr
     model = f"{vendor}/{known.model}"
     base = fake_upstream.url.removesuffix("/v1") + known.base
     price = {"input": "1", "cache_read": "0.25", "output": "2"}
-    provider = Provider(base_url=base, api_key="key", timeouts=PATIENT, breaker=None, **known.settings)
+    provider = Provider(base_url=base, api_key="key", timeouts=PATIENT, breaker=None, retries=0, **known.settings)
 
     def ask(found: Gateway) -> Any:
         body = {"model": model, "stream": True, **fields}

@@ -120,13 +120,13 @@ def test_a_request_that_arrives_in_pieces_is_one_request(host: Host) -> None:
 
 def test_each_event_of_a_stream_arrives_before_the_next_one_is_made(host: Host) -> None:
     before = host.usage()["requests"]
+    host.upstream.say(text_event("word 0"))  # with which the head is sent
     with host.client.stream("POST", CHAT, json=question(stream=True)) as response:
-        received = None
-        for number in range(5):
+        received = events(response)
+        assert b'"word 0"' in next(received)
+        for number in range(1, 5):
             host.upstream.say(text_event(f"word {number}"))  # only now; the one before has been received
-            received = received or events(response)
             assert f'"word {number}"'.encode() in next(received)
-        assert received is not None
         host.upstream.say(text_event("", "stop"))
         assert b'"stop"' in next(received)
         host.upstream.say(usage_event(), DONE)
@@ -142,8 +142,8 @@ def test_each_event_of_a_stream_arrives_before_the_next_one_is_made(host: Host) 
 
 def test_a_client_that_leaves_in_mid_stream_is_settled_and_the_upstream_closed(host: Host) -> None:
     before = len(host.ledger())
+    host.upstream.say(text_event("some words of an answer"))
     with host.client.stream("POST", CHAT, json=question(stream=True)) as response:
-        host.upstream.say(text_event("some words of an answer"))
         assert b"some words" in next(events(response))
         request_id = response.headers["x-request-id"]
     host.upstream.wait_until_left()

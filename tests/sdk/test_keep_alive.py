@@ -30,7 +30,7 @@ EARLY = Script(
     + b"".join(b"data: " + json.dumps({**HEAD, **chunk}).encode() + b"\n\n" for chunk in CHUNKS)
     + b"data: [DONE]\n\n",
     content_type="text/event-stream",
-    chunk_size=9,
+    chunk_size=18,
     delay_between_s=0.06,
 )
 """Comments before the first event; where a failed start is not tried again, the client has the head by then."""

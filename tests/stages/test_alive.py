@@ -260,6 +260,76 @@ async def test_a_stream_that_breaks_after_it_ends_in_its_error(fake_upstream: Fa
     assert b"[DONE]" not in body
 
 
+@pytest.mark.parametrize("kind", ["comment", "chunk"])
+async def test_a_sign_of_life_lets_go_the_head_that_was_kept_for_a_second_attempt(kind: Any) -> None:
+    told = Told()
+    settings: Any = {"keep_alive": KeepAlive(after=0.05, kind=kind), "provider": {"retries": 1}}
+    async with over(told, **settings) as found, ask(found, stream=True) as call:
+        await told.asked.wait()
+        assert await call.started() == 200  # nothing has come of the provider's but its head
+        said = await call.event()
+        assert said == COMMENT.strip() if kind == "comment" else b"chat.completion.chunk" in said
+        told.say(*told.pieces)
+        assert (await call.read()).endswith(b"data: [DONE]\n\n")
+        await call.returned()
+        assert call.headers["x-hpp-router-attempts"] == "1"
+        (line,) = await check_books(found)
+        assert (line.amount, len(line.report.attempts)) == (USAGE_NANO, 1)
+    await told.aclose()
+
+
+async def test_what_breaks_after_a_sign_of_life_is_not_begun_anew() -> None:
+    told = Told()
+    async with over(told, provider={"retries": 1}) as found, ask(found, stream=True) as call:
+        await told.asked.wait()
+        assert await call.started() == 200
+        await told.aclose()
+        body = await call.read()
+        await call.returned()
+        assert chunks(body)[-1]["error"]["code"] == "provider_unavailable"
+        (line,) = await check_books(found)
+        assert len(line.report.attempts) == 1
+
+
+async def test_where_nothing_is_said_the_head_waits_for_the_first_event() -> None:
+    told = Told()
+    keep_alive = KeepAlive(after=0.05, kind="off")
+    async with over(told, keep_alive, provider={"retries": 1}) as found, ask(found, stream=True) as call:
+        await told.asked.wait()
+        told.say(COMMENT)
+        await anyio.sleep(0.3)  # for longer than the silence after which something would be said
+        with anyio.move_on_after(0.01) as waited:
+            await call.started()
+        assert waited.cancelled_caught
+        told.say(*told.pieces)
+        body = await call.read()
+        await call.returned()
+        assert body.startswith(b"data:")
+    await told.aclose()
+
+
+async def test_a_providers_own_comments_are_a_sign_of_life_too() -> None:
+    told = Told()
+    async with over(told, provider={"retries": 1}) as found, ask(found, stream=True) as call:
+        await told.asked.wait()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_mumble, told)
+            assert await call.started() == 200
+            tasks.cancel_scope.cancel()
+        assert call.headers["x-hpp-router-attempts"] == "1"
+        told.say(*told.pieces)
+        assert (await call.read()).endswith(b"data: [DONE]\n\n")
+        await call.returned()
+    await told.aclose()
+
+
+async def _mumble(told: Told) -> None:
+    """Never be silent for as long as it takes to be spoken for."""
+    while True:
+        told.say(b": thinking\n\n")
+        await anyio.sleep(0.02)
+
+
 async def test_a_piece_waits_for_what_is_being_said() -> None:
     order: list[str] = []
     gate, saying = anyio.Event(), anyio.Event()

@@ -245,7 +245,8 @@ async def test_a_stream_is_known_by_its_media_type(anyio_backend: str) -> None:
         ("metadata", {"usage": {"inputTokens": 9, "outputTokens": 2, "totalTokens": 11}, "metrics": {"latencyMs": 1}}),
     )
     async with FakeUpstream() as upstream:
-        provider = Provider(base_url=upstream.url.removesuffix("/v1"), dialect="bedrock", options=OPTIONS)
+        url = upstream.url.removesuffix("/v1")
+        provider = Provider(base_url=url, dialect="bedrock", options=OPTIONS, retries=0)
         async with make_gateway(upstream, providers={"fake": provider}) as gateway:
             upstream.next(Script(raw_body=stream, content_type="application/vnd.amazon.eventstream", chunk_size=7))
             _, body = await read_chat(gateway, stream=True)
