@@ -8,6 +8,7 @@ from chaos.cells import Cell, answer, cut, error, unsent
 from chaos.upstreams import BROKE, TEXTS
 from hpp_middleware.testing import Script
 from hpp_middleware.types.health import Breaker
+from hpp_middleware.types.limits import RateLimit
 from hpp_middleware.types.load import Load as Shed
 
 __all__ = ["BENCHES", "LOADS", "Load"]
@@ -18,6 +19,17 @@ BENCHES: dict[str, dict[str, Any]] = {
     "full": {"load": Shed(in_flight=2, queue=2, queue_s=0.2)},
     "wary": {"breaker": Breaker(failures=3, cooldown=300)},
     "patient": {"load": Shed(in_flight=2, queue=16, queue_s=30)},
+    "limited": {
+        "rate_limits": tuple(
+            limit
+            for way in ("json", "stream")
+            for limit in (
+                RateLimit(consumer=f"few-{way}", requests_per_day=2),
+                RateLimit(consumer=f"terse-{way}", tokens_per_day=2_500),  # two requests, not a third
+                RateLimit(consumer=f"single-{way}", concurrency=2),
+            )
+        )
+    },
 }
 """What the gateway is told besides."""
 
@@ -105,6 +117,8 @@ BUSY = {error(503, "upstream_unavailable"): 3}
 REST = {unsent(503, "upstream_unavailable"): 8}
 SHED = {unsent(503, "overloaded"): 6}
 FULL = {unsent(429, "insufficient_quota"): 8}
+SLOWED = {unsent(429, "rate_limit_exceeded"): 6}
+FREE = {answer(): 2, **SLOWED}
 RUNNING = {unsent(409, "idempotency_request_in_progress"): 4}
 
 LOADS: list[Load] = [
@@ -161,6 +175,36 @@ LOADS: list[Load] = [
         consumer="poor",
         json=FULL,
         stream=FULL,
+    ),
+    Load(
+        id="load-requests",
+        title="their consumer has two requests left of its day",
+        position="eight at once",
+        consumer="few",
+        bench="limited",
+        scripts=(GOOD,) * 2,
+        json=FREE,
+        stream=FREE,
+    ),
+    Load(
+        id="load-tokens",
+        title="their consumer has tokens for two of them left of its day",
+        position="six beside two that wait",
+        running=2,
+        consumer="terse",
+        bench="limited",
+        json=SLOWED,
+        stream=SLOWED,
+    ),
+    Load(
+        id="load-concurrency",
+        title="their consumer may have two running at once",
+        position="six beside two that wait",
+        running=2,
+        consumer="single",
+        bench="limited",
+        json=SLOWED,
+        stream=SLOWED,
     ),
     Load(
         id="load-key",
