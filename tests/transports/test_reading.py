@@ -10,7 +10,7 @@ from rounds import rounds
 
 from hpp_middleware.testing.transports.keeping import AMBIGUOUS
 from hpp_middleware.testing.transports.reading import BROKEN, ENDED, REUSED
-from hpp_middleware.transports.native.reading import HEAD_BYTES, BrokenResponseError, Reading
+from hpp_middleware.transports.native.reading import HEAD_BYTES, MOST_TAKEN, BrokenResponseError, Reading
 
 Outcome = tuple[int, dict[str, str], bytes, bool, bool] | str
 
@@ -118,3 +118,15 @@ def test_noise_is_refused_or_read_and_nothing_else(noise: bytes, cuts: list[int]
 def test_what_does_not_end_is_refused(endless: bytes) -> None:
     with pytest.raises(BrokenResponseError):
         Reading().feed(endless)
+
+
+def test_a_body_is_passed_on_in_bounded_parts() -> None:
+    body = bytes(range(256)) * 1_000
+    reading = Reading()
+    reading.feed(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    parts = []
+    while reading.pieces:
+        parts.append(reading.take())
+        assert reading.size == len(body) - sum(map(len, parts))
+    assert (b"".join(parts), max(map(len, parts))) == (body, MOST_TAKEN)
+    assert reading.complete

@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
                 return b""
             await self._more()
         data = reading.take()
-        if self._paused:
+        if self._paused and reading.size <= MOST_UNREAD:
             self._paused = False
             self._transport.resume_reading()
         return data

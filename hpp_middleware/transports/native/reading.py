@@ -14,6 +14,8 @@ __all__ = ["BrokenResponseError", "Reading"]
 HEAD_BYTES = 64 * 1024
 HEADERS = 200
 INTERIM = 10
+MOST_TAKEN = 64 * 1024
+"""Bytes of a body that are passed on at once: uvloop reads four times as many, and what is passed on may wait again."""
 
 _BODYLESS = frozenset({204, 304})
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
@@ -103,11 +105,14 @@ class Reading:
             self.complete = True
 
     def take(self) -> bytes:
-        """All that has come of the body since the last time."""
+        """What has come of the body since the last time, or as much of it as is passed on at once."""
         pieces = self.pieces
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
-        self.size = 0
+        if self.size > MOST_TAKEN:
+            pieces.append(data[MOST_TAKEN:])
+            data = data[:MOST_TAKEN]
+        self.size -= len(data)
         return data
 
     def on_header(self, name: bytes, value: bytes) -> None:
