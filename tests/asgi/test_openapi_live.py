@@ -10,6 +10,7 @@ import httpx2
 import pytest
 import schemathesis
 from anyio.from_thread import start_blocking_portal
+from rounds import SOAK, rounds
 from schemathesis import Case
 from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.config import SchemathesisConfig
@@ -32,7 +33,7 @@ RESPONSES = "/llm/v1/responses"
 MESSAGES = "/llm/v1/messages"
 QUESTION = {"model": MODEL, "messages": [{"role": "user", "content": "Hello!"}]}
 BODY_BYTES = 200_000
-EXAMPLES = 50
+EXAMPLES = rounds(25, soak=50)
 
 DOCUMENT: dict[str, Any] = json.loads((files("hpp_middleware.asgi") / "openapi.json").read_text("utf-8"))
 REQUEST = DOCUMENT["components"]["schemas"]["ChatCompletionRequest"]
@@ -116,6 +117,7 @@ def load() -> Any:
     config = SchemathesisConfig()
     config.output.sanitization.update(enabled=False)
     config.projects.default.generation.update(max_examples=EXAMPLES, deterministic=True, with_security_parameters=False)
+    config.projects.default.phases.coverage.enabled = SOAK  # thousands of cases, in the order of the document
     return schemathesis.openapi.from_dict(
         {**DOCUMENT, "components": {**DOCUMENT["components"], "schemas": schemas}}, config=config
     )

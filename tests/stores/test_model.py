@@ -358,5 +358,5 @@ def _stage(postgres_server: str, redis_server: str) -> Iterator[None]:
 
 TestPrograms = Programs.TestCase
 TestPrograms.settings = settings(
-    max_examples=int(os.environ.get("HPP_PROGRAMS", "60")), stateful_step_count=50, deadline=None
+    max_examples=int(os.environ.get("HPP_PROGRAMS", "20")), stateful_step_count=50, deadline=None
 )
