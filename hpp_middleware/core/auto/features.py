@@ -44,7 +44,8 @@ _WORD = re.compile(r"[^\W\d_]+")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _OPTION = re.compile(r"^\(?[A-Ja-j][.):] +(\S*)(.*)$", re.MULTILINE)
 _FIRST_OPTION = re.compile(r"^\(?[A-Ja-j][.):] ", re.MULTILINE)
-_LATEX = re.compile(r"\\[a-zA-Z]{2,}|\\[\[(]|\$[^\s$](?:[^$\n]*[^\s$])?\$(?!\d)")  # but no sums of money
+# But no sums of money, and not the box that an answer is to be put in: every kind of question may ask for one.
+_LATEX = re.compile(r"\\(?!boxed\b)[a-zA-Z]{2,}|\\[\[(]|\$[^\s$](?:[^$\n]*[^\s$])?\$(?!\d)")
 _OPERATOR = re.compile(r"[=+*/^<>≤≥√∫∑π]")
 _CODE_MARK = re.compile(r"[{};]\n|==|\(\)|```")
 _SENTENCE = re.compile(r"[.!?](?=\s|$)")

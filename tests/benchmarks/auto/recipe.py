@@ -51,7 +51,7 @@ STRONG = frozenset(
         "llama-3.3-nemotron-super-49b-v1",
     ]
 )
-OFFSETS = {"choice": 0.13, "choices": 0.12, "code": 0.32, "maths": 0.2, "plain": 0.08, "formulas": 0.28}
+OFFSETS = {"choice": 0.13, "choices": 0.12, "code": 0.32, "maths": 0.2, "plain": 0.1, "formulas": 0.28}
 """What the kinds are worth against each other: the mean gains of many pairs, rounded."""
 
 FAMILIES = dict.fromkeys(
@@ -186,7 +186,12 @@ class Table:
         self.pro = self.source == "mmlu_pro_80pct"
         self.gain = np.zeros(len(rows))
         self.gain[self.pair] = [r.outcomes[GPT4][0] - r.outcomes[MIXTRAL][0] for r in rows if GPT4 in r.outcomes]
-        self.words = Counter(word for row in rows for word in row.seen.words)
+        met = Counter(word for row in rows for word in row.seen.words)
+        words = list(vectors.index)[:60_000]
+        often = [1 / (at + 10) + 0.01 * met[word] for at, word in enumerate(words)]
+        self.often = np.array(often), np.array([_bucket(word) for word in words])
+        buckets = [[_bucket(word) for word in row.seen.words] for row in rows]
+        self.buckets = [np.array(found, dtype=np.int64) for found in buckets]
 
     def targets(self, use: Array, knobs: Knobs, *, labels: bool) -> tuple[Array, Array]:
         """What each prompt is to be scored, and how much it counts; from the rows in use only."""
@@ -280,12 +285,7 @@ class Table:
         step = float(np.abs(table).max()) / 127 or 1.0
         words = np.rint(table / step).astype(np.int8)
         means = share @ self.figures[at]
-        said = [
-            sum(int(words[_bucket(word)]) for word in self.rows[row].seen.words)
-            * step
-            / max(len(self.rows[row].seen.words), 1)
-            for row in map(int, at)
-        ]
+        said = [int(words[self.buckets[row]].sum(dtype=np.int64)) * step / max(len(self.buckets[row]), 1) for row in at]
         return Kind(
             base=_short(OFFSETS[name] - float(share @ np.array(said))),
             means=[_short(mean) for mean in means],
@@ -306,15 +306,11 @@ class Table:
 
     def _table(self, of_vectors: Array) -> Array:
         """The weight of each bucket: the mean of its words' weights, as often as they are met."""
-        worth = self.vectors.scaled @ of_vectors
-        total, count = np.zeros(BUCKETS), np.zeros(BUCKETS)
-        for word, at in self.vectors.index.items():
-            if at >= 60_000:
-                break
-            often = 1 / (at + 10) + 0.01 * self.words.get(word, 0)
-            total[_bucket(word)] += often * worth[at]
-            count[_bucket(word)] += often
-        return total / np.maximum(count, 1e-12)
+        often, bucket = self.often
+        worth = self.vectors.scaled[: len(often)] @ of_vectors
+        total, count = np.bincount(bucket, often * worth, BUCKETS), np.bincount(bucket, often, BUCKETS)
+        found: Array = total / np.maximum(count, 1e-12)
+        return found
 
 
 def _bucket(word: str) -> int:

@@ -11,7 +11,7 @@ import pytest
 
 from hpp_middleware import ConfigurationError
 from hpp_middleware.core.auto import learned
-from hpp_middleware.core.auto.features import FEATURES
+from hpp_middleware.core.auto.features import FEATURES, KINDS, features
 from hpp_middleware.core.auto.learned import Model, Scorer, explain, score, shipped
 
 TEXTS = (
@@ -66,6 +66,13 @@ def test_longer_and_harder_prompts_score_higher() -> None:
     easy = "Tom has 3 apples and buys 4. How many apples has he?"
     assert score(TEXTS[3]) > score(easy)
     assert score("Write a Python function that merges two sorted lists, without sorting.") > score("Who wrote Faust?")
+
+
+def test_the_box_that_an_answer_is_to_be_put_in_makes_no_formula_of_a_question() -> None:
+    boxed = "\nPut your final answer in \\boxed{...}."
+    assert KINDS[features(TEXTS[3]).kind] == KINDS[features(TEXTS[3] + boxed).kind] == "maths"
+    assert KINDS[features("Who wrote Faust?" + boxed).kind] == "plain"
+    assert KINDS[features("Solve $x^2 = 4$." + boxed).kind] == "formulas"
 
 
 def test_the_shipped_model_is_small_and_names_its_origins() -> None:
