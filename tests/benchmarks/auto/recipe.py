@@ -124,25 +124,53 @@ GROUP_OF = {name: group for group, (_, names, _) in SUBJECTS.items() for name in
 
 @dataclass(frozen=True)
 class Vectors:
-    """Word vectors by word, the most frequent word first (GloVe 6B, 50 dimensions)."""
+    """Word vectors by word, the most frequent word first."""
 
     index: Mapping[str, int]
     values: Array
+    """One row a word: GloVe 6B, 50 dimensions."""
+    read: Array
+    """
+    What a sentence encoder makes of the most frequent words alone, one row a word of its 384 dimensions: of which subject a
+    word is, where GloVe has what it stands beside. Rarer words are left out: with them it is worth less.
+    """
+
+    @cached_property
+    def share(self) -> Array:
+        """How much of each word is left: rare words count full and frequent ones less."""
+        rank = np.arange(len(self.values), dtype=float)
+        found: Array = 1e-3 / (1e-3 + 0.1 / (rank + 10))
+        return found
 
     @cached_property
     def scaled(self) -> Array:
-        """Vectors of unit spread, rare words full and frequent ones less; then how rare a word is."""
-        rank = np.arange(len(self.values))
-        share = 1e-3 / (1e-3 + 0.1 / (rank + 10))
+        """GloVe of unit spread, then how rare a word is."""
         spread = self.values[:20_000].std(0)
-        rare = (np.log(rank + 10) - 7) / 2
-        found: Array = np.c_[self.values / spread * share[:, None], rare]
+        rare = (np.log(np.arange(len(self.values)) + 10) - 7) / 2
+        found: Array = np.c_[self.values / spread * self.share[:, None], rare]
+        return found
+
+    @cached_property
+    def alone(self) -> Array:
+        """What the encoder makes of words, from the mean of all on."""
+        known = np.abs(self.read).sum(1) > 0
+        away = np.where(known[:, None], self.read - self.read[known].mean(0), 0)
+        found: Array = away * self.share[: len(away), None]
         return found
 
     def mean(self, words: Sequence[str]) -> Array:
-        """The sum of the known words' vectors over the number of all words."""
-        found = [self.index[word] for word in words if word in self.index]
-        return self.scaled[found].sum(0) / max(len(words), 1) if found else np.zeros(self.scaled.shape[1])
+        """The sum of the known words' vectors, GloVe's and then the encoder's, over the number of all words."""
+        known = [self.index[word] for word in words if word in self.index]
+        heard = [at for at in known if at < len(self.alone)]
+        found: Array = np.r_[self.scaled[known].sum(0), self.alone[heard].sum(0)] / max(len(words), 1)
+        return found
+
+    def worth(self, of_vectors: Array, count: int) -> Array:
+        """What each of the most frequent words is worth, by the worth of each dimension."""
+        near = self.scaled.shape[1]
+        found: Array = self.scaled[:count] @ of_vectors[:near]
+        found[: len(self.alone)] += self.alone @ of_vectors[near:]
+        return found
 
 
 @dataclass(frozen=True)
@@ -151,6 +179,7 @@ class Knobs:
 
     figures: float = 0.4
     vectors: float = 0.4
+    alone: float = 1.0
     ridge: float = 5.0
     raw: float = 0.05
     difficulty: float = 0.35
@@ -159,7 +188,7 @@ class Knobs:
     keywords: float = 20.0
     lean: float = 2.0
     firm: float = 200.0
-    subject: float = 30.0
+    subject: float = 60.0
     group: float = 60.0
 
 
@@ -174,6 +203,9 @@ class Table:
         self.spread[self.spread < 1e-9] = 1.0
         self.means = np.array([vectors.mean(row.seen.words) for row in rows])
         self.across = self.means.std(0)
+        near = vectors.scaled.shape[1]  # the encoder's dimensions keep their sizes among each other
+        self.across[near:] = np.sqrt((self.across[near:] ** 2).mean())
+        self.near_only = np.r_[np.ones(near), np.zeros(len(self.across) - near)]
         self.source = np.array([row.source for row in rows])
         self.task = np.array([row.task for row in rows])
         self.subject = np.array([row.task.split("/")[-1].replace(" ", "_") for row in rows])
@@ -264,7 +296,9 @@ class Table:
         at = np.flatnonzero(counts)
         share = counts[at] / counts[at].sum()
         by_words = 0.05 if name in {"code", "maths", "formulas"} else knobs.vectors
-        shape = np.r_[knobs.figures / self.spread, by_words / self.across]
+        # Only where subjects are to be told apart is the encoder heard.
+        heard = self.near_only + (name == "choice") * knobs.alone * (1 - self.near_only)
+        shape = np.r_[knobs.figures / self.spread, by_words * heard / self.across]
         inputs = np.c_[self.figures[at], self.means[at]] * shape
         middle = share @ inputs
         root = np.sqrt(counts[at])[:, None]
@@ -307,7 +341,7 @@ class Table:
     def _table(self, of_vectors: Array) -> Array:
         """The weight of each bucket: the mean of its words' weights, as often as they are met."""
         often, bucket = self.often
-        worth = self.vectors.scaled[: len(often)] @ of_vectors
+        worth = self.vectors.worth(of_vectors, len(often))
         total, count = np.bincount(bucket, often * worth, BUCKETS), np.bincount(bucket, often, BUCKETS)
         found: Array = total / np.maximum(count, 1e-12)
         return found

