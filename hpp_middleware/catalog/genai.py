@@ -161,6 +161,11 @@ class GenaiPrices:
         names = (self._name(provider, info) for info in live)
         return list(dict.fromkeys(name for name in names if name is not None))
 
+    def called(self, provider: str, model: str) -> str | None:
+        """What the list itself calls a model, of the many names that its patterns take; None where it has none."""
+        info = self._lookup(provider, model)
+        return info.id if info is not None else None
+
     def _loaded(self) -> "dict[str, Provider]":
         if self._providers is None:
             from genai_prices.data import providers

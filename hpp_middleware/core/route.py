@@ -6,7 +6,7 @@ price is refused, never free by accident. What else is known of a model is said 
 capabilities, then by the price list.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from operator import attrgetter
@@ -126,6 +126,25 @@ class Catalog:
             price=price,
             vouched=known is None or known.max_output is None or (own is not None and own.max_output is not None),
         )
+
+    def called(self, model_id: str) -> str | None:
+        """
+        What to call a model where there may be so many names and no more, though a price list's patterns take any.
+
+        Returns:
+            What stands in the id, for an operator's model; the list's name for any other; None where it has none.
+        """
+        name, _, model = model_id.partition("/")
+        if model_id in self.models:
+            return model
+        provider = self.providers.get(name)
+        if provider is None or self.prices is None:
+            return None
+        theirs = provider.prices or name
+        called: Callable[[str, str], str | None] | None = getattr(self.prices, "called", None)
+        if called is not None:
+            return called(theirs, model)
+        return model if model in self.prices.models(theirs) else None
 
     def targets(self) -> list[Target]:
         """Every model that can be listed: the operator's own, then the price list's."""

@@ -17,6 +17,7 @@ from hpp_middleware.ports.exchange import (
     Tokenizer,
     Transport,
     UpstreamResponse,
+    Watchable,
 )
 from hpp_middleware.ports.limits import LimitStore
 from hpp_middleware.ports.stores import (
@@ -61,4 +62,5 @@ __all__ = [
     "Tokenizer",
     "Transport",
     "UpstreamResponse",
+    "Watchable",
 ]

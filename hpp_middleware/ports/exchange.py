@@ -11,6 +11,7 @@ from hpp_middleware.types.auto import Asked, Candidate, Decision
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.events import Event
 from hpp_middleware.types.http import Headers, HTTPCall
+from hpp_middleware.types.load import Standing
 from hpp_middleware.types.price import Price
 from hpp_middleware.types.provider import Limits, Model
 
@@ -26,6 +27,7 @@ __all__ = [
     "Tokenizer",
     "Transport",
     "UpstreamResponse",
+    "Watchable",
 ]
 
 
@@ -234,15 +236,37 @@ class Transport(Protocol):
 
 
 class Observer(Protocol):
-    """Told what happened, after it happened; what it raises is logged and dropped."""
+    """
+    Told what happened, after it happened; what it raises is logged and dropped.
+
+    One may have, besides, ``watch(gateway)``: called when a gateway is built, with the :class:`Watchable` whose events
+    it will be told. A gateway that has ended is not to be kept alive by that.
+    """
 
     def observe(self, event: Event) -> None:
         """Take note; do not block."""
         ...
 
 
+class Watchable(Protocol):
+    """A gateway, as an observer may look at it: at any time, from any thread."""
+
+    def standing(self) -> Standing:
+        """What it is doing now, in all event loops of this process."""
+        ...
+
+    def called(self, model_id: str) -> str | None:
+        """What to call a ``provider/model``: one of so many names, whatever clients send; None where it has none."""
+        ...
+
+
 class PriceList(Protocol):
-    """Prices that are not the operator's own."""
+    """
+    Prices that are not the operator's own.
+
+    One may have, besides, ``called(provider, model)``: what it calls a model itself, where it takes several names for
+    one; None for none of its own.
+    """
 
     def find(self, provider: str, model: str) -> tuple[Price, Model] | None:
         """The price of a model now, and what else the list knows of it; None where it has no price."""

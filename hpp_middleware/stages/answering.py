@@ -49,6 +49,12 @@ class Answering:
         """How many there are."""
         return len(self._live)
 
+    @property
+    def held(self) -> int:
+        """What is held for them, in nano-dollars; any thread may ask."""
+        jobs = [getattr(each, "job", None) for each in list(self._live.values())]
+        return sum(job.hold for job in jobs if job is not None)  # else its hold is only being placed
+
     def of(self, exchange: Expiring) -> _Answer:
         """One more, for ``with``."""
         return _Answer(self, exchange)

@@ -176,13 +176,13 @@ class Health:
         return msgspec.structs.replace(target, provider=part, price=price, upstream=upstream.name)
 
     def states(self) -> dict[str, UpstreamState]:
-        """How each upstream is doing, as this worker sees it; no address and no key is in it."""
+        """How each upstream is doing, as this worker sees it, for any thread; no address and no key is in it."""
         now = self._clock()
         return {
             key: UpstreamState(
                 state=health.state(each.circuit, now=now),
                 for_s=max(0.0, each.circuit.until - now) if each.circuit.is_open else 0.0,
-                resting={model: until - now for model, until in each.rests.items() if until > now},
+                resting={model: until - now for model, until in list(each.rests.items()) if until > now},
                 in_flight=each.in_flight,
             )
             for key, each in self._watched.items()

@@ -122,7 +122,7 @@ class Journal:
     @property
     def pending(self) -> int:
         """How many settlements wait for the store."""
-        return sum([debt.lasting for debt in self._debts.values()]) if self._debts else 0
+        return sum([debt.lasting for debt in list(self._debts.values())]) if self._debts else 0
 
     def has_room(self, in_flight: int) -> bool:
         """Whether one more request, besides those in flight, would have a slot to fall back on."""

@@ -14,7 +14,8 @@ from hpp_middleware.stages.notice import Notice
 from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.sharing import share
 from hpp_middleware.stages.worker import Worker
-from hpp_middleware.types.health import STATES, CircuitState, UpstreamState
+from hpp_middleware.types.health import STATES, CircuitState, UpstreamState, worse
+from hpp_middleware.types.load import Standing
 
 __all__ = ["Lifecycle"]
 
@@ -32,6 +33,10 @@ class Lifecycle:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.notice = Notice(setup.observers)
+        for observer in setup.observers:
+            watch = getattr(observer, "watch", None)
+            if watch is not None:
+                watch(self)
         self._said: str | None = None
         self._entered: dict[int, list[AbstractAsyncContextManager[Self]]] = {}
 
@@ -126,6 +131,29 @@ class Lifecycle:
             By key: the provider's name, or ``name#upstream`` for one of several.
         """
         return self.setup.worker(self.notice).health.states()
+
+    def standing(self) -> Standing:
+        """What this gateway is doing now, in all event loops of this process; any thread may ask."""
+        workers = self.setup.workers()
+        journals = [each.lease.journal for each in workers]
+        upstreams: dict[str, UpstreamState] = {}
+        for each in workers:
+            for key, found in each.health.states().items():
+                upstreams[key] = worse(upstreams[key], found) if key in upstreams else found
+        return Standing(
+            running=sum(each.queue.running for each in workers),
+            waiting=sum(each.queue.waiting for each in workers),
+            places=self.setup.load.in_flight * len(workers),
+            held=sum(each.answering.held for each in workers),
+            owed=sum(each.pending for each in journals),
+            slots=sum(each.slots for each in journals),
+            draining=any(each.queue.closed for each in workers),
+            upstreams=upstreams,
+        )
+
+    def called(self, model_id: str) -> str | None:
+        """What figures call a ``provider/model``: see :meth:`hpp_middleware.core.route.Catalog.called`."""
+        return self.setup.catalog.called(model_id)
 
     def provider_states(self) -> dict[str, CircuitState]:
         """How each provider is doing: as well as the best of its upstreams, which are not named."""

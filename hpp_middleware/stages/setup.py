@@ -302,6 +302,11 @@ class Setup:
         self._at_hand = ref(loop), worker
         return worker
 
+    def workers(self) -> list[Worker]:
+        """Those of all event loops."""
+        with self._lock:
+            return list(self._workers.values())
+
     def _limiter(self, notice: Notice) -> Limiter | None:
         if self._rules is None or self.backends.limits is None:
             return None
@@ -338,18 +343,14 @@ class Setup:
 
     async def give_up(self) -> None:
         """Close what a start that failed has opened, unless another event loop's worker uses it."""
-        with self._lock:
-            used = any(worker.ready for worker in self._workers.values())
-        if not used:
+        if not any(worker.ready for worker in self.workers()):
             await self.backends.aclose()
 
     async def move(self, notice: Notice) -> None:
         """Run the ledger's mover, where it has one, until this is cancelled."""
         if self.mover is not None:
             await self.mover.run(
-                told=lambda error: notice.alarm(
-                    Alarm(kind="move_failed", request_id="", detail=type(error).__name__),
-                )
+                told=lambda error: notice.alarm(Alarm(kind="move_failed", request_id="", detail=type(error).__name__))
             )
 
     async def close(self, worker: Worker) -> None:
@@ -372,9 +373,7 @@ class Setup:
         return worker is not None and target is not None and worker.health.wait_s(target) > 0
 
     def _forget_keys(self) -> None:
-        with self._lock:
-            workers = list(self._workers.values())
-        for worker in workers:
+        for worker in self.workers():
             worker.authenticator.forget()
 
     async def _until_the_loop_ends(self, worker: Worker) -> AsyncGenerator[None]:

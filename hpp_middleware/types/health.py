@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from hpp_middleware.errors import ConfigurationError
 
-__all__ = ["STATES", "Breaker", "CircuitState", "Rest", "UpstreamState"]
+__all__ = ["STATES", "Breaker", "CircuitState", "Rest", "UpstreamState", "worse"]
 
 CircuitState = Literal["closed", "open", "half_open"]
 """``closed``: it is asked. ``open``: it is not. ``half_open``: a few requests find out whether it is well again."""
@@ -89,3 +89,16 @@ class UpstreamState(Struct, frozen=True, kw_only=True, gc=False):
     for_s: float
     resting: Mapping[str, float]
     in_flight: int
+
+
+def worse(one: UpstreamState, other: UpstreamState) -> UpstreamState:
+    """The same upstream as two workers see it: as badly off as for the one, as busy as for both."""
+    return UpstreamState(
+        state=max(one.state, other.state, key=STATES.index),
+        for_s=max(one.for_s, other.for_s),
+        resting={
+            model: max(one.resting.get(model, 0.0), other.resting.get(model, 0.0))
+            for model in {*one.resting, *other.resting}
+        },
+        in_flight=one.in_flight + other.in_flight,
+    )

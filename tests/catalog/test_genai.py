@@ -531,3 +531,12 @@ asyncio.run(main())
     found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     if reads == "True" or version("genai-prices") == genai._OF_RELEASE:
         assert found.stdout.split() == [reads, reads]
+
+
+def test_all_names_that_a_pattern_takes_are_called_the_same() -> None:
+    prices = GenaiPrices()
+    names = ("claude-haiku-4-5", "claude-haiku-4-5-20251001", "claude-haiku-4-5-of-my-own")
+    assert all(prices.find("anthropic", name) for name in names)
+    assert {prices.called("anthropic", name) for name in names} == {"claude-haiku-4-5"}
+    assert prices.called("anthropic", "nothing") is None
+    assert prices.called("nobody", "gpt-4o") is None

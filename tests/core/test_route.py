@@ -339,3 +339,18 @@ def test_images_need_a_price_for_images_at_every_tier() -> None:
     tiered = Price(base=Rates(input=1, output=2, output_image=3), tiers=tiers)
     found = catalog({"openai/gpt-draw": Model(price=tiered)})
     assert denied(DRAW, found) == ("unsupported_model", "openai/gpt-draw has no price for image output.")
+
+
+def test_a_model_is_called_what_the_operator_or_the_price_list_calls_it() -> None:
+    class Calling(List):
+        def called(self, provider: str, model: str) -> str | None:
+            return "gpt-5" if provider == "openai" and model.startswith("gpt-5") else None
+
+    providers = {name: Provider(base_url="http://127.0.0.1:9/v1") for name in ("openai", "own")}
+    models = {"own/m": Model(price=OWN)}
+    listed = Catalog(providers=providers, models=models, aliases={}, prices=LIST)
+    assert [listed.called(f"openai/{name}") for name in ("gpt-5", "o3", "gpt-5-made-up")] == ["gpt-5", "o3", None]
+    assert [listed.called(name) for name in ("own/m", "own/other", "gone/gpt-5", "gpt-5")] == ["m", None, None, None]
+    calling = Catalog(providers=providers, models=models, aliases={}, prices=Calling(LIST.known))
+    assert [calling.called(f"openai/{name}") for name in ("gpt-5-made-up", "o3")] == ["gpt-5", None]
+    assert Catalog(providers=providers, models=models, aliases={}).called("openai/gpt-5") is None
