@@ -25,6 +25,7 @@ from hpp_middleware import gateway
 from hpp_middleware.apis.chat import CHAT
 from hpp_middleware.asgi.boundary import Boundary, Completions
 from hpp_middleware.asgi.endpoints import Endpoints, respond
+from hpp_middleware.asgi.metrics import Metrics
 from hpp_middleware.asgi.paths import APIS, COUNTS, MODELS, ROUTES
 from hpp_middleware.core import auth, deadlines, reply
 from hpp_middleware.errors import ConfigurationError, GatewayError, StoreError, UpstreamError, UpstreamUnavailableError
@@ -65,6 +66,7 @@ class Gateway(gateway.Gateway):
         authenticate: A host's own identity: given the connection, the consumer, or None to refuse it.
         public_models: Whether the models list needs no key.
         cors_origins: Exact origins that browsers may call from; none by default.
+        metrics: What is served at ``/metrics``; its observer need not be named among ``observers``. None by default.
         settings: See :class:`hpp_middleware.stages.setup.Setup`.
 
     Raises:
@@ -77,9 +79,14 @@ class Gateway(gateway.Gateway):
         authenticate: Authenticate | None = None,
         public_models: bool = True,
         cors_origins: Sequence[str] = (),
+        metrics: Metrics | None = None,
         **settings: Any,
     ) -> None:
+        observers = tuple(settings.get("observers", ()))
+        if metrics is not None and metrics.observer not in observers:
+            settings["observers"] = (*observers, metrics.observer)
         super().__init__(**settings)
+        self.metrics = metrics
         self._authenticate = authenticate
         self._public_models = public_models
         self._cors_origins = tuple(cors_origins)
@@ -112,6 +119,7 @@ class Gateway(gateway.Gateway):
                 _route("/healthz", endpoints.healthz),
                 _route("/readyz", endpoints.readyz),
                 _route("/openapi.json", endpoints.openapi),
+                *([_route("/metrics", self.metrics)] if self.metrics is not None else []),
             ],
             lifespan=self.lifespan,
             middleware=[cors] if self._cors_origins else [],

@@ -209,6 +209,8 @@ class Endpoints:
     async def openapi(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """``GET /openapi.json``, its server being where this app is mounted."""
         document = json.loads((resources.files("hpp_middleware.asgi") / "openapi.json").read_text("utf-8"))
+        if self._gateway.metrics is None:
+            del document["paths"]["/metrics"]
         document["servers"] = [{"url": scope.get("root_path", "") or "/"}]
         await respond(send, _encode(document))
 

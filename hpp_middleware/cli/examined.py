@@ -30,6 +30,7 @@ EXTRAS = {
     "genai_prices": ("prices", "prices of models that the file has none for"),
     "tiktoken": ("tokens", "prompts of OpenAI's models counted, so that less is held"),
     "cryptography": ("replay", "answers given again under their Idempotency-Key"),
+    "prometheus_client": ("prometheus", "GET /metrics"),
 }
 """What is missed without a module, and the extra that brings it."""
 

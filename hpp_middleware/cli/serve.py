@@ -52,7 +52,15 @@ def serve(
             server.run(gateway, listener, announce=announce, access_log=access_log)
         else:
             grace_s = gateway.setup.load.grace_s
-            processes.run(path, listener, workers=workers, announce=announce, access_log=access_log, grace_s=grace_s)
+            processes.run(
+                path,
+                listener,
+                workers=workers,
+                announce=announce,
+                access_log=access_log,
+                grace_s=grace_s,
+                counted=gateway.metrics is not None,
+            )
 
 
 def _checked(path: Path) -> Settings:

@@ -7,12 +7,13 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 
 from hpp_middleware.cli import server
@@ -20,6 +21,9 @@ from hpp_middleware.cli.errors import guarded
 from hpp_middleware.config import load
 
 __all__ = ["run"]
+
+MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
+"""prometheus-client's own variable: the folder through which processes are counted together."""
 
 SETTLE_S = 30.0
 """How long a worker has after the grace, in which it settles what it has ended, however slow its store is."""
@@ -36,6 +40,7 @@ def run(
     announce: Callable[[], None],
     access_log: bool,
     grace_s: float,
+    counted: bool = False,
 ) -> None:
     """
     Serve until SIGINT or SIGTERM, then let the answers in flight end.
@@ -47,19 +52,39 @@ def run(
         announce: Called when all of them are open.
         access_log: Whether each request is logged, and what it came to.
         grace_s: How long the answers in flight may take, in seconds.
+        counted: Whether they are counted, all together.
     Raises:
         SystemExit: A worker could not open, and has said why; or a signal came.
     """
     _end_on_signals()
-    group = _Group(path, listener, access_log, grace_s)
-    try:
-        group.start(workers)
-        announce()
-        group.keep()
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: group.stop(server.NOW))
-        group.end()
+    with _counted_together() if counted else nullcontext():
+        group = _Group(path, listener, access_log, grace_s)
+        try:
+            group.start(workers)
+            announce()
+            group.keep()
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: group.stop(server.NOW))
+            group.end()
+
+
+@contextmanager
+def _counted_together() -> Iterator[None]:
+    """
+    Have the workers' figures added up by whichever is asked for them, through a folder that ends with this process.
+
+    prometheus-client of the workers, which are started anew, goes by the variable; an operator's own folder stays.
+    """
+    if MULTIPROC in os.environ:
+        yield
+        return
+    with TemporaryDirectory(prefix="hpp-metrics-") as folder:
+        os.environ[MULTIPROC] = folder
+        try:
+            yield
+        finally:
+            del os.environ[MULTIPROC]
 
 
 class _Group:

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from hpp_middleware.config.ceilings import AccountSection, BudgetSection
 from hpp_middleware.config.limits import LimitSections, LimitStoreSection
+from hpp_middleware.config.metrics import MetricsSection
 from hpp_middleware.config.section import Section
 from hpp_middleware.config.streams import StreamsSection
 from hpp_middleware.config.values import (
@@ -338,6 +339,7 @@ class File(Section):
     limits: LimitSections = Field(default=[])
     limit_store: LimitStoreSection = LimitStoreSection()
     server: ServerSection = ServerSection()
+    metrics: MetricsSection = MetricsSection()
     responses: ResponsesSection = ResponsesSection()
     streams: StreamsSection = StreamsSection()
     idempotency: IdempotencySection = IdempotencySection()

@@ -12,6 +12,7 @@ from hpp_middleware.config.auto import auto_policy
 from hpp_middleware.config.ceilings import budgets_of, groups_of, problems_of
 from hpp_middleware.config.journal import journal
 from hpp_middleware.config.limits import rate_limits
+from hpp_middleware.config.metrics import metrics, metrics_problems
 from hpp_middleware.config.sealing import sealing
 from hpp_middleware.config.sections import (
     ConsumerSection,
@@ -160,6 +161,7 @@ class Settings:
             idempotency=Idempotency(**self.file.idempotency.given()),
             public_models=self.file.server.public_models,
             cors_origins=tuple(self.file.server.cors_origins),
+            metrics=metrics(self.file.metrics),
             observers=(LoggingObserver(),),
             auto=self.auto,
             rate_limits=self.rate_limits,
@@ -202,6 +204,7 @@ def settle(file: File, *, directory: Path, context: Context) -> Settings:
         budgets=budgets_of(file.budgets, problems),
     )
     problems += problems_of(settings.groups, settings.budgets, settings.consumers)
+    problems += metrics_problems(file.metrics, secrets=context.secrets)
     problems += _shared_keys(settings.consumers)
     problems += _same_peppers(settings)
     problems += _no_pepper(settings, problems)

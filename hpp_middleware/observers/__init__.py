@@ -1,4 +1,4 @@
-"""Who is told what happened: logging here; others come as extras."""
+"""Who is told what happened: logging here; Prometheus, in a module of its own, with its extra."""
 
 from hpp_middleware.observers.logging import LoggingObserver
 

@@ -17,9 +17,11 @@ from hpp_middleware.apis.embeddings import EMBEDDINGS
 from hpp_middleware.apis.images import IMAGES, MOST
 from hpp_middleware.apis.media import Media
 from hpp_middleware.apis.responses import request as responses
+from hpp_middleware.asgi.metrics import Metrics
 from hpp_middleware.core import drawing, parse
 from hpp_middleware.core.deadlines import HEADERS
 from hpp_middleware.dialects import openai, unpriced
+from hpp_middleware.observers.prometheus import PrometheusObserver
 from hpp_middleware.testing import get
 from hpp_middleware.types.provider import Limits
 
@@ -51,7 +53,11 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def make_gateway() -> Gateway:
-    return Gateway(providers={"openai": Provider(base_url="http://127.0.0.1:9/v1")}, prices=None)
+    return Gateway(
+        providers={"openai": Provider(base_url="http://127.0.0.1:9/v1")},
+        prices=None,
+        metrics=Metrics(PrometheusObserver()),
+    )
 
 
 # --- the document by itself -----------------------------------------------------------------------

@@ -17,6 +17,8 @@ from schemathesis.config import SchemathesisConfig
 from servers import serve
 
 from hpp_middleware import Gateway, Provider
+from hpp_middleware.asgi.metrics import Metrics
+from hpp_middleware.observers.prometheus import PrometheusObserver
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.types.provider import Declared, Limits
 
@@ -78,6 +80,7 @@ def living(**settings: Any) -> Iterator[Live]:
                 "carol": Declared(quota=1, keys=(POOR_KEY,)),
             },
             limits=Limits(body_bytes=BODY_BYTES),
+            metrics=Metrics(PrometheusObserver()),
             **settings,
         )
         with serve(gateway.app) as url, httpx2.Client(base_url=url, trust_env=False) as client:
@@ -193,7 +196,7 @@ def test_a_message_its_stream_and_its_errors(live: Live) -> None:
     assert live.send("POST", MESSAGES, json=asked).status_code == 502
 
 
-@pytest.mark.parametrize("path", ["/llm/v1/models", "/healthz", "/readyz", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/llm/v1/models", "/healthz", "/readyz", "/openapi.json", "/metrics"])
 def test_what_needs_no_key(live: Live, path: str) -> None:
     assert live.send("GET", path, key=None).status_code == 200
 

@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import psutil  # type: ignore[import-untyped]  # ships no types
 from background import BackgroundUpstream
+from prometheus_client.parser import text_string_to_metric_families
 from running import Running, command, router
 
 KEY = "a-secret-of-20-characters"
@@ -109,3 +110,30 @@ def test_a_store_that_cannot_be_opened_is_told_and_all_end(tmp_path: Path) -> No
     assert done.out == ""
     assert all(line.startswith("hpp-router: ") for line in done.err.split("\n")[:-1])
     assert "store.url" in done.err
+
+
+def test_their_figures_are_added_up_by_whichever_is_asked(
+    tmp_path: Path, background_upstream: BackgroundUpstream
+) -> None:
+    folder = configured(tmp_path, background_upstream.url)
+    with (folder / "router.toml").open("a", encoding="utf-8") as file:
+        file.write("[metrics]\nprometheus = true\n")
+    (tmp_path / "temporary").mkdir()
+    with router(folder, "serve", "--workers", "2", TMPDIR=str(tmp_path / "temporary")) as served:
+        assert [ask(served.url) for _ in range(6)] == [200] * 6
+        until = time.monotonic() + 60
+        while figure(served.url, "hpp_attempts_total") < 6 and time.monotonic() < until:
+            time.sleep(0.05)
+        assert [figure(served.url, "hpp_attempts_total") for _ in range(8)] == [6] * 8
+        assert figure(served.url, "hpp_charged_nanodollars_total") == 6 * COST
+        assert figure(served.url, "hpp_places") == 0  # one worker's, and so left out
+        done = served.stop()
+    assert (done.code, lines(done.err)) == (0, [])
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def figure(url: str, metric: str) -> float:
+    """A figure as a scrape over a connection of its own has it."""
+    with httpx2.Client(trust_env=False, timeout=30) as client:
+        families = text_string_to_metric_families(client.get(f"{url}/metrics").text)
+    return float(sum(each.value for family in families for each in family.samples if each.name == metric))
