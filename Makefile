@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE =
 JOBS ?= 5
 MINUTES ?= 20
 
-.PHONY: demo test matrix faults soak soak-chaos bench bench-curves bench-dialects bench-transports bench-workers bench-stores bench-load bench-check bench-count bench-auto auto-ceiling auto-fit profile catalog dev check lint types layers build clean
+.PHONY: demo test matrix faults soak soak-chaos bench bench-curves bench-dialects bench-transports bench-workers bench-stores bench-load bench-check bench-count bench-bytecodes bench-auto auto-ceiling auto-fit profile catalog dev check lint types layers build clean
 
 demo: $(VENV)/.demo        ## a router on 127.0.0.1:8000 with a $$5 consumer; prints curl lines
 	$(BIN)/hpp-router demo $(ARGS)
@@ -63,6 +63,9 @@ bench-check: $(VENV)/.dev  ## whether the pure core takes 10% more instructions 
 
 bench-count: $(VENV)/.dev  ## instructions a request of the whole server under valgrind; BASE=rev beside another revision
 	$(BIN)/python tests/benchmarks/counted.py $(if $(BASE),--base $(BASE)) $(ARGS)
+
+bench-bytecodes: $(VENV)/.dev ## bytecodes a request and a chunk of the gateway alone; BASE=rev beside another revision
+	$(BIN)/python tests/benchmarks/bytecodes.py $(if $(BASE),--base $(BASE)) $(ARGS)
 
 bench-stores: $(VENV)/.dev ## how fast the stores are, and how much is held for what is used
 	$(BIN)/python tests/benchmarks/stores.py

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import bytecodes
 import pytest
 from bench import goals, nginx, report, samples, tls
 from bench.accounting import cpu_ns, resident_mb
@@ -109,6 +110,14 @@ def test_a_group_names_its_scenarios_and_an_unknown_name_is_refused() -> None:
 def test_ten_percent_more_instructions_are_told() -> None:
     _, slower = compared({"same": 109, "slower": 111, "new": 5}, {"same": 100, "slower": 100})
     assert slower == ["slower: +11.0%"]
+
+
+def test_bytecodes_of_a_request_are_counted_alike_at_each_run(loader: Loader, tmp_path: Path) -> None:
+    first, second = (bytecodes.count("ours", "stream", loader.upstream, tmp_path) for _ in range(2))
+    calls, run = first["core/parse.py completion"]
+    assert (calls, run) == second["core/parse.py completion"]
+    assert calls == 1
+    assert 10 < run < bytecodes.sums(first)[1]
 
 
 def test_samples_are_told_by_their_owner(tmp_path: Path) -> None:

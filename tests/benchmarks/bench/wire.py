@@ -12,6 +12,7 @@ __all__ = [
     "ANSWER",
     "KEYS",
     "MODEL",
+    "PATH",
     "STEPS",
     "event",
     "json_question",
