@@ -21,6 +21,7 @@ from hpp_middleware.errors import RequestError
 from hpp_middleware.ports import API, Client, Transport
 from hpp_middleware.stages import apart, auto, downgrade, exchanges, plan, replay, reserve, settle
 from hpp_middleware.stages.caller import Caller
+from hpp_middleware.stages.carried import Carried
 from hpp_middleware.stages.journal import Journal
 from hpp_middleware.stages.lifecycle import Lifecycle
 from hpp_middleware.stages.lineup import Lineup
@@ -195,12 +196,12 @@ class Gateway(Lifecycle):
             )
         exchange = exchanges.exchange(
             *(self.setup, worker, planned, operation, client),
+            lineup=lineup,
             transport=transport,
             keyed=keyed,
-            lineup=lineup,
+            admission=admission,
             escalation=chosen.escalation if planned.target.id == chosen.target.id else None,
             samples=chosen.samples,
-            admission=admission,
         )
         work = partial(self._carry_out, worker, planned, operation, exchange, keyed, host_left=host_left)
         settlement = await apart.run(
@@ -225,7 +226,7 @@ class Gateway(Lifecycle):
         worker: Worker,
         planned: plan.Plan,
         operation: Reserve,
-        exchange: exchanges.Carried,
+        exchange: Carried,
         keyed: replay.Keyed,
         *,
         host_left: End,
@@ -241,14 +242,7 @@ class Gateway(Lifecycle):
             if placed.status == "finished":
                 return placed
             try:
-                exchange.job = planned.job(
-                    operation.accounts[0],
-                    placed.amount,
-                    missing_usage=self.setup.missing_usage,
-                    cost_in=self.setup.cost_in,
-                    keyed=keyed.claim is not None,
-                    keep_alive=self.setup.keep_alive,
-                )
+                exchange.under(placed.amount)
             except RequestError as error:  # it cannot do with so little output
                 await reserve.give_back(worker.lease, operation.id)
                 raise ceilings.refusal("", None) from error
@@ -264,7 +258,7 @@ class Gateway(Lifecycle):
         self,
         worker: Worker,
         request_id: str,
-        exchange: exchanges.Carried,
+        exchange: Carried,
         keyed: replay.Keyed,
         *,
         host_left: End,

@@ -10,7 +10,6 @@ model's price.
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import anyio
@@ -18,23 +17,22 @@ import msgspec
 
 from hpp_middleware.core import ceilings
 from hpp_middleware.core.auto import agree, verify
-from hpp_middleware.core.ceilings import Scope
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import GatewayError, StoreError
-from hpp_middleware.ports import Client, Dialect, Transport
-from hpp_middleware.stages.drain import Slots
-from hpp_middleware.stages.further import Further
-from hpp_middleware.stages.health import Health
+from hpp_middleware.ports import Client, Transport
+from hpp_middleware.stages.carried import Carried
+from hpp_middleware.stages.held import Held
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.limits import Admission
-from hpp_middleware.stages.line import Line
+from hpp_middleware.stages.plan import Plan
 from hpp_middleware.stages.relay import Exchange
-from hpp_middleware.stages.replay import Record
-from hpp_middleware.stages.settle import Pending
-from hpp_middleware.types.completion import Request, Seen, Target
+from hpp_middleware.stages.replay import Keyed
+from hpp_middleware.stages.setup import Setup
+from hpp_middleware.stages.worker import Worker
+from hpp_middleware.types.completion import Request
 from hpp_middleware.types.http import Headers
-from hpp_middleware.types.operations import Resize
+from hpp_middleware.types.operations import Reserve, Resize
 from hpp_middleware.types.quota import Draft
 from hpp_middleware.types.replay import Answer
 
@@ -43,174 +41,81 @@ __all__ = ["Cascade"]
 _DEAR = "X-HPP-Router-Cost"
 
 
-class Cascade:
+class Cascade(Carried):
     """
-    Several exchanges in the place of one: see :class:`~hpp_middleware.stages.relay.Exchange`, whose words it has.
+    An exchange whose answer is kept back, and others where it does not do.
 
     Args:
-        target: Where the first goes.
-        dialect: What its provider speaks.
-        transport: How to reach it.
+        setup: The gateway's.
+        worker: This event loop's.
+        planned: The smaller model's part.
+        reserved: What is reserved for that.
         client: Where the answer goes.
-        pending: Told when the response is about to end.
-        slots: Where a drain finds room.
-        record: Keeps the answer, that it can be given again.
-        health: Whether the providers may be asked.
-        asked: The request, as the client has written it.
-        second: The stronger model.
-        again: The smaller one, to be asked twice; None to believe its first answer.
-        draft: The entry to be of the first.
-        scope: What the hold is in for it; for both it is in what each of them calls for.
+        transport: What to send by, instead of the provider's own.
+        keyed: The request's own key.
         admission: Takes what the stronger model's own limits ask; None where nothing is limited.
-
-    Attributes:
-        priced: Whether each attempt is kept with its price: there may be two.
+        asked: The request, as the client has written it.
+        second: The stronger model's part.
+        twice: Whether the smaller one is asked twice; else its first answer is believed.
     """
 
-    job: Job
-    priced = True
-    _ending = False
-    _over_at: float
+    priced = True  # there may be several calls
+    _gave_held = False
 
     def __init__(
         self,
-        target: Target,
-        dialect: Dialect,
-        transport: Transport,
+        setup: Setup,
+        worker: Worker,
+        planned: Plan,
+        reserved: Reserve,
         client: Client,
         *,
-        pending: Pending,
-        slots: Slots,
-        record: Record | None = None,
-        health: Health | None = None,
+        transport: Transport | None,
+        keyed: Keyed,
+        admission: Admission | None,
         asked: Request,
-        second: Further,
-        again: Further | None = None,
-        draft: Draft,
-        scope: Scope | None = None,
-        admission: Admission | None = None,
+        second: Plan,
+        twice: bool,
     ) -> None:
-        self._client = client
-        self._pending = pending
-        self._slots = slots
-        self._record = record
+        super().__init__(
+            *(setup, worker, planned, reserved, client), transport=transport, keyed=keyed, admission=admission
+        )
         self._asked = asked
         self._then = second
-        self._again = again
-        self._draft = draft
-        self._scope = scope
-        self._admission = admission
-        self._held = Line(client, holds=True)
-        self._health = health
-        self._given = Exchange(target, dialect, transport, self._held, pending=Pending(), slots=slots, health=health)
-        self._exchanges = [self._given]
-        self._line = self._held
-        self._given.hear()
-        self._gave_held = self._left = self._dismissed = self._expired = False
-        self._resizes = 0
-        self._raised: Exception | None = None
-
-    @property
-    def _last(self) -> Exchange:
-        return self._exchanges[-1]
-
-    @property
-    def exchanges(self) -> tuple[Exchange, ...]:
-        """Those that there were."""
-        return tuple(self._exchanges)
+        self._twice = twice
+        self._draft = reserved.draft
+        self._held = Held(patient=client.patient)
+        self._given = self._exchange(planned, self._held, kept=True)
 
     @property
     def error(self) -> GatewayError | None:
         """What the client is to be told."""
-        return None if self._gave_held else self._last.error
-
-    @property
-    def ending(self) -> bool:
-        """Whether ``pending`` was told."""
-        return self._ending or self._last.ending
-
-    @property
-    def seen(self) -> Seen:
-        """What the last answer showed."""
-        return self._last.seen
-
-    @property
-    def duration_s(self) -> float:
-        """How long it took, all in all."""
-        return sum(each.duration_s for each in self.exchanges)
-
-    @property
-    def first_byte_s(self) -> float | None:
-        """How long the last provider took to begin its answer."""
-        return self._last.first_byte_s
+        return None if self._gave_held else self.last.error
 
     @property
     def answer(self) -> Answer | None:
         """The whole answer; None where it was not recorded, or broke off."""
         if self._gave_held:
-            return self._record.answer if self._record is not None else None
-        return self._last.answer
-
-    def so_far(self) -> int:
-        """What it would be charged if it broke off now."""
-        return self._last.so_far()
+            return self._keyed.record.answer if self._keyed.record is not None else None
+        return self.last.answer
 
     def settlement(self, *, host_left: End = End.LEFT) -> Settlement:
         """What all are charged; an answer that was given is complete, whatever became of another call."""
-        found = self._last.settlement(host_left=host_left)
-        if not self._gave_held or len(self._exchanges) == 1:
+        found = self.last.settlement(host_left=host_left)
+        if not self._gave_held or len(self.exchanges) == 1:
             return found
         return Settlement(found.amount, "completed", estimated=found.estimated, usage=found.usage)
 
-    def hear(self) -> Callable[[], None] | None:
-        """Have the client's departure told; None where one has to listen for it."""
-        return self._client.hear(self._depart)
+    @property
+    def _goes_on(self) -> bool:
+        return _is_whole(self._given) and not self._is_over
 
-    async def gone(self) -> None:
-        """Listen for the client's departure."""
-        try:
-            await self._client.gone()
-        except Exception as error:  # noqa: BLE001  # the client's; raised again by the work
-            self._raised = error
-        self._depart()
-
-    def dismiss(self) -> None:
-        """The host has cancelled the request."""
-        self._dismissed = True
-        self._last.dismiss()
-
-    def expire(self, error: GatewayError) -> None:
-        """Our own time is up; an answer that is there already is given all the same."""
-        self._expired = True
-        self._last.expire(error)
-
-    def _depart(self) -> None:
-        self._left = True
-        self._line.leave()
-
-    async def run(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> None:
-        """
-        Carry out the job; and the further ones, if the answer calls for it.
-
-        Args:
-            lease: It must not run out meanwhile.
-            loop: The event loop that runs, where it is asyncio's or takes its place.
-        """
-        first = self._given
-        first.job = self.job
-        self._over_at = time.monotonic() + (self._then.within_s or float("inf"))
-        await first.run(lease, loop)
-        if _is_whole(first) and not self._is_over:
-            await self._judge(lease, loop)
-        if self._raised is not None:
-            raise self._raised
-
-    async def _judge(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> None:
+    async def _go_on(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> None:
         """Give the answer that is held back, or ask for others."""
         fault = verify.fault(self._held.body, self._asked)
-        again = self._again if fault is None and not self._expired else None
-        if again is not None and agree.is_comparable(self._held.body, self._asked):
-            fault = await self._asked_again(again, lease, loop)
+        again = fault is None and self._twice and not self._expired
+        if again and agree.is_comparable(self._held.body, self._asked):
+            fault = await self._asked_again(lease, loop)
         if self._is_over:
             return
         if fault is not None and not self._expired and await self._escalated(lease, loop, fault):
@@ -224,52 +129,55 @@ class Cascade:
 
     @property
     def _left_s(self) -> float:
-        """How long what is still to come may take."""
-        return max(0.0, self._over_at - time.monotonic())
+        """How long what is still to come may take, where the client has said so of all."""
+        within_s = self._then.lower.total if self._then.lower is not None else None
+        return max(0.0, self._started + (within_s or float("inf")) - time.monotonic())
 
     @property
     def _is_told_whole(self) -> bool:
         """Whether the answer that is held back says what all calls cost, where answers do."""
-        return self.job.cost_in != "usage" or self._given.settlement().amount == self._last.settlement().amount
+        return self.job.cost_in != "usage" or self._given.settlement().amount == self.last.settlement().amount
 
-    async def _asked_again(self, again: Further, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> str | None:
+    async def _asked_again(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> str | None:
         """Ask the smaller model once more; what is wrong with its answers, taken together."""
-        one, before = self._held.body, self._last.settlement()
-        amount, orphan = before.amount + again.operation.want, before.amount + again.operation.orphan_amount
+        one, before, again = self._held.body, self.last.settlement(), self._now
+        amount, orphan = before.amount + again.bound.want, before.amount + again.bound.orphan_amount
         if not self._left_s or not await self._resized(lease, amount, orphan, self._draft, joins=False):
             return None  # one answer is what there is
         if self._is_over or self._expired:
             return None  # nothing more is sent
-        line = Line(self._client, holds=True)
-        asked = await self._call(again, again.job(amount, before), line, lease, loop)
+        job, held = self._job(again, amount, before), Held(patient=self._client.patient)
+        asked = self._exchange(again, held, kept=True)
+        await self._call(asked, job, lease, loop)
         if not _is_whole(asked):
             return None if self._is_told_whole else "there is no second one"
-        fault = verify.fault(line.body, self._asked)
+        fault = verify.fault(held.body, self._asked)
         if fault is None or not self._is_told_whole:
-            self._held, self._given = line, asked
-        if fault is None and not agree.agree(one, line.body, self._asked):
+            self._held, self._given = held, asked
+        if fault is None and not agree.agree(one, held.body, self._asked):
             return "another one contradicts it"
         return fault
 
-    async def _admits(self, then: Further) -> bool:
+    async def _admits(self, then: Plan) -> bool:
         return self._admission is None or await self._admission.also(then.target.id, then.bound)
 
     async def _escalated(self, lease: Lease, loop: asyncio.AbstractEventLoop | None, fault: str) -> bool:
         """Ask the stronger model, under a hold for all calls; whether that was the answer, or the end."""
-        before, then = self._last.settlement(), self._then
-        amount, orphan = before.amount + then.operation.want, before.amount + then.operation.orphan_amount
+        before, then = self.last.settlement(), self._then
+        amount, orphan = before.amount + then.bound.want, before.amount + then.bound.orphan_amount
         if not self._left_s or not await self._admits(then):
             return False
-        if not await self._resized(lease, amount, orphan, _why(then, fault)):
+        draft = _why(then.draft(self._draft), fault)
+        if not await self._resized(lease, amount, orphan, draft):
             if self._admission is not None:
                 await self._admission.without(then.target.id)
             return False
         if self._is_over or self._expired:  # meanwhile: nothing more is sent, and the entry is the smaller model's
             await self._resized(lease, amount, 0, self._draft)
             return self._is_over
-        job = msgspec.structs.replace(then.job(amount, before), routed=_why(then, fault).routed)
-        line = Line(self._client)
-        second = await self._call(then, job, line, lease, loop, pending=self._pending, record=self._record)
+        job = msgspec.structs.replace(self._job(then, amount, before), routed=draft.routed)
+        second = self._exchange(then, self._client)
+        await self._call(second, job, lease, loop)
         if second.error is None or self._client.started or self._is_over:
             return True
         if not self._is_told_whole:
@@ -278,40 +186,17 @@ class Cascade:
         await self._resized(lease, amount, 0, self._draft)
         return False
 
-    async def _call(
-        self,
-        then: Further,
-        job: Job,
-        line: Line,
-        lease: Lease,
-        loop: asyncio.AbstractEventLoop | None,
-        *,
-        pending: Pending | None = None,
-        record: Record | None = None,
-    ) -> Exchange:
-        """Another exchange, from its beginning to its end."""
-        found = Exchange(
-            then.target,
-            then.dialect,
-            then.transport,
-            line,
-            pending=pending or Pending(),
-            slots=self._slots,
-            record=record,
-            health=self._health,
-        )
+    async def _call(self, found: Exchange, job: Job, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Carry out another exchange, in the time that is left."""
         timeouts = replace(job.timeouts, total=min(job.timeouts.total, self._left_s))
         self.job = found.job = msgspec.structs.replace(job, timeouts=timeouts)
-        self._line = line
-        self._exchanges.append(found)
-        found.hear()
         await found.run(lease, loop)
-        return found
 
     async def _resized(self, lease: Lease, amount: int, orphan: int, draft: Draft, *, joins: bool = True) -> bool:
         """Give the hold what it now is for; False where it does not fit, or nobody can tell."""
         self._resizes += 1
-        is_first, joined = draft is self._draft, ceilings.joined(self._scope, self._then.scope) if joins else None
+        is_first = draft is self._draft
+        joined = ceilings.joined(self._now.scope, self._then.scope) if joins else None
         resize = Resize(id=self.job.id, attempt=self._resizes, amount=amount, orphan_amount=orphan, draft=draft)
         if joined is not None:
             draft = msgspec.structs.replace(draft, also=joined.accounts[1:])
@@ -329,12 +214,10 @@ class Cascade:
         self._gave_held = True
         cost = dict(self._given.job.headers(cost=self.settlement().amount))[_DEAR]
         headers: Headers = [(name, cost if name == _DEAR else value) for name, value in self._held.headers]
-        if self._record is not None:
-            self._record.start(self._held.status, headers)
-            self._record.add(self._held.body)
-        if not self.ending:
-            self._ending = True
-            self._pending.begin(self.job.account)
+        if self._keyed.record is not None:
+            self._keyed.record.start(self._held.status, headers)
+            self._keyed.record.add(self._held.body)
+        self._begin_ending()
         with anyio.move_on_after(self.job.limits.send_s):  # who takes nothing for so long has left
             await self._client.start(self._held.status, headers)
             await self._client.send(self._held.body, more=False)
@@ -344,9 +227,8 @@ def _is_whole(exchange: Exchange) -> bool:
     return exchange.end is End.COMPLETED and exchange.error is None
 
 
-def _why(then: Further, fault: str) -> Draft:
+def _why(draft: Draft, fault: str) -> Draft:
     """The entry to be of the second call, which says why there is one."""
-    draft = then.operation.draft
     if draft.routed is None:
         return draft
     reason = f"the smaller model's answer was found wanting: {fault}"

@@ -8,7 +8,6 @@ all that it can cost, by the same atomic step as any other. What each attempt co
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import anyio
@@ -18,20 +17,18 @@ from hpp_middleware.core import attempts, ceilings, quota
 from hpp_middleware.core.ceilings import Scope
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import GatewayError, RequestError, StoreError, UpstreamError
-from hpp_middleware.ports import Client
-from hpp_middleware.stages.further import Further
+from hpp_middleware.ports import Client, Transport
+from hpp_middleware.stages.carried import Carried
 from hpp_middleware.stages.guard import Guard, guard
-from hpp_middleware.stages.health import Health
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.limits import Admission
-from hpp_middleware.stages.line import Line
-from hpp_middleware.stages.relay import Exchange
-from hpp_middleware.stages.replay import Record
+from hpp_middleware.stages.lineup import Lineup
+from hpp_middleware.stages.plan import Plan
+from hpp_middleware.stages.replay import Keyed
+from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.worker import Worker
-from hpp_middleware.types.completion import Seen
-from hpp_middleware.types.operations import Resize, Result
-from hpp_middleware.types.replay import Answer
+from hpp_middleware.types.operations import Reserve, Resize, Result
 
 __all__ = ["Chain"]
 
@@ -39,140 +36,61 @@ LEAST_S = 0.001
 """A deadline that has just run out is one still."""
 
 
-class Chain:
+class Chain(Carried):
     """
-    Several exchanges in the place of one: see :class:`~hpp_middleware.stages.relay.Exchange`, whose words it has.
+    One exchange, and others where it fails.
 
     Args:
-        first: Whom to ask first.
-        others: Whom to ask then, each ready to be asked when its turn comes.
-        client: Where the answer goes.
+        setup: The gateway's.
         worker: This event loop's.
-        record: Keeps the answer, that it can be given again.
-        health: Whether the providers may be asked.
+        planned: Whom to ask first.
+        reserved: What is reserved for that.
+        client: Where the answer goes.
+        lineup: Whom to ask then, each planned when its turn comes.
+        transport: What to send by, instead of the provider's own.
+        keyed: The request's own key.
         admission: Takes what another model's own limits ask; None where nothing is limited.
-
-    Attributes:
-        exchanges: The attempts so far.
-        duration_s: How long it took, all in all.
     """
 
-    duration_s = 0.0
-    _job: Job
-    _until = 0.0
+    _ahead: Plan | None = None
+    _tried = 1  # how often who is asked now was asked
+    _extra = False  # whether the attempt that runs was taken from the worker's budget
+    _waiting: Guard | None = None
 
     def __init__(
         self,
-        first: Further,
-        others: Iterator[Further],
+        setup: Setup,
+        worker: Worker,
+        planned: Plan,
+        reserved: Reserve,
         client: Client,
         *,
-        worker: Worker,
-        record: Record | None = None,
-        health: Health | None = None,
-        admission: Admission | None = None,
+        lineup: Lineup,
+        transport: Transport | None,
+        keyed: Keyed,
+        admission: Admission | None,
     ) -> None:
-        self._now = first
-        self._scope = first.scope  # what the hold is in
-        self._others = others
-        self._client = client
-        self._worker = worker
-        self._record = record
-        self._health = health
-        self._admission = admission
-        self._ahead: Further | None = None
-        self._tried = 0
-        self._extra = False  # whether the attempt that runs was taken from the worker's budget
-        self._left = self._dismissed = self._expired = False
-        self._waiting: Guard | None = None
-        self._raised: Exception | None = None
-        self._resizes = 0
-        self.exchanges: list[Exchange] = []
-        self._begin()
+        super().__init__(
+            *(setup, worker, planned, reserved, client), transport=transport, keyed=keyed, admission=admission
+        )
+        self._scope = planned.scope  # what the hold is in
+        self._lineup = lineup
+        self._may_go_on = lineup.has_others or (planned.target.provider.retries > 0 and transport is None)
+        self._exchange(planned, client, late=self._may_go_on)
 
-    @property
-    def job(self) -> Job:
-        """What to do now; the first is to be set when there is a hold."""
-        return self._job
-
-    @job.setter
-    def job(self, job: Job) -> None:
-        self._job = self._last.job = msgspec.structs.replace(job, attempts=len(self.exchanges))
-        self._line.quiet_s = None if job.keep_alive is None else job.keep_alive.after
-
-    @property
-    def _last(self) -> Exchange:
-        return self.exchanges[-1]
-
-    @property
-    def priced(self) -> bool:
-        """Whether each attempt is kept with its price: else the entry's own is the only one that there was."""
-        return self._resizes > 0 or len(self.exchanges) > 1
+    def under(self, hold: int) -> None:
+        """See :class:`~hpp_middleware.stages.carried.Carried`."""
+        self.job = self.last.job = self._job(self._now, hold, attempts=1 if self._may_go_on else 0)
+        if self._may_go_on:
+            self._worker.budget.request(time.monotonic())
 
     @property
     def error(self) -> GatewayError | None:
         """What the client is to be told: the last provider's error, where the last attempt was not sent at all."""
-        error = self._last.error
+        error = self.last.error
         if isinstance(error, StoreError) and len(self.exchanges) > 1:
             return self.exchanges[-2].error
         return error
-
-    @property
-    def ending(self) -> bool:
-        """Whether the worker was told that the response is about to end."""
-        return any(each.ending for each in self.exchanges)
-
-    @property
-    def seen(self) -> Seen:
-        """What the last answer showed."""
-        return self._last.seen
-
-    @property
-    def first_byte_s(self) -> float | None:
-        """How long the last provider took to begin its answer."""
-        return self._last.first_byte_s
-
-    @property
-    def answer(self) -> Answer | None:
-        """The whole answer; None where it was not recorded, or broke off."""
-        return self._last.answer
-
-    def so_far(self) -> int:
-        """What it would be charged if it broke off now."""
-        return self._last.so_far() if self._last.end is None else self._last.settlement().amount
-
-    def settlement(self, *, host_left: End = End.LEFT) -> Settlement:
-        """What all attempts are charged."""
-        return self._last.settlement(host_left=host_left)
-
-    def hear(self) -> Callable[[], None] | None:
-        """Have the client's departure told; None where one has to listen for it."""
-        return self._client.hear(self._depart)
-
-    async def gone(self) -> None:
-        """Listen for the client's departure."""
-        try:
-            await self._client.gone()
-        except Exception as error:  # noqa: BLE001  # the client's; raised again by the work
-            self._raised = error
-        self._depart()
-
-    def dismiss(self) -> None:
-        """The host has cancelled the request."""
-        self._dismissed = True
-        self._last.dismiss()
-        self._wake()
-
-    def expire(self, error: GatewayError) -> None:
-        """Our own time is up: nothing more is tried."""
-        self._expired = True
-        self._last.expire(error)
-        self._wake()
-
-    def _depart(self) -> None:
-        self._left = True
-        self._line.leave()
-        self._wake()
 
     def _wake(self) -> None:
         if self._waiting is not None:
@@ -182,54 +100,31 @@ class Chain:
     def _is_over(self) -> bool:
         return self._left or self._dismissed or self._expired
 
-    async def run(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> None:
-        """
-        Carry out the job, again or otherwise where it fails.
+    @property
+    def _until(self) -> float:
+        """When the request's deadline is: that of its first job."""
+        return self._started + self.exchanges[0].job.timeouts.total
 
-        Args:
-            lease: It must not run out meanwhile.
-            loop: The event loop that runs, where it is asyncio's or takes its place.
-        """
-        started = time.monotonic()
-        term = lease.term
-        self._until = started + self.job.timeouts.total
-        self._worker.budget.request(started)
-        try:
-            await self._last.run(lease, loop)
-            while (step := self._step()).kind != "stop":
-                following = self._again(step.after_s, lease, loop, term) if step.kind == "again" else self._next(lease)
-                job = await following
-                if job is None or self._is_over:
-                    self._answers()  # there is no attempt after all
-                    break
-                self._begin(job)
-                await self._last.run(lease, loop)
-        finally:
-            self.duration_s = time.monotonic() - started
-        if self._raised is not None:
-            raise self._raised
+    @property
+    def _goes_on(self) -> bool:
+        return self._may_go_on and self.last.error is not None
 
-    def _begin(self, job: Job | None = None) -> None:
-        """The next attempt is about to be made; the first has its job later."""
-        now = self._now
-        self._tried += 1
-        self._line = Line(self._client, late=True, began=self._answers)
-        exchange = Exchange(
-            now.target,
-            now.dialect,
-            now.transport,
-            self._line,
-            pending=self._worker.pending,
-            slots=self._worker.slots,
-            record=self._record,
-            health=self._health,
-        )
-        exchange.hear()
-        self.exchanges.append(exchange)
-        if job is not None:
-            left_s = max(self._until - time.monotonic(), LEAST_S)
-            timeouts = replace(job.timeouts, total=min(job.timeouts.total, left_s))
-            self.job = msgspec.structs.replace(job, timeouts=timeouts)
+    async def _go_on(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Ask again or otherwise, for as long as it fails and may be."""
+        while (step := self._step()).kind != "stop":
+            job = await (self._again(step.after_s, lease, loop) if step.kind == "again" else self._next(lease))
+            if job is None or self._is_over:
+                self._answers()  # there is no attempt after all
+                return
+            self._tried += 1
+            self._begin(job)
+            await self.last.run(lease, loop)
+
+    def _begin(self, job: Job) -> None:
+        """One more attempt is about to be made."""
+        found = self._exchange(self._now, self._client, late=True, began=self._answers)
+        timeouts = replace(job.timeouts, total=min(job.timeouts.total, max(self._until - time.monotonic(), LEAST_S)))
+        self.job = found.job = msgspec.structs.replace(job, timeouts=timeouts, attempts=len(self.exchanges))
 
     def _answers(self) -> None:
         """An attempt besides the first that brings an answer, or is not made, makes no outage worse."""
@@ -239,8 +134,8 @@ class Chain:
 
     def _step(self) -> attempts.Step:
         """What follows the last attempt."""
-        last, error = self._last, self._last.error
-        if error is None or last.end is None or self._is_over or self._line.started:
+        last, error = self.last, self.last.error
+        if error is None or last.end is None or self._is_over or self._client.started:
             return attempts.STOP
         now, target = time.monotonic(), self._now.target
         # An upstream that is to be left alone since a moment ago was not asked: another one may be.
@@ -276,25 +171,23 @@ class Chain:
     def _look_ahead(self, *, alike: bool) -> None:
         """Who would be next: where ``alike``, not another upstream of the same model, which would do no better."""
         if self._ahead is None:
-            self._ahead = next(self._others, None)
+            self._ahead = self._lineup.next()
         while alike and self._is_elsewhere:
-            self._ahead = next(self._others, None)
+            self._ahead = self._lineup.next()
 
     @property
     def _is_elsewhere(self) -> bool:
         """Whether who would be next is another upstream of the same model: to ask it is a retry that need not wait."""
         return self._ahead is not None and self._ahead.target.id == self._now.target.id
 
-    async def _again(
-        self, after_s: float, lease: Lease, loop: asyncio.AbstractEventLoop | None, term: int
-    ) -> Job | None:
+    async def _again(self, after_s: float, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> Job | None:
         """Wait, and ask the same target again, under the hold that is there; None where it is not any more."""
         waiting = self._waiting = guard(loop)
         try:
             await waiting.run(anyio.sleep(after_s))
         finally:
             waiting.close()
-        return self._now.job(self.job.hold, self.settlement()) if lease.covers(term) else None
+        return self._job(self._now, self.job.hold, self.settlement()) if lease.covers(self._term) else None
 
     async def _next(self, lease: Lease) -> Job | None:
         """Hold for the next target that there is room for; None where there is none."""
@@ -302,7 +195,7 @@ class Chain:
         while self._ahead is not None:
             then, self._ahead = self._ahead, None
             if self._admission is not None and not await self._admission.also(then.target.id, then.bound):
-                self._ahead = next(self._others, None)
+                self._ahead = self._lineup.next()
                 continue
             # What was spent on the attempts before stays charged where it was, beside what the next one is held in.
             scope = ceilings.joined(self._scope, then.scope) if before.amount else then.scope
@@ -314,7 +207,7 @@ class Chain:
                 return None
             if done:
                 try:
-                    job = then.job(result.amount, before)
+                    job = self._job(then, result.amount, before)
                 except RequestError:  # it cannot do with so little output as there is room for
                     await self._resized(lease, self._now, self.job.hold, 0, self._scope)
                 else:
@@ -322,10 +215,10 @@ class Chain:
                     return job
             if self._admission is not None:
                 await self._admission.without(then.target.id)
-            self._ahead = next(self._others, None)
+            self._ahead = self._lineup.next()
         return None
 
-    async def _held(self, lease: Lease, then: Further, before: Settlement, scope: Scope | None) -> Result | None:
+    async def _held(self, lease: Lease, then: Plan, before: Settlement, scope: Scope | None) -> Result | None:
         """
         Give the hold what was spent and what a target can cost, or as much as there is room for where its cap is ours,
         or is clamped.
@@ -333,8 +226,8 @@ class Chain:
         Returns:
             ``done`` with what it is now; None where nobody can tell.
         """
-        want, floor, rest = then.operation.want, then.operation.floor, then.operation.rest
-        orphan = before.amount + then.operation.orphan_amount
+        want, floor, rest = then.bound.want, then.bound.floor, then.bound.clamped
+        orphan = before.amount + then.bound.orphan_amount
         result = await self._resized(lease, then, before.amount + want, orphan, scope)
         if result is not None and result.status == "refused" and floor < want:
             least = quota.granted(want, floor, self.job.hold + result.available - before.amount, rest=rest)
@@ -342,9 +235,7 @@ class Chain:
                 result = await self._resized(lease, then, before.amount + least, orphan, scope)
         return result
 
-    async def _resized(
-        self, lease: Lease, whose: Further, amount: int, orphan: int, scope: Scope | None
-    ) -> Result | None:
+    async def _resized(self, lease: Lease, whose: Plan, amount: int, orphan: int, scope: Scope | None) -> Result | None:
         """Give the hold another amount, for another target; None where nobody can tell what became of it."""
         self._resizes += 1
         resize = Resize(
@@ -352,7 +243,7 @@ class Chain:
             attempt=self._resizes,
             amount=amount,
             orphan_amount=orphan,
-            draft=whose.operation.draft,
+            draft=whose.draft(self._reserved.draft),
         )
         if scope is not None:
             draft = msgspec.structs.replace(resize.draft, also=scope.accounts[1:])

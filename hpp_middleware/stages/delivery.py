@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 
+from hpp_middleware.core import sse
 from hpp_middleware.ports import Client, StreamReader
 from hpp_middleware.stages.alive import Alive, alive, words
 from hpp_middleware.stages.guard import Guard, asyncios, begin
@@ -31,6 +32,7 @@ class Delivery:
     Args:
         client: Where the answer goes.
         record: Keeps what is delivered, or would be.
+        began: Called when the head leaves.
 
     Attributes:
         left: Whether the client has left; to be set by who hears of it. Nothing goes out to it any more.
@@ -44,9 +46,13 @@ class Delivery:
     _alive: Alive | None = None
     _stuck: Callable[[], None]
 
-    def __init__(self, client: Client, record: Record | None = None) -> None:
+    _head: Headers | None = None  # kept back, until there is something to send behind it
+    _head_by = 0.0  # from when on that may be anything
+
+    def __init__(self, client: Client, record: Record | None = None, began: Callable[[], None] | None = None) -> None:
         self._client = client
         self.record = record
+        self._began = began
 
     def begin(self, around: Guard, piece: Guard | None, *, send_s: float, stuck: Callable[[], None]) -> None:
         """
@@ -60,11 +66,30 @@ class Delivery:
         """
         self._around, self._piece, self._send_s, self._stuck = around, piece, send_s, stuck
 
-    def start(self, headers: Headers) -> Awaitable[None] | None:
-        """Send the head of the answer; what is left to be awaited for that, which mostly is nothing."""
+    def start(self, headers: Headers, quiet_s: float | None = None) -> Awaitable[None] | None:
+        """
+        Send the head of a stream, or keep it back for the first event.
+
+        Args:
+            headers: The head.
+            quiet_s: After so many seconds it waits for nothing but a sign of life; None to send it at once.
+        Returns:
+            What is left to be awaited for that, which mostly is nothing.
+        """
         if self.record is not None:
             self.record.start(200, headers)
-        return None if self.left else self._hand_over(self._client.start(200, headers))
+        self._head = headers
+        if quiet_s is not None:
+            self._head_by = time.monotonic() + quiet_s
+            return None
+        return None if self.left else self._hand_over(self._open())
+
+    async def whole(self, headers: Headers, body: bytes) -> None:
+        """Deliver an answer that is there as a whole."""
+        if self.record is not None:
+            self.record.start(200, headers)
+        self._head = headers
+        await self.send(body, more=False)
 
     async def kept_up(
         self,
@@ -88,20 +113,26 @@ class Delivery:
 
         async def say() -> None:
             if not (self.left or self.sending):
-                await self._client.send(words(reader, keep_alive.kind), more=True)
+                await self._open(words(reader, keep_alive.kind))
 
         self._alive = alive(loop, keep_alive.after, say)
         await self._alive.beside(work)
 
     async def send(self, data: bytes, *, more: bool = True) -> None:
-        """Pass a piece of it on."""
+        """Pass a piece of it on; a comment that comes before the head is dropped."""
         if self.record is not None:
             self.record.add(data)
         if not more and self._alive is not None:
             self._alive.end()
         if self.left or (more and not data):
             return
-        if (rest := self._hand_over(self._client.send(data, more=more))) is not None:
+        if self._head is None:
+            sending = self._client.send(data, more=more)
+        elif more and not sse.has_event(data) and time.monotonic() < self._head_by:
+            return
+        else:
+            sending = self._open(data, more=more)
+        if (rest := self._hand_over(sending)) is not None:
             await rest
 
     async def last(self, data: bytes) -> None:
@@ -131,6 +162,16 @@ class Delivery:
         """There is nothing more to deliver."""
         if self._piece is not None:
             self._piece.close()
+
+    async def _open(self, data: bytes | None = None, *, more: bool = True) -> None:
+        """The head, where the client does not have it, and what comes behind it."""
+        head, self._head = self._head, None
+        if head is not None:
+            if self._began is not None:
+                self._began()
+            await self._client.start(200, head)
+        if data is not None:
+            await self._client.send(data, more=more)
 
     def _hand_over(self, sending: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
         if self._alive is not None:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import anyio
 
-__all__ = ["Guard", "asyncios", "begin", "begin_within", "guard", "within"]
+__all__ = ["NEVER", "Guard", "asyncios", "begin", "begin_within", "guard", "within"]
 
 T = TypeVar("T")
 NEVER = float("inf")

@@ -27,7 +27,7 @@ from hpp_middleware.types.limits import Ask, OnOutage, Standing
 from hpp_middleware.types.operations import Result
 
 if TYPE_CHECKING:
-    from hpp_middleware.stages.exchanges import Carried
+    from hpp_middleware.stages.carried import Carried
 
 __all__ = ["Admission", "Limiter"]
 

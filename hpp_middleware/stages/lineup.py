@@ -110,9 +110,9 @@ class Lineup:
         assert refusal is not None  # noqa: S101  # there is at least one target, which is a plan or a refusal
         raise refusal
 
-    def others(self) -> Iterator[Plan]:
-        """Those behind it that can be asked, each planned when its turn comes."""
-        return (plan for plan in self._plans if isinstance(plan, Plan))
+    def next(self) -> Plan | None:
+        """The next one behind those that can be asked; None where there is none left."""
+        return next((plan for plan in self._plans if isinstance(plan, Plan)), None)
 
     def told(self) -> list[dict[str, str | None]]:
         """
@@ -123,7 +123,7 @@ class Lineup:
             UpstreamError: Likewise.
         """
         self.first()
-        for _ in self.others():
+        while self.next() is not None:
             pass
         ids = dict.fromkeys((*(target.id for target in self.targets), *self.passed_over))
         return [{"model": each, "why_not": self.passed_over.get(each)} for each in ids]

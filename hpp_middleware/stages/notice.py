@@ -11,7 +11,7 @@ from hpp_middleware.types.operations import Result
 from hpp_middleware.types.quota import Entry
 
 if TYPE_CHECKING:
-    from hpp_middleware.stages.exchanges import Carried
+    from hpp_middleware.stages.carried import Carried
 
 __all__ = ["Notice"]
 
@@ -61,7 +61,7 @@ class Notice:
         if over > 0:
             self._tell(Alarm(kind="overage", request_id=request_id, detail=f"{over} nano-dollars over the hold"))
         if settlement.outcome == "completed" and settlement.estimated:
-            kind = "doubtful_usage" if exchange.seen.usage is not None else "missing_usage"
+            kind = "doubtful_usage" if exchange.last.seen.usage is not None else "missing_usage"
             self._tell(Alarm(kind=kind, request_id=request_id, detail=exchange.job.target.id))
         if result is not None and result.entries:
             self._tell(
@@ -69,7 +69,7 @@ class Notice:
                     entries=result.entries,
                     held=exchange.job.hold,
                     duration_s=exchange.duration_s,
-                    first_byte_s=exchange.first_byte_s,
+                    first_byte_s=exchange.last.first_byte_s,
                 )
             )
 

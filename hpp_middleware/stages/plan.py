@@ -21,7 +21,7 @@ from hpp_middleware.types.quota import Attempt, Draft, Report
 from hpp_middleware.types.streams import KeepAlive
 
 if TYPE_CHECKING:
-    from hpp_middleware.stages.exchanges import Carried
+    from hpp_middleware.stages.carried import Carried
 
 __all__ = ["Plan", "report"]
 
@@ -147,25 +147,14 @@ class Plan:
             ),
         )
 
-    def operation(self, first: Reserve) -> Reserve:
-        """What would be reserved for this call alone, of the request whose first call's hold is there."""
-        draft = msgspec.structs.replace(
-            first.draft,
+    def draft(self, first: Draft) -> Draft:
+        """The entry to be of this call, of the request whose first call has one."""
+        return msgspec.structs.replace(
+            first,
             model=self.target.id,
             price=self.target.price,
             estimator_version=self._bound.estimator_version,
             also=self.scope.accounts[1:] if self.scope is not None else (),
-        )
-        return msgspec.structs.replace(
-            first,
-            accounts=self.scope.accounts if self.scope is not None else first.accounts[:1],
-            limits=self.scope.limits if self.scope is not None else (),
-            want=self._bound.want,
-            floor=self._bound.floor,
-            rest=self._bound.clamped,
-            orphan_amount=self._bound.orphan_amount,
-            draft=draft,
-            claim=None,
         )
 
     def job(
@@ -178,6 +167,7 @@ class Plan:
         keyed: bool = False,
         before: Settlement | None = None,
         keep_alive: KeepAlive | None = None,
+        attempts: int = 0,
     ) -> Job:
         """
         What is sent under this hold: a lower grant lowers the cap.
@@ -213,18 +203,17 @@ class Plan:
             clamped=found.clamped and cap < found.cap,
             downgraded=self._downgraded is not None,
             keep_alive=keep_alive,
+            attempts=attempts,
         )
 
 
 def report(exchange: "Carried", settlement: Settlement) -> Report:
     """The other half of the ledger entry."""
-    raw = exchange.seen.usage_raw
-    if isinstance(exchange, Exchange):
-        attempts = [_attempt(exchange, settlement)]
-    else:
-        *before, last = exchange.exchanges
-        attempts = [_attempt(each, each.settlement(), priced=exchange.priced) for each in before]
-        attempts.append(_attempt(last, settlement, priced=exchange.priced))
+    raw = exchange.last.seen.usage_raw
+    *before, last = exchange.exchanges
+    priced = exchange.priced
+    attempts = [_attempt(each, each.settlement(), priced=priced) for each in before]
+    attempts.append(_attempt(last, settlement, priced=priced))
     return Report(
         outcome=settlement.outcome or "failed",
         estimated=settlement.estimated,
@@ -234,7 +223,7 @@ def report(exchange: "Carried", settlement: Settlement) -> Report:
     )
 
 
-def _attempt(exchange: Exchange, charged: Settlement, *, priced: bool = False) -> Attempt:
+def _attempt(exchange: Exchange, charged: Settlement, *, priced: bool) -> Attempt:
     """One call; one of several has its own price, and what it alone has come to."""
     seen, target, before = exchange.seen, exchange.job.target, exchange.job.before
     cost = charged.amount if before is None else charged.amount - before.amount

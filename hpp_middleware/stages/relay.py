@@ -17,12 +17,11 @@ from hpp_middleware.errors import GatewayError, OverloadedError, StoreError, Ups
 from hpp_middleware.ports import Client, Dialect, StreamReader, Transport
 from hpp_middleware.stages.delivery import Delivery
 from hpp_middleware.stages.drain import Drain, Slots
-from hpp_middleware.stages.guard import Guard, guard
+from hpp_middleware.stages.guard import NEVER, Guard, guard
 from hpp_middleware.stages.health import Health
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.replay import Record
-from hpp_middleware.stages.settle import Pending
 from hpp_middleware.stages.upstream import Upstream
 from hpp_middleware.types.completion import Seen, Target
 from hpp_middleware.types.replay import Answer
@@ -40,17 +39,19 @@ class Exchange:
         target: Where it goes.
         dialect: What the provider speaks.
         transport: How to reach it.
-        client: Where the answer goes.
-        pending: Told when the response is about to end.
+        client: Where the answer goes; its departure is told by :meth:`depart`.
+        ends: Called when the response is about to end, once or more.
         slots: Where a drain finds room.
         record: Keeps the answer, that it can be given again.
         health: Whether the provider may be asked, and who is told how it did.
+        late: Whether the head of a stream waits for its first event, so that one which breaks before that may be begun
+            anew; but not for longer than the client is left without a sign of life.
+        began: Called when the head leaves.
 
     Attributes:
         job: What to do; to be set when there is a hold.
         end: How it ended; None while it runs, and where the host cancelled it.
         error: What the client is to be told, or was told as the last event of its stream.
-        ending: Whether ``pending`` was told.
         duration_s: How long it took.
         first_byte_s: How long the provider took to begin its answer; None where it did not.
     """
@@ -64,7 +65,7 @@ class Exchange:
     _reader: StreamReader | None = None
     _seen = Seen()
     _settled: Settlement | None = None
-    ending = _over = _no_slot = _dismissed = False
+    _over = _no_slot = _dismissed = False
     _expired: GatewayError | None = None
     _loop: asyncio.AbstractEventLoop | None = None
     _guard: Guard | None = None  # there once there is a hold
@@ -78,17 +79,20 @@ class Exchange:
         transport: Transport,
         client: Client,
         *,
-        pending: Pending,
+        ends: Callable[[], None],
         slots: Slots,
         record: Record | None = None,
         health: Health | None = None,
+        late: bool = False,
+        began: Callable[[], None] | None = None,
     ) -> None:
         self._dialect = dialect
         self._upstream = Upstream(target, transport, health)
         self._client = client
-        self._pending = pending
+        self._ends = ends
         self._slots = slots
-        self._delivery = Delivery(client, record)
+        self._late = late
+        self._delivery = Delivery(client, record, began)
 
     @property
     def status(self) -> int | None:
@@ -141,7 +145,7 @@ class Exchange:
                 self._fail(shut, End.UNSENT)
             elif not self._delivery.left:
                 piece = guard(loop) if self._drains else None
-                self._delivery.begin(around, piece, send_s=self.job.limits.send_s, stuck=self._depart)
+                self._delivery.begin(around, piece, send_s=self.job.limits.send_s, stuck=self.depart)
                 await around.run(self._converse())
         finally:
             self._close()
@@ -176,25 +180,13 @@ class Exchange:
         )
         upstream.ended(self.error, ok=ok, first_byte_s=self.first_byte_s)
 
-    def hear(self) -> Callable[[], None] | None:
-        """Have the client's departure told; None where one has to listen for it."""
-        return self._client.hear(self._depart)
-
-    async def gone(self) -> None:
-        """Listen for the client's departure."""
-        try:
-            await self._client.gone()
-        except Exception as error:  # noqa: BLE001  # the client's; raised again by the work
-            self._raised = error
-        self._depart()
-
     def dismiss(self) -> None:
         """The host has cancelled the request: a departure, of a client or of a caller who waits for nothing more."""
         if self._client.patient and not self._over:
             reader = self._reader
             if reader is not None and self._client.started:  # a server that stops cancels what it does not await
                 self._delivery.at_once(lambda: reader.failed(OverloadedError("The server has given up this answer.")))
-            self._depart()
+            self.depart()
         else:
             self._dismissed = True
             self._delivery.left = self._delivery.left or self._guard is None
@@ -206,14 +198,14 @@ class Exchange:
             self._expired = error
             self._stop()
 
-    def _depart(self) -> None:
+    def depart(self) -> None:
         """The client has left: stop, or read on as far as the settlement table says."""
         if self._delivery.left or self._over:
             return
         self._delivery.left = True
         if self._guard is None:
             return  # there is no hold yet, and nothing is going to be sent
-        self._begin_ending()
+        self._ends()
         limits = self.job.limits
         if not self._upstream.sent or not self._client.patient:
             self._stop()  # nothing is paid for yet; or nobody is to wait
@@ -296,16 +288,15 @@ class Exchange:
             *job.headers(cost=self._settled.amount),
         ]
         self._over = True
-        self._begin_ending()
-        if (rest := self._delivery.start(headers)) is not None:
-            await rest
-        await self._delivery.send(answer, more=False)
+        self._ends()
+        await self._delivery.whole(headers, answer)
 
     async def _stream(self) -> None:
         job = self.job
         reader = self._reader = job.reader(self._dialect, self._shown)
         headers = [*reply.STREAM_HEADERS, *job.headers()]
-        if (rest := self._delivery.start(headers)) is not None:
+        quiet_s = job.keep_alive.after if job.keep_alive is not None else NEVER
+        if (rest := self._delivery.start(headers, quiet_s if self._late else None)) is not None:
             await rest
         await self._delivery.kept_up(self._flow(reader), reader, job.keep_alive, self._loop)
 
@@ -327,7 +318,7 @@ class Exchange:
             if done:
                 whole, left = (End.CUT, End.UNAWAITED) if reader.cut else (End.COMPLETED, End.LEFT)
                 self.end, self._over = left if self._delivery.left else whole, True
-                self._begin_ending()
+                self._ends()
             elif self._drain is not None:
                 if self._drain.exceeded:
                     self.end = self._unawaited()
@@ -380,7 +371,7 @@ class Exchange:
 
     async def _last_words(self, error: GatewayError) -> None:
         """One error event, and no end mark."""
-        self._begin_ending()
+        self._ends()
         usage = relay_cost.priced(self.seen, self.settlement()) if self._shown is not None else None
         last = self._reader.failed(error, usage) if self._reader is not None else b""
         await self._delivery.last(last)
@@ -391,8 +382,3 @@ class Exchange:
         if self.job.cost_in == "header":
             return None
         return lambda end, seen: self.job.charge(End.LEFT if self._delivery.left else end, seen)
-
-    def _begin_ending(self) -> None:
-        if not self.ending:
-            self.ending = True
-            self._pending.begin(self.job.account)

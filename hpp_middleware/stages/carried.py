@@ -1,0 +1,237 @@
+"""
+What carries out a request: one exchange with a model, or several, one after the other; one hold, one ledger entry.
+
+What there is to do after the first exchange is a :mod:`chain's <hpp_middleware.stages.chain>` affair, or a
+:mod:`cascade's <hpp_middleware.stages.cascade>`. Here stands what both are to the path: it hears one client for all
+exchanges, and the last one speaks for all.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from hpp_middleware.core.settlement import End, Settlement
+from hpp_middleware.errors import GatewayError
+from hpp_middleware.ports import Client, Transport
+from hpp_middleware.stages.job import Job
+from hpp_middleware.stages.lease import Lease
+from hpp_middleware.stages.limits import Admission
+from hpp_middleware.stages.plan import Plan
+from hpp_middleware.stages.relay import Exchange
+from hpp_middleware.stages.replay import Keyed
+from hpp_middleware.stages.setup import Setup
+from hpp_middleware.stages.worker import Worker
+from hpp_middleware.types.operations import Reserve
+from hpp_middleware.types.replay import Answer
+
+__all__ = ["Carried"]
+
+
+class Carried:
+    """
+    One request, as it is carried out.
+
+    Args:
+        setup: The gateway's.
+        worker: This event loop's.
+        planned: The first call.
+        reserved: What is reserved for it.
+        client: Where the answer goes.
+        transport: What to send by, instead of the provider's own.
+        keyed: The request's own key.
+        admission: Takes what another model's own limits ask; None where nothing is limited.
+
+    Attributes:
+        exchanges: Those that there were so far.
+        last: The one that runs, or was the last to.
+        job: What it is to do; there once there is a hold.
+        duration_s: How long it took, all in all.
+        ending: Whether the worker was told that the response is about to end.
+    """
+
+    last: Exchange
+    job: Job
+    duration_s = 0.0
+    ending = False
+    _left = _dismissed = _expired = False
+    _raised: Exception | None = None
+    _resizes = 0
+    _started = 0.0
+    _term = 0
+
+    def __init__(
+        self,
+        setup: Setup,
+        worker: Worker,
+        planned: Plan,
+        reserved: Reserve,
+        client: Client,
+        *,
+        transport: Transport | None,
+        keyed: Keyed,
+        admission: Admission | None,
+    ) -> None:
+        self._setup = setup
+        self._worker = worker
+        self._now = planned
+        self._reserved = reserved
+        self._client = client
+        self._transport = transport
+        self._keyed = keyed
+        self._admission = admission
+        self.exchanges: list[Exchange] = []
+
+    def under(self, hold: int) -> None:
+        """
+        The hold is there, of so many nano-dollars.
+
+        Raises:
+            RequestError: It cannot do with so little output.
+        """
+        self.job = self.last.job = self._job(self._now, hold)
+
+    @property
+    def priced(self) -> bool:
+        """Whether each attempt is kept with its price: else the entry's own is the only one that there was."""
+        return len(self.exchanges) > 1 or self._resizes > 0
+
+    @property
+    def error(self) -> GatewayError | None:
+        """What the client is to be told."""
+        return self.last.error
+
+    @property
+    def answer(self) -> Answer | None:
+        """The whole answer; None where it was not recorded, or broke off."""
+        return self.last.answer
+
+    def so_far(self) -> int:
+        """What it would be charged if it broke off now."""
+        return self.last.so_far() if self.last.end is None else self.last.settlement().amount
+
+    def settlement(self, *, host_left: End = End.LEFT) -> Settlement:
+        """
+        What all exchanges are charged.
+
+        Args:
+            host_left: What it counts as that the host cancelled it.
+        """
+        return self.last.settlement(host_left=host_left)
+
+    def hear(self) -> Callable[[], None] | None:
+        """Have the client's departure told; None where one has to listen for it."""
+        return self._client.hear(self._depart)
+
+    async def gone(self) -> None:
+        """Listen for the client's departure."""
+        try:
+            await self._client.gone()
+        except Exception as error:  # noqa: BLE001  # the client's; raised again by the work
+            self._raised = error
+        self._depart()
+
+    def dismiss(self) -> None:
+        """The host has cancelled the request."""
+        self._dismissed = True
+        self.last.dismiss()
+        self._wake()
+
+    def expire(self, error: GatewayError) -> None:
+        """Our own time is up: nothing more is asked."""
+        self._expired = True
+        self.last.expire(error)
+        self._wake()
+
+    async def run(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> None:
+        """
+        Carry out the job, and what follows from how it ended.
+
+        Args:
+            lease: It must not run out meanwhile.
+            loop: The event loop that runs, where it is asyncio's or takes its place.
+        """
+        self._started, self._term = time.monotonic(), lease.term
+        try:
+            await self.last.run(lease, loop)
+            if self._goes_on:
+                await self._go_on(lease, loop)
+        finally:
+            self.duration_s = time.monotonic() - self._started
+        if self._raised is not None:
+            raise self._raised
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether the first exchange may not have been all."""
+        raise NotImplementedError
+
+    async def _go_on(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> None:
+        """What there is to do after the first exchange."""
+        raise NotImplementedError
+
+    def _wake(self) -> None:
+        """What waits between two exchanges need not."""
+
+    def _depart(self) -> None:
+        """The client has left."""
+        self._left = True
+        self.last.depart()
+        self._wake()
+
+    def _job(self, planned: Plan, hold: int, before: Settlement | None = None, *, attempts: int = 0) -> Job:
+        """What to do by a plan, under a hold, after what the calls before it were charged."""
+        setup = self._setup
+        return planned.job(
+            *(self._reserved.accounts[0], hold),
+            missing_usage=setup.missing_usage,
+            cost_in=setup.cost_in,
+            keyed=self._keyed.claim is not None,
+            before=before,
+            keep_alive=setup.keep_alive,
+            attempts=attempts,
+        )
+
+    def _exchange(
+        self,
+        planned: Plan,
+        client: Client,
+        *,
+        kept: bool = False,
+        late: bool = False,
+        began: Callable[[], None] | None = None,
+    ) -> Exchange:
+        """
+        One more exchange, which is not begun yet.
+
+        Args:
+            planned: The call.
+            client: Where its answer goes.
+            kept: Whether the answer is kept back: then it is not the response that ends with it.
+            late: See :class:`~hpp_middleware.stages.relay.Exchange`.
+            began: Likewise.
+        """
+        worker, target = self._worker, planned.target
+        found = self.last = Exchange(
+            target,
+            planned.dialect,
+            self._transport or worker.transports[target.key],
+            client,
+            ends=_nothing if kept else self._begin_ending,
+            slots=worker.slots,
+            record=None if kept else self._keyed.record,
+            health=worker.health if self._transport is None else None,  # of a host's app in process there is none
+            late=late,
+            began=began,
+        )
+        self.exchanges.append(found)
+        return found
+
+    def _begin_ending(self) -> None:
+        """The response is about to end: who reads the account waits until it is settled."""
+        if not self.ending:
+            self.ending = True
+            self._worker.pending.begin(self.job.account)
+
+
+def _nothing() -> None:
+    """Nothing."""
