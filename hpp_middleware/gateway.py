@@ -122,23 +122,21 @@ class Gateway(Lifecycle):
         chosen = auto.resolve(
             self.setup.auto, self.catalog, request, consumer, api, within=within, hints=hints
         )  # route
-        served = partial(
-            self._served,
-            *(consumer, request, client, worker),
-            request_id=request_id,
-            client_request_id=client_request_id,
-            idempotency_key=idempotency_key,
-            body=body,
-            host_left=host_left,
-            api=api,
-            transport=transport,
-            within=within,
-            hints=hints,
-            timeouts=timeouts,
-        )
         while True:
             try:
-                return await served(chosen)
+                return await self._served(
+                    *(consumer, request, client, worker, chosen),
+                    request_id=request_id,
+                    client_request_id=client_request_id,
+                    idempotency_key=idempotency_key,
+                    body=body,
+                    host_left=host_left,
+                    api=api,
+                    transport=transport,
+                    within=within,
+                    hints=hints,
+                    timeouts=timeouts,
+                )
             except OverBudget as over:
                 if within is not None or transport is not None:
                     raise
@@ -216,9 +214,9 @@ class Gateway(Lifecycle):
             given = await keyed.give_again(settlement, client)
             self.notice.replayed(Replayed(request_id=settlement.hold, consumer=consumer.id, model=planned.target.id))
             return given
-        if exchange.error is not None and not client.started:
-            exchange.error.headers.update(exchange.job.headers(cost=settlement.amount))
-            raise exchange.error
+        if not client.started and (error := exchange.error) is not None:
+            error.headers.update(exchange.job.headers(cost=settlement.amount))
+            raise error
         return settlement
 
     async def _carry_out(
@@ -237,7 +235,8 @@ class Gateway(Lifecycle):
         Returns:
             What was charged; or what the store says of a request that was answered before, under the same key.
         """
-        with worker.answering.of(exchange):
+        worker.answering.began(exchange)
+        try:
             placed = await reserve.place(worker.lease, operation, planned.scope)  # reserve
             if placed.status == "finished":
                 return placed
@@ -252,6 +251,8 @@ class Gateway(Lifecycle):
                 await exchange.run(worker.lease, worker.loop)  # upstream, relay
             finally:
                 settlement = await self._settle(worker, operation.id, exchange, keyed, host_left=host_left)
+        finally:
+            worker.answering.ended(exchange)
         return settlement
 
     async def _settle(

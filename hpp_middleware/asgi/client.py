@@ -77,10 +77,7 @@ class ASGIClient:
 
 def raw(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Headers as ASGI wants them."""
-    found = []
-    for name, value in headers:
-        found.append((_NAMES.get(name) or name.lower().encode("latin-1"), value.encode("latin-1")))
-    return found
+    return [(_NAMES.get(name) or name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
 async def read_body(receive: Receive, headers: dict[bytes, bytes], limits: Limits) -> bytes:

@@ -15,7 +15,6 @@ from hpp_middleware.core import price as pricing
 from hpp_middleware.core import prompt as prompts
 from hpp_middleware.core.settlement import tokens_of
 from hpp_middleware.types.completion import Request, Target
-from hpp_middleware.types.price import Usage
 from hpp_middleware.types.provider import Limits
 
 __all__ = [
@@ -154,7 +153,7 @@ def bound(
     if clamps or ours:
         least = limits.cap_floor if clamp_floor is None else clamp_floor
         floor = _nano(prompt + request.n * min(cap, max(least, least_cap)) * out_rate)
-    orphaned = pricing.cost(Usage(input=estimate), target.price) if orphan == "estimate" else _ORPHANED[orphan] * want
+    orphaned = pricing.prompt_cost(estimate, target.price) if orphan == "estimate" else _ORPHANED[orphan] * want
     return Bound(
         want=want,
         floor=floor,

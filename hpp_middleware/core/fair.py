@@ -62,7 +62,7 @@ class Fair(Generic[T]):
         Returns:
             Whether it has one; to be given back by :meth:`leave`.
         """
-        if now >= self._until or (consumer not in self._seen and len(self._seen) < 2):
+        if now >= self._until or (len(self._seen) < 2 and consumer not in self._seen):
             self._notice(consumer, now)
         mine = self._running.get(consumer, 0)
         if self.running >= self._places or mine >= self._most or consumer in self._lines:

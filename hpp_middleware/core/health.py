@@ -12,6 +12,7 @@ Nothing here awaits, reads a clock, or draws lots.
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hpp_middleware.types.health import Breaker, CircuitState
 
@@ -166,7 +167,7 @@ def failed(
     if term != circuit.term:
         return circuit
     if not circuit.is_open:
-        circuit = _counted(circuit, breaker, now, failures=1, rated=why != "forbidden")
+        circuit = _counted(circuit, breaker, now, failed=True, rated=why != "forbidden")
         if why != "refused" and circuit.row < breaker.failures and not _is_too_often(circuit, breaker):
             return circuit
     again = circuit.is_open or now < circuit.closed_at + breaker.window
@@ -224,25 +225,18 @@ def _is_too_often(circuit: Circuit, breaker: Breaker) -> bool:
     return asked >= breaker.minimum and circuit.failed + circuit.failed_before >= breaker.rate * asked
 
 
-def _counted(circuit: Circuit, breaker: Breaker, now: float, *, failures: int = 0, rated: bool = True) -> Circuit:
+def _counted(circuit: Circuit, breaker: Breaker, now: float, *, failed: bool = False, rated: bool = True) -> Circuit:
     """The same closed one, with one call more."""
     slot = int(2 * now // breaker.window)
-    asked, lost, asked_before, lost_before = circuit.asked, circuit.failed, circuit.asked_before, circuit.failed_before
     if slot != circuit.slot:
-        asked_before, lost_before = (asked, lost) if slot == circuit.slot + 1 else (0, 0)
-        asked = lost = 0
-    row = 0
-    if failures:
-        row = circuit.row + 1 if now < circuit.failed_at + breaker.window else 1
-    return Circuit(
-        term=circuit.term,
-        opened=circuit.opened,
-        closed_at=circuit.closed_at,
-        row=row,
-        failed_at=now if failures else circuit.failed_at,
-        slot=slot,
-        asked=asked + rated,
-        failed=lost + (failures if rated else 0),
-        asked_before=asked_before,
-        failed_before=lost_before,
+        before = (circuit.asked, circuit.failed) if slot == circuit.slot + 1 else (0, 0)
+        circuit = replace(circuit, slot=slot, asked=0, failed=0, asked_before=before[0], failed_before=before[1])
+    if not failed:
+        return replace(circuit, asked=circuit.asked + 1, row=0)
+    return replace(
+        circuit,
+        row=circuit.row + 1 if now < circuit.failed_at + breaker.window else 1,
+        failed_at=now,
+        asked=circuit.asked + rated,
+        failed=circuit.failed + rated,
     )

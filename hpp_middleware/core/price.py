@@ -18,6 +18,7 @@ __all__ = [
     "nano_from_usd",
     "per_million",
     "per_token",
+    "prompt_cost",
     "rates_for",
     "rates_from_usd",
     "scaled",
@@ -96,6 +97,12 @@ def cost(usage: Usage, price: Price) -> int:
     if usage.cache_write_1h or usage.input_image or usage.tool_prompt or usage.output_image or usage.web_searches:
         atto += _seldom(usage, rates)
     return -(-atto // ATTO_PER_NANO)
+
+
+def prompt_cost(tokens: int, price: Price) -> int:
+    """What a prompt of so many plain tokens costs, without an answer, in nano-dollars."""
+    rates = rates_for(price, tokens) if price.tiers else price.base
+    return -(-tokens * rates.input // ATTO_PER_NANO)
 
 
 def _seldom(usage: Usage, rates: Rates) -> int:

@@ -229,6 +229,8 @@ def check_priced(request: Request, target: Target) -> None:
     only = target.price.only
     if only is not None and request.api != only:
         raise RequestError(f"{target.id} has a price for {only} only.", code="unsupported_model", param="model")
+    if not request.audio_input and not request.output_modalities:
+        return
     rates = (target.price.base, *(tier for _, tier in target.price.tiers))
     if request.audio_input and any(tier.input_audio is None for tier in rates):
         raise RequestError(f"{target.id} has no price for audio input.", code="unsupported_model", param="messages")

@@ -18,22 +18,6 @@ class Expiring(Protocol):
         ...
 
 
-class _Answer:
-    """One of them."""
-
-    __slots__ = ("_all", "_exchange")
-
-    def __init__(self, found: "Answering", exchange: Expiring) -> None:
-        self._all = found
-        self._exchange = exchange
-
-    def __enter__(self) -> None:
-        self._all.began(self._exchange)
-
-    def __exit__(self, *_: object) -> None:
-        self._all.ended(self._exchange)
-
-
 class Answering:
     """All of a worker's."""
 
@@ -54,10 +38,6 @@ class Answering:
         """What is held for them, in nano-dollars; any thread may ask."""
         jobs = [getattr(each, "job", None) for each in list(self._live.values())]
         return sum(job.hold for job in jobs if job is not None)  # else its hold is only being placed
-
-    def of(self, exchange: Expiring) -> _Answer:
-        """One more, for ``with``."""
-        return _Answer(self, exchange)
 
     def began(self, exchange: Expiring) -> None:
         """There is one more."""

@@ -55,6 +55,8 @@ class Lineup:
             ``provider`` lets through.
     """
 
+    _facts: tuple[Asked, str | None] | None = None
+
     def __init__(
         self,
         setup: Setup,
@@ -74,14 +76,12 @@ class Lineup:
         self._api = api
         self.request = request
         self._consumer = consumer
-        self._routed = chosen.routed
-        self._downgraded = chosen.downgraded
+        self._chosen = chosen
         self._request_id = request_id
         self._hints = hints
         self._lower = lower
         self._anyway = anyway
         self._health = health
-        self._facts: tuple[Asked, str | None] | None = None
         self.passed_over: dict[str, str] = {}
         self.targets: Sequence[Target] = (chosen.target,)
         if setup.fallbacks or request.models or request.preferences is not None or chosen.then:
@@ -179,10 +179,10 @@ class Lineup:
             limits=setup.limits,
             orphan=setup.orphan,
             tokenizer=setup.tokenizer,
-            routed=self._routed,
+            routed=self._chosen.routed,
             lower=self._lower,
             scope=setup.ceilings.of(self._consumer, target.id),
-            downgraded=self._downgraded,
+            downgraded=self._chosen.downgraded,
             clamp_floor=setup.clamp_floor(self._consumer),
         )
         wanted = self.request.preferences

@@ -313,7 +313,8 @@ class Exchange:
             except (relay.ProtocolError, relay.StreamedError) as error:
                 await self._delivery.send(error.before)
                 raise
-            self._flows(data)
+            if not self._upstream.flowing and sse.has_event(data):  # a comment is no beginning
+                self._upstream.begins(time.monotonic() - self._started)
             done = reader.done
             if done:
                 whole, left = (End.CUT, End.UNAWAITED) if reader.cut else (End.COMPLETED, End.LEFT)
@@ -329,11 +330,6 @@ class Exchange:
         if not reader.cut:
             self._upstream.around.limit(TAIL_S)
             await self._upstream.drain()
-
-    def _flows(self, data: bytes) -> None:
-        """The answer has begun with its first event; a comment is none."""
-        if not self._upstream.flowing and sse.has_event(data):
-            self._upstream.begins(time.monotonic() - self._started)
 
     def _broken(self) -> End:
         """How an upstream's fault counts: by whether an answer had begun, and whether we waited too long for it."""

@@ -108,9 +108,9 @@ class Ticket:
         if self._over:
             return
         self._over = True
+        self._watched.in_flight -= 1
         if ok and first_byte_s is not None and not self._is_paced:
             self._health.paced(self._watched, self.model, first_byte_s, stream=False)
-        self._watched.in_flight -= 1
         self._health.ended(
             self._watched,
             self.model,

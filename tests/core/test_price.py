@@ -298,3 +298,8 @@ def test_a_factor_of_one_changes_nothing_and_any_other_stands_in_the_source() ->
     assert pricing.scaled(price, Decimal("1.0")) is price
     assert pricing.scaled(price, Decimal("1.1")).source == "configuration x 1.1"
     assert pricing.scaled(price, Decimal("1.1")).base == Rates(input=11, output=22)
+
+
+@given(st.integers(0, 10**7), prices)
+def test_a_prompt_alone_costs_what_its_usage_does(tokens: int, price: Price) -> None:
+    assert pricing.prompt_cost(tokens, price) == pricing.cost(Usage(input=tokens), price)

@@ -23,9 +23,10 @@ class Connection(asyncio.Protocol):
         gone: Whether its socket is closed.
         lost: Whether it can carry nothing any more.
         since: When it became idle, by the event loop's clock.
+        reading: The response that is awaited, or read; there once a request was sent.
     """
 
-    __slots__ = ("_loop", "_paused", "_poll", "_reading", "_transport", "_waiter", "gone", "lost", "since")
+    __slots__ = ("_is_asked", "_loop", "_paused", "_poll", "_transport", "_waiter", "gone", "lost", "reading", "since")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.gone = False
@@ -33,15 +34,11 @@ class Connection(asyncio.Protocol):
         self.since = 0.0
         self._loop = loop
         self._transport: asyncio.Transport
-        self._reading: Reading | None = None
+        self.reading: Reading
+        self._is_asked = False
         self._waiter: asyncio.Future[None] | None = None
         self._paused = False
         self._poll: Any = None
-
-    @property
-    def reading(self) -> Reading:
-        """The response that is awaited, or read."""
-        return cast("Reading", self._reading)
 
     def is_quiet(self) -> bool:
         """
@@ -54,7 +51,7 @@ class Connection(asyncio.Protocol):
 
     def ask(self, head: bytes, body: bytes) -> None:
         """Send a request; its response is in :attr:`reading` from here on."""
-        self._reading = Reading()
+        self.reading, self._is_asked = Reading(), True
         if len(body) <= _JOINED:
             self._transport.write(head + body)
         else:
@@ -92,11 +89,11 @@ class Connection(asyncio.Protocol):
 
     def ended(self) -> bool:
         """End the exchange; whether the connection can carry another one."""
-        reading, self._reading = self._reading, None
-        if reading is not None and not (
-            reading.complete and reading.reusable and not self._paused and not self._transport.get_write_buffer_size()
-        ):
-            self.lost = True
+        if self._is_asked:
+            self._is_asked = False
+            ended = self.reading.complete and self.reading.reusable and not self._paused
+            if not ended or self._transport.get_write_buffer_size():
+                self.lost = True
         return not self.lost
 
     def close(self) -> None:
@@ -114,10 +111,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See :class:`asyncio.Protocol`."""
-        reading = self._reading
-        if reading is None:
+        if not self._is_asked:
             self.close()  # nobody has asked
             return
+        reading = self.reading
         try:
             reading.feed(data)
         except BrokenResponseError:
@@ -141,9 +138,9 @@ class Connection(asyncio.Protocol):
 
     def _end(self) -> None:
         """The peer has ended in order: so does a response that has no other end."""
-        if self._reading is not None and not self.lost:
+        if self._is_asked and not self.lost:
             with suppress(BrokenResponseError):  # whoever reads finds it incomplete
-                self._reading.end()
+                self.reading.end()
         self.lost = True
         self._wake()
 
