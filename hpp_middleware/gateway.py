@@ -279,8 +279,7 @@ class Gateway(Lifecycle):
                 kept=keyed.kept(exchange.answer, request_id) if keyed.claim is not None else None,
             )
         finally:
-            if exchange.ending:
-                worker.pending.end(exchange.job.account)
+            exchange.ending.settled()
         self.notice.settled(request_id, exchange, settlement, result)
         return settlement
 

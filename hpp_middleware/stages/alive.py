@@ -69,6 +69,10 @@ def words(reader: StreamReader, kind: KeepAliveKind) -> bytes:
     return sse.KEEP_ALIVE if said is None else said(kind)
 
 
+async def _nothing() -> None:
+    """Says nothing."""
+
+
 class _OnAsyncio:
     __slots__ = ("_after_s", "_loop", "_say", "_task", "_timer", "heard")
 
@@ -92,6 +96,7 @@ class _OnAsyncio:
             await work
         finally:
             self.end()
+            self._say = _nothing  # which knows this object: let neither wait for the garbage collector
             if self._task is not None:
                 self._task.cancel()
 

@@ -19,6 +19,7 @@ from hpp_middleware.stages.limits import Admission
 from hpp_middleware.stages.plan import Plan
 from hpp_middleware.stages.relay import Exchange
 from hpp_middleware.stages.replay import Keyed
+from hpp_middleware.stages.settle import Pending
 from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.worker import Worker
 from hpp_middleware.types.operations import Reserve
@@ -46,13 +47,12 @@ class Carried:
         last: The one that runs, or was the last to.
         job: What it is to do; there once there is a hold.
         duration_s: How long it took, all in all.
-        ending: Whether the worker was told that the response is about to end.
+        ending: The end of the response: who reads the account then waits until it is settled.
     """
 
     last: Exchange
     job: Job
     duration_s = 0.0
-    ending = False
     _left = _dismissed = _expired = False
     _raised: Exception | None = None
     _resizes = 0
@@ -79,6 +79,7 @@ class Carried:
         self._transport = transport
         self._keyed = keyed
         self._admission = admission
+        self.ending = worker.pending.response(reserved.accounts[0])
         self.exchanges: list[Exchange] = []
 
     def under(self, hold: int) -> None:
@@ -216,7 +217,7 @@ class Carried:
             planned.dialect,
             self._transport or worker.transports[target.key],
             client,
-            ends=_nothing if kept else self._begin_ending,
+            ending=Pending().response("") if kept else self.ending,
             slots=worker.slots,
             record=None if kept else self._keyed.record,
             health=worker.health if self._transport is None else None,  # of a host's app in process there is none
@@ -225,13 +226,3 @@ class Carried:
         )
         self.exchanges.append(found)
         return found
-
-    def _begin_ending(self) -> None:
-        """The response is about to end: who reads the account waits until it is settled."""
-        if not self.ending:
-            self.ending = True
-            self._worker.pending.begin(self.job.account)
-
-
-def _nothing() -> None:
-    """Nothing."""

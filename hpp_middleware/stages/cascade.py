@@ -217,7 +217,7 @@ class Cascade(Carried):
         if self._keyed.record is not None:
             self._keyed.record.start(self._held.status, headers)
             self._keyed.record.add(self._held.body)
-        self._begin_ending()
+        self.ending.begin()
         with anyio.move_on_after(self.job.limits.send_s):  # who takes nothing for so long has left
             await self._client.start(self._held.status, headers)
             await self._client.send(self._held.body, more=False)

@@ -44,7 +44,7 @@ class Delivery:
     _piece: Guard | None = None  # around a piece that a client may not take, while the rest is read on
     _send_s = 0.0
     _alive: Alive | None = None
-    _stuck: Callable[[], None]
+    _stuck: Callable[[], None] | None = None
 
     _head: Headers | None = None  # kept back, until there is something to send behind it
     _head_by = 0.0  # from when on that may be anything
@@ -159,7 +159,8 @@ class Delivery:
             self._piece.stop()
 
     def close(self) -> None:
-        """There is nothing more to deliver."""
+        """There is nothing more to deliver, but perhaps :meth:`last`."""
+        self._stuck = None  # whose object has this one: let neither wait for the garbage collector
         if self._piece is not None:
             self._piece.close()
 
@@ -193,6 +194,6 @@ class Delivery:
             self._around.wait(2 * self._send_s)
             self._piece.until(time.monotonic() + self._send_s)
             await self._piece.run(sending)
-            if self._piece.stopped:
+            if self._piece.stopped and self._stuck is not None:
                 self._stuck()
         self.sending = False

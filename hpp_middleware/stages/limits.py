@@ -218,7 +218,7 @@ class Admission:
     @property
     def is_ending(self) -> bool:
         """Whether the answer is over, and what it held is about to be given back."""
-        return self._exchange is not None and self._exchange.ending
+        return self._exchange is not None and self._exchange.ending.begun
 
     def start(self, status: int, headers: Headers) -> Coroutine[Any, Any, None]:
         """Send the head, with how it stands."""
@@ -275,6 +275,7 @@ class Admission:
             raise
         finally:
             await self._put_right(tokens, requests)
+            self._exchange = None  # which knows this object: let neither wait for the garbage collector
         return ended
 
     async def also(self, model: str, bound: Bound) -> bool:

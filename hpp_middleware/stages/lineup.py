@@ -5,7 +5,7 @@ The first that can be asked is planned before anything is held. The others are l
 each then has to pass every gate that the first has, and those of ``hpprouter/auto`` besides.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -86,8 +86,8 @@ class Lineup:
         self.targets: Sequence[Target] = (chosen.target,)
         if setup.fallbacks or request.models or request.preferences is not None or chosen.then:
             self.targets = self._all(chosen, within)
-        self._behind = len(self.targets)
-        self._plans = self._each()
+        self._at = 0  # how many targets were looked at
+        self._upstreams: list[Target] = []  # of the last of them, those that are left
 
     def first(self) -> Plan:
         """
@@ -98,7 +98,7 @@ class Lineup:
             UpstreamError: 503: none of them is to be asked at the moment.
         """
         refusal: RequestError | UpstreamError | None = None
-        for plan in self._plans:
+        while (plan := self._look()) is not None:
             if isinstance(plan, Plan):
                 return plan
             refusal = plan if refusal is None or isinstance(refusal, UpstreamError) else refusal
@@ -112,7 +112,10 @@ class Lineup:
 
     def next(self) -> Plan | None:
         """The next one behind those that can be asked; None where there is none left."""
-        return next((plan for plan in self._plans if isinstance(plan, Plan)), None)
+        while (plan := self._look()) is not None:
+            if isinstance(plan, Plan):
+                return plan
+        return None
 
     def told(self) -> list[dict[str, str | None]]:
         """
@@ -131,23 +134,26 @@ class Lineup:
     @property
     def has_others(self) -> bool:
         """Whether there is anybody behind those that were planned."""
-        return self._behind > 0
+        return bool(self._upstreams) or self._at < len(self.targets)
 
-    def _each(self) -> Iterator[Plan | RequestError | UpstreamError]:
-        """A plan for each upstream of each target, or why there is none."""
-        for number, target in enumerate(self.targets):
-            upstreams = self._health.targets(target, stream=self.request.stream)
-            self._behind = len(upstreams) + len(self.targets) - number - 1
-            if not upstreams:
-                yield self._unhealthy(target)
-            for upstream in upstreams:
-                self._behind -= 1
-                if upstream is not upstreams[0] and self._health.admits(upstream.key, upstream.model_name):
-                    continue  # it has failed meanwhile
-                plan = self._tried(upstream, first=not number)
-                yield plan
-                if not isinstance(plan, Plan):
-                    break  # it is the same for each of them
+    def _look(self) -> Plan | RequestError | UpstreamError | None:
+        """A plan for the next upstream of the next target, or why there is none; None where all were looked at."""
+        while self._upstreams or self._at < len(self.targets):
+            is_new = not self._upstreams
+            if is_new:
+                target = self.targets[self._at]
+                self._at += 1
+                self._upstreams = self._health.targets(target, stream=self.request.stream)
+                if not self._upstreams:
+                    return self._unhealthy(target)
+            upstream = self._upstreams.pop(0)
+            if not is_new and self._health.admits(upstream.key, upstream.model_name):
+                continue  # it has failed meanwhile
+            plan = self._tried(upstream, first=self._at == 1)
+            if not isinstance(plan, Plan):
+                self._upstreams = []  # it is the same for each of them
+            return plan
+        return None
 
     def _tried(self, target: Target, *, first: bool) -> Plan | RequestError:
         try:

@@ -22,6 +22,7 @@ from hpp_middleware.stages.health import Health
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.replay import Record
+from hpp_middleware.stages.settle import Ending
 from hpp_middleware.stages.upstream import Upstream
 from hpp_middleware.types.completion import Seen, Target
 from hpp_middleware.types.replay import Answer
@@ -40,7 +41,7 @@ class Exchange:
         dialect: What the provider speaks.
         transport: How to reach it.
         client: Where the answer goes; its departure is told by :meth:`depart`.
-        ends: Called when the response is about to end, once or more.
+        ending: Told when the response is about to end.
         slots: Where a drain finds room.
         record: Keeps the answer, that it can be given again.
         health: Whether the provider may be asked, and who is told how it did.
@@ -79,7 +80,7 @@ class Exchange:
         transport: Transport,
         client: Client,
         *,
-        ends: Callable[[], None],
+        ending: Ending,
         slots: Slots,
         record: Record | None = None,
         health: Health | None = None,
@@ -89,7 +90,7 @@ class Exchange:
         self._dialect = dialect
         self._upstream = Upstream(target, transport, health)
         self._client = client
-        self._ends = ends
+        self._ending = ending
         self._slots = slots
         self._late = late
         self._delivery = Delivery(client, record, began)
@@ -205,7 +206,7 @@ class Exchange:
         self._delivery.left = True
         if self._guard is None:
             return  # there is no hold yet, and nothing is going to be sent
-        self._ends()
+        self._ending.begin()
         limits = self.job.limits
         if not self._upstream.sent or not self._client.patient:
             self._stop()  # nothing is paid for yet; or nobody is to wait
@@ -288,7 +289,7 @@ class Exchange:
             *job.headers(cost=self._settled.amount),
         ]
         self._over = True
-        self._ends()
+        self._ending.begin()
         await self._delivery.whole(headers, answer)
 
     async def _stream(self) -> None:
@@ -319,7 +320,7 @@ class Exchange:
             if done:
                 whole, left = (End.CUT, End.UNAWAITED) if reader.cut else (End.COMPLETED, End.LEFT)
                 self.end, self._over = left if self._delivery.left else whole, True
-                self._ends()
+                self._ending.begin()
             elif self._drain is not None:
                 if self._drain.exceeded:
                     self.end = self._unawaited()
@@ -367,7 +368,7 @@ class Exchange:
 
     async def _last_words(self, error: GatewayError) -> None:
         """One error event, and no end mark."""
-        self._ends()
+        self._ending.begin()
         usage = relay_cost.priced(self.seen, self.settlement()) if self._shown is not None else None
         last = self._reader.failed(error, usage) if self._reader is not None else b""
         await self._delivery.last(last)

@@ -15,7 +15,7 @@ from hpp_middleware.types.events import Alarm
 from hpp_middleware.types.operations import Kept, Release, Result, Settle
 from hpp_middleware.types.quota import Report
 
-__all__ = ["Pending", "settle"]
+__all__ = ["Ending", "Pending", "settle"]
 
 _PAUSES_S = (0.05, 0.2, 1.0)
 
@@ -118,6 +118,10 @@ class Pending:
             self._changed.set()
             self._changed = None
 
+    def response(self, account: str) -> "Ending":
+        """One response, to be charged to an account."""
+        return Ending(self, account)
+
     async def wait(self, account: str, seconds: float) -> None:
         """Return when none of the account's is in flight, or after so many seconds."""
         if account not in self._counts:
@@ -126,3 +130,34 @@ class Pending:
             while account in self._counts:
                 self._changed = self._changed or anyio.Event()
                 await self._changed.wait()
+
+
+class Ending:
+    """
+    The end of one response, of which :class:`Pending` is told once.
+
+    Args:
+        pending: What is told.
+        account: Who is charged.
+
+    Attributes:
+        begun: Whether it was told.
+    """
+
+    __slots__ = ("_account", "_pending", "begun")
+
+    def __init__(self, pending: Pending, account: str) -> None:
+        self.begun = False
+        self._pending = pending
+        self._account = account
+
+    def begin(self) -> None:
+        """The response is about to end, if it was not before."""
+        if not self.begun:
+            self.begun = True
+            self._pending.begin(self._account)
+
+    def settled(self) -> None:
+        """What it comes to is in the books, or owed to them."""
+        if self.begun:
+            self._pending.end(self._account)

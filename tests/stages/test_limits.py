@@ -16,6 +16,7 @@ from hpp_middleware.core.bound import Bound
 from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.stages import limits as stage
+from hpp_middleware.stages.settle import Ending, Pending
 from hpp_middleware.stores.memory import MemoryLimits
 from hpp_middleware.testing import FakeUpstream, Script, post
 from hpp_middleware.testing.stores.bench import Clock
@@ -411,7 +412,7 @@ async def test_a_fallback_takes_its_own_limits_or_is_passed_over(fake_upstream: 
             return worker.limiter.admission(ALICE, MODEL, bound, client, request_id=f"r{number}", api="chat")
 
         class Ended:
-            ending, error = False, None
+            ending, error = Ending(Pending(), ALICE.account), None
 
         async def work(mine: stage.Admission) -> Any:
             seen.append(await mine.also("fake/fake-2", bound))
