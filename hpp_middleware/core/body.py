@@ -60,8 +60,8 @@ def unescaped(raw: Raw) -> bytes:
     Raises:
         RequestError: 400: a number in it is none that can be read.
     """
-    value = bytes(raw)
-    if b"\\" not in value or _HIDING.search(value) is None:
+    value = bytes(raw)  # of which ``find`` is the quicker half of ``in``: that takes bytes for a number first
+    if value.find(b"\\") < 0 or _HIDING.search(value) is None:
         return value
     try:
         return msgspec.json.encode(msgspec.json.decode(value))
