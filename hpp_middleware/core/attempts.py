@@ -12,6 +12,7 @@ from msgspec import Struct
 from hpp_middleware.core.settlement import End
 
 __all__ = [
+    "FAILED",
     "FLOOR",
     "ITS_OWN_FAULT",
     "LONGEST_WAIT_S",
@@ -46,7 +47,7 @@ WINDOW_S = 10.0
 ITS_OWN_FAULT = frozenset({400, 404, 413, 415, 422})
 """Statuses that say that the request is at fault: no other upstream of the same model does better."""
 
-_FAILED = frozenset({End.REFUSED, End.DEADLINE, End.BROKEN})
+FAILED = frozenset({End.REFUSED, End.DEADLINE, End.BROKEN})
 _PASSING = frozenset({408, 429})
 
 
@@ -121,7 +122,7 @@ def decide(failure: Failure, left: Left, *, tried: int, chance: float) -> Step:
         tried: How often this target was asked so far, this attempt included.
         chance: From 0 to 1, for the jitter of the pause.
     """
-    if failure.relayed or failure.end not in _FAILED or not left.budget or left.seconds <= 0:
+    if failure.relayed or failure.end not in FAILED or not left.budget or left.seconds <= 0:
         return STOP
     if left.retries > 0 and _passes(failure):
         pause = backoff(tried, chance) if failure.retry_after_s is None else max(0.0, failure.retry_after_s)

@@ -4,8 +4,8 @@ Cascade: a smaller model first, and a stronger one where its answer is found wan
 The first answer is kept back until it is judged. Where that is wished for, the smaller model is asked once more, and
 two answers that contradict each other are found wanting too. A further call is made only if the hold can be raised for
 it, by the same atomic step as any other, to what the earlier ones came to and all that it can cost; else, and where the
-stronger model fails, the smaller one's answer is given after all. What all calls cost is charged, each at its own
-model's price.
+stronger model fails, the smaller one's answer is given after all. Where the smaller model gives none, the stronger one
+is asked as well. What all calls cost is charged, each at its own model's price.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from dataclasses import replace
 import anyio
 import msgspec
 
-from hpp_middleware.core import ceilings
+from hpp_middleware.core import attempts, ceilings
 from hpp_middleware.core.auto import agree, verify
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import GatewayError, StoreError
@@ -87,6 +87,11 @@ class Cascade(Carried):
         self._held = Held(patient=client.patient)
         self._given = self._exchange(planned, self._held, kept=True)
 
+    def under(self, hold: int) -> None:
+        """See :class:`~hpp_middleware.stages.carried.Carried`."""
+        super().under(hold)
+        self._worker.budget.request(time.monotonic())
+
     @property
     def error(self) -> GatewayError | None:
         """What the client is to be told."""
@@ -108,10 +113,13 @@ class Cascade(Carried):
 
     @property
     def _goes_on(self) -> bool:
-        return _is_whole(self._given) and not self._is_over
+        return not self._is_over and (_is_whole(self._given) or self._given.end in attempts.FAILED)
 
     async def _go_on(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> None:
         """Give the answer that is held back, or ask for others."""
+        if not _is_whole(self._given):
+            await self._asked_instead(lease, loop)
+            return
         fault = verify.fault(self._held.body, self._asked)
         again = fault is None and self._twice and not self._expired
         if again and agree.is_comparable(self._held.body, self._asked):
@@ -137,6 +145,13 @@ class Cascade(Carried):
     def _is_told_whole(self) -> bool:
         """Whether the answer that is held back says what all calls cost, where answers do."""
         return self.job.cost_in != "usage" or self._given.settlement().amount == self.last.settlement().amount
+
+    async def _asked_instead(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Ask the stronger model, since the smaller one has failed: an attempt like any other."""
+        if self._expired or not self._worker.budget.take(time.monotonic()):
+            return
+        if not await self._escalated(lease, loop, "there is none") or self.last.error is None:
+            self._worker.budget.give_back()  # it was not made, or it brought an answer
 
     async def _asked_again(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> str | None:
         """Ask the smaller model once more; what is wrong with its answers, taken together."""
@@ -180,8 +195,8 @@ class Cascade(Carried):
         await self._call(second, job, lease, loop)
         if second.error is None or self._client.started or self._is_over:
             return True
-        if not self._is_told_whole:
-            return True  # the answer that is held back says of itself that it costs less
+        if not _is_whole(self._given) or not self._is_told_whole:
+            return True  # there is no other answer, or it says of itself that it costs less
         self.job = msgspec.structs.replace(self._given.job, hold=amount)
         await self._resized(lease, amount, 0, self._draft)
         return False

@@ -21,6 +21,7 @@ from rig import ALICE, Delegate, Lossy, Witness, ask, check_books, read
 
 from hpp_middleware import MemoryStore, SQLiteStore
 from hpp_middleware.core import ledger
+from hpp_middleware.core.attempts import FLOOR
 from hpp_middleware.core.auto import AutoPolicy, Learned
 from hpp_middleware.stores.memory import MemoryLimits
 from hpp_middleware.testing import FakeUpstream, Script
@@ -170,12 +171,57 @@ async def test_what_a_second_costs_that_fails_is_charged_and_told(fake_upstream:
         assert round(float(headers["x-hpp-router-cost"]) * 10**9) == entry.amount
 
 
-async def test_where_the_first_fails_it_is_told(fake_upstream: FakeUpstream) -> None:
+@pytest.mark.parametrize("failure", [Script(status=503), Script(close_before_head=True), Script(raw_body=b"<html>")])
+async def test_where_the_first_fails_the_second_is_asked(fake_upstream: FakeUpstream, failure: Script) -> None:
     async with cascading(fake_upstream) as found:
+        fake_upstream.next(failure, GOOD)
+        status, headers, body = await answered(found)
+        assert (status, body["model"], headers["x-hpp-router-resolved-model"]) == (200, "fake/strong", "fake/strong")
+        entry = await the_entry(found)
+        assert (entry.amount, entry.draft.model, entry.report.outcome) == (STRONG_NANO, "fake/strong", "completed")
+        assert [each.cost for each in entry.report.attempts] == [0, STRONG_NANO]
+        assert round(float(headers["x-hpp-router-cost"]) * 10**9) == entry.amount
+
+
+async def test_what_a_first_costs_that_fails_is_charged_with_the_second(fake_upstream: FakeUpstream) -> None:
+    timeouts = Timeouts(connect=5, first_byte=0.5, idle=5, total=10)
+    async with cascading(fake_upstream, timeouts=timeouts) as found:
+        fake_upstream.next(Script(delay_head_s=30), GOOD)
+        status, headers, body = await answered(found)
+        assert (status, body["model"]) == (200, "fake/strong")
+        entry = await the_entry(found)
+        first, second = entry.report.attempts
+        assert (first.error, second.cost) == ("timeout", STRONG_NANO)
+        assert entry.amount == first.cost + STRONG_NANO > STRONG_NANO
+        assert entry.report.estimated
+        assert round(float(headers["x-hpp-router-cost"]) * 10**9) == entry.amount
+
+
+async def test_where_both_fail_the_last_one_is_told(fake_upstream: FakeUpstream) -> None:
+    async with cascading(fake_upstream) as found:
+        fake_upstream.next(Script(status=503), Script(status=429, headers=[("retry-after", "9")]))
+        status, headers, body = await answered(found)
+        assert (status, body["error"]["upstream_status"]) == (429, 429)
+        entry = await the_entry(found)
+        assert (entry.amount, entry.report.outcome, len(entry.report.attempts)) == (0, "failed", 2)
+        assert float(headers["x-hpp-router-cost"]) == 0
+
+
+async def test_where_the_first_fails_and_the_second_does_not_fit_it_is_told(fake_upstream: FakeUpstream) -> None:
+    async with cascading(fake_upstream, nano=100_000) as found:
         fake_upstream.next(Script(status=503))
         assert (await answered(found))[0] == 502
         assert len(fake_upstream.log) == 1
-        assert (await the_entry(found)).amount == 0
+        entry = await the_entry(found)
+        assert (entry.amount, entry.draft.model) == (0, "fake/small")
+
+
+async def test_while_everything_fails_cascades_make_an_outage_no_worse(fake_upstream: FakeUpstream) -> None:
+    async with cascading(fake_upstream) as found:
+        fake_upstream.script = Script(status=503)
+        for _ in range(20):
+            assert (await answered(found))[0] == 502
+        assert len(fake_upstream.log) == 20 + FLOOR
 
 
 @pytest.mark.parametrize("does", [True, False])
