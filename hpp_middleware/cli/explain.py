@@ -39,7 +39,7 @@ def explain(
         nobody_failed = Health(gateway.catalog.providers)
         told = lineup.explain(gateway.setup, asked, who, hints=Hints(), health=nobody_failed)
     except RequestError as error:
-        raise Fault(error.message) from error
+        raise Fault(error.message) from None
     if json:
         as_json(told)
     else:

@@ -17,7 +17,7 @@ from hpp_middleware.types.consumer import Credential
 
 __all__ = ["app", "expiry", "span"]
 
-app = typer.Typer(help="Make, list, rotate and revoke keys.", no_args_is_help=True)
+app = typer.Typer(help="Make, list, rotate, move and revoke keys.", no_args_is_help=True)
 
 KeyId = Annotated[str, typer.Argument(help="The key's id, as `keys list` shows it.")]
 Expires = Annotated[str | None, typer.Option(help="30d, 12h, or a date such as 2027-01-31 (UTC).")]
