@@ -267,8 +267,8 @@ class Gateway(Lifecycle):
         """Swap the hold for what the exchange came to."""
         if exchange.job.request.stream:
             worker.lease.unwatch(request_id)
-        settlement = exchange.settlement(host_left=host_left)
         try:
+            settlement = exchange.settlement(host_left=host_left)
             result = await settle.settle(  # settle
                 worker.lease,
                 request_id,

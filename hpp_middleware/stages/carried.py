@@ -8,11 +8,13 @@ exchanges, and the last one speaks for all.
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from hpp_middleware.core.settlement import End, Settlement
-from hpp_middleware.errors import GatewayError
+from hpp_middleware.errors import GatewayError, StoreError
 from hpp_middleware.ports import Client, Transport
+from hpp_middleware.stages.guard import Guard
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.limits import Admission
@@ -28,7 +30,7 @@ from hpp_middleware.types.replay import Answer
 __all__ = ["Carried"]
 
 
-class Carried:
+class Carried(ABC):
     """
     One request, as it is carried out.
 
@@ -55,6 +57,7 @@ class Carried:
     duration_s = 0.0
     _left = _dismissed = _expired = False
     _raised: Exception | None = None
+    _waiting: Guard | None = None  # for the next exchange
     _resizes = 0
     _started = 0.0
     _term = 0
@@ -98,8 +101,11 @@ class Carried:
 
     @property
     def error(self) -> GatewayError | None:
-        """What the client is to be told."""
-        return self.last.error
+        """What the client is to be told: the last provider's error, where the last call was not sent at all."""
+        error = self.last.error
+        if isinstance(error, StoreError) and len(self.exchanges) > 1:
+            return self.exchanges[-2].error or error
+        return error
 
     @property
     def answer(self) -> Answer | None:
@@ -134,6 +140,7 @@ class Carried:
     def dismiss(self) -> None:
         """The host has cancelled the request."""
         self._dismissed = True
+        self._ends()
         self.last.dismiss()
         self._wake()
 
@@ -162,22 +169,39 @@ class Carried:
             raise self._raised
 
     @property
+    @abstractmethod
     def _goes_on(self) -> bool:
         """Whether the first exchange may not have been all."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _go_on(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> None:
         """What there is to do after the first exchange."""
-        raise NotImplementedError
 
     def _wake(self) -> None:
         """What waits between two exchanges need not."""
+        if self._waiting is not None:
+            self._waiting.stop()
 
     def _depart(self) -> None:
         """The client has left."""
         self._left = True
+        self._ends()
         self.last.depart()
         self._wake()
+
+    def _ends(self) -> None:
+        """Nobody waits for more, be it that a call runs, or one whose answer is kept back, or none at the moment."""
+        if self._started:  # before that nothing is held
+            self.ending.begin()
+
+    async def _admits(self, then: Plan) -> bool:
+        """Take what a further model's own limits ask; False where one of them is reached."""
+        return self._admission is None or await self._admission.also(then.target.id, then.bound)
+
+    async def _without(self, then: Plan) -> None:
+        """Give that back: the model is not asked after all."""
+        if self._admission is not None:
+            await self._admission.without(then.target.id)
 
     def _job(self, planned: Plan, hold: int, before: Settlement | None = None, *, attempts: int = 0) -> Job:
         """What to do by a plan, under a hold, after what the calls before it were charged."""
@@ -196,6 +220,7 @@ class Carried:
         self,
         planned: Plan,
         client: Client,
+        job: Job | None = None,
         *,
         kept: bool = False,
         late: bool = False,
@@ -207,12 +232,13 @@ class Carried:
         Args:
             planned: The call.
             client: Where its answer goes.
+            job: What it is to do; the first one's is there once there is a hold.
             kept: Whether the answer is kept back: then it is not the response that ends with it.
             late: See :class:`~hpp_middleware.stages.relay.Exchange`.
             began: Likewise.
         """
         worker, target = self._worker, planned.target
-        found = self.last = Exchange(
+        found = Exchange(
             target,
             planned.dialect,
             self._transport or worker.transports[target.key],
@@ -224,5 +250,8 @@ class Carried:
             late=late,
             began=began,
         )
+        if job is not None:
+            self.job = found.job = job
+        self.last = found  # which speaks for all from here on, and so knows what it is to do
         self.exchanges.append(found)
         return found

@@ -95,7 +95,7 @@ class Cascade(Carried):
     @property
     def error(self) -> GatewayError | None:
         """What the client is to be told."""
-        return None if self._gave_held else self.last.error
+        return None if self._gave_held else super().error
 
     @property
     def answer(self) -> Answer | None:
@@ -124,11 +124,9 @@ class Cascade(Carried):
         again = fault is None and self._twice and not self._expired
         if again and agree.is_comparable(self._held.body, self._asked):
             fault = await self._asked_again(lease, loop)
-        if self._is_over:
+        if fault is not None and await self._escalated(lease, loop, fault):
             return
-        if fault is not None and not self._expired and await self._escalated(lease, loop, fault):
-            return
-        if self._is_told_whole:  # else what is told is the error of the call that cost more
+        if not self._is_over and self._is_told_whole:  # else what is told is the error of the call that cost more
             await self._give_held()
 
     @property
@@ -137,7 +135,9 @@ class Cascade(Carried):
 
     @property
     def _left_s(self) -> float:
-        """How long what is still to come may take, where the client has said so of all."""
+        """How long what is still to come may take, where the client has said so of all; 0 where nobody waits."""
+        if self._is_over or self._expired:
+            return 0.0
         within_s = self._then.lower.total if self._then.lower is not None else None
         return max(0.0, self._started + (within_s or float("inf")) - time.monotonic())
 
@@ -148,10 +148,11 @@ class Cascade(Carried):
 
     async def _asked_instead(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> None:
         """Ask the stronger model, since the smaller one has failed: an attempt like any other."""
-        if self._expired or not self._worker.budget.take(time.monotonic()):
+        if not self._worker.budget.take(time.monotonic()):
             return
-        if not await self._escalated(lease, loop, "there is none") or self.last.error is None:
-            self._worker.budget.give_back()  # it was not made, or it brought an answer
+        made = await self._escalated(lease, loop, "there is none") and self.last.end is not End.UNSENT
+        if not made or self.last.error is None:  # or it brought an answer
+            self._worker.budget.give_back()
 
     async def _asked_again(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> str | None:
         """Ask the smaller model once more; what is wrong with its answers, taken together."""
@@ -159,11 +160,11 @@ class Cascade(Carried):
         amount, orphan = before.amount + again.bound.want, before.amount + again.bound.orphan_amount
         if not self._left_s or not await self._resized(lease, amount, orphan, self._draft, joins=False):
             return None  # one answer is what there is
-        if self._is_over or self._expired:
+        if not (left_s := self._left_s):
             return None  # nothing more is sent
-        job, held = self._job(again, amount, before), Held(patient=self._client.patient)
-        asked = self._exchange(again, held, kept=True)
-        await self._call(asked, job, lease, loop)
+        held = Held(patient=self._client.patient)
+        asked = self._exchange(again, held, _within(self._job(again, amount, before), left_s), kept=True)
+        await asked.run(lease, loop)
         if not _is_whole(asked):
             return None if self._is_told_whole else "there is no second one"
         fault = verify.fault(held.body, self._asked)
@@ -173,26 +174,23 @@ class Cascade(Carried):
             return "another one contradicts it"
         return fault
 
-    async def _admits(self, then: Plan) -> bool:
-        return self._admission is None or await self._admission.also(then.target.id, then.bound)
-
     async def _escalated(self, lease: Lease, loop: asyncio.AbstractEventLoop | None, fault: str) -> bool:
-        """Ask the stronger model, under a hold for all calls; whether that was the answer, or the end."""
+        """Ask the stronger model, under a hold for all calls; False where that was no answer, nor the end."""
         before, then = self.last.settlement(), self._then
         amount, orphan = before.amount + then.bound.want, before.amount + then.bound.orphan_amount
         if not self._left_s or not await self._admits(then):
             return False
         draft = _why(then.draft(self._draft), fault)
-        if not await self._resized(lease, amount, orphan, draft):
-            if self._admission is not None:
-                await self._admission.without(then.target.id)
+        done = await self._resized(lease, amount, orphan, draft)
+        left_s = self._left_s
+        if not done or not left_s:  # nothing more is sent, and the entry is the smaller model's
+            if done:
+                await self._resized(lease, amount, 0, self._draft)
+            await self._without(then)
             return False
-        if self._is_over or self._expired:  # meanwhile: nothing more is sent, and the entry is the smaller model's
-            await self._resized(lease, amount, 0, self._draft)
-            return self._is_over
         job = msgspec.structs.replace(self._job(then, amount, before), routed=draft.routed)
-        second = self._exchange(then, self._client)
-        await self._call(second, job, lease, loop)
+        second = self._exchange(then, self._client, _within(job, left_s))
+        await second.run(lease, loop)
         if second.error is None or self._client.started or self._is_over:
             return True
         if not _is_whole(self._given) or not self._is_told_whole:
@@ -200,12 +198,6 @@ class Cascade(Carried):
         self.job = msgspec.structs.replace(self._given.job, hold=amount)
         await self._resized(lease, amount, 0, self._draft)
         return False
-
-    async def _call(self, found: Exchange, job: Job, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Carry out another exchange, in the time that is left."""
-        timeouts = replace(job.timeouts, total=min(job.timeouts.total, self._left_s))
-        self.job = found.job = msgspec.structs.replace(job, timeouts=timeouts)
-        await found.run(lease, loop)
 
     async def _resized(self, lease: Lease, amount: int, orphan: int, draft: Draft, *, joins: bool = True) -> bool:
         """Give the hold what it now is for; False where it does not fit, or nobody can tell."""
@@ -240,6 +232,11 @@ class Cascade(Carried):
 
 def _is_whole(exchange: Exchange) -> bool:
     return exchange.end is End.COMPLETED and exchange.error is None
+
+
+def _within(job: Job, left_s: float) -> Job:
+    """A job that is done in the time that is left."""
+    return msgspec.structs.replace(job, timeouts=replace(job.timeouts, total=min(job.timeouts.total, left_s)))
 
 
 def _why(draft: Draft, fault: str) -> Draft:

@@ -8,6 +8,7 @@ all that it can cost, by the same atomic step as any other. What each attempt co
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import anyio
@@ -19,7 +20,7 @@ from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import GatewayError, RequestError, StoreError, UpstreamError
 from hpp_middleware.ports import Client, Transport
 from hpp_middleware.stages.carried import Carried
-from hpp_middleware.stages.guard import Guard, guard
+from hpp_middleware.stages.guard import guard
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.limits import Admission
@@ -31,9 +32,6 @@ from hpp_middleware.stages.worker import Worker
 from hpp_middleware.types.operations import Reserve, Resize, Result
 
 __all__ = ["Chain"]
-
-LEAST_S = 0.001
-"""A deadline that has just run out is one still."""
 
 
 class Chain(Carried):
@@ -55,7 +53,6 @@ class Chain(Carried):
     _ahead: Plan | None = None
     _tried = 1  # how often who is asked now was asked
     _extra = False  # whether the attempt that runs was taken from the worker's budget
-    _waiting: Guard | None = None
 
     def __init__(
         self,
@@ -85,18 +82,6 @@ class Chain(Carried):
             self._worker.budget.request(time.monotonic())
 
     @property
-    def error(self) -> GatewayError | None:
-        """What the client is to be told: the last provider's error, where the last attempt was not sent at all."""
-        error = self.last.error
-        if isinstance(error, StoreError) and len(self.exchanges) > 1:
-            return self.exchanges[-2].error
-        return error
-
-    def _wake(self) -> None:
-        if self._waiting is not None:
-            self._waiting.stop()
-
-    @property
     def _is_over(self) -> bool:
         return self._left or self._dismissed or self._expired
 
@@ -106,6 +91,10 @@ class Chain(Carried):
         return self._started + self.exchanges[0].job.timeouts.total
 
     @property
+    def _is_late(self) -> bool:
+        return time.monotonic() >= self._until
+
+    @property
     def _goes_on(self) -> bool:
         return self._may_go_on and self.last.error is not None
 
@@ -113,18 +102,26 @@ class Chain(Carried):
         """Ask again or otherwise, for as long as it fails and may be."""
         while (step := self._step()).kind != "stop":
             job = await (self._again(step.after_s, lease, loop) if step.kind == "again" else self._next(lease))
-            if job is None or self._is_over:
+            if job is None:
                 self._answers()  # there is no attempt after all
                 return
             self._tried += 1
-            self._begin(job)
+            self._exchange(self._now, self._client, job, late=True, began=self._answers)
             await self.last.run(lease, loop)
 
-    def _begin(self, job: Job) -> None:
-        """One more attempt is about to be made."""
-        found = self._exchange(self._now, self._client, late=True, began=self._answers)
-        timeouts = replace(job.timeouts, total=min(job.timeouts.total, max(self._until - time.monotonic(), LEAST_S)))
-        self.job = found.job = msgspec.structs.replace(job, timeouts=timeouts, attempts=len(self.exchanges))
+    def _in_time(self, planned: Plan, hold: int, before: Settlement) -> Job | None:
+        """
+        One more attempt, in the time that is left; None where there is none, or nobody waits.
+
+        Raises:
+            RequestError: It cannot do with so little output.
+        """
+        left_s = self._until - time.monotonic()
+        if self._is_over or left_s <= 0:
+            return None
+        job = self._job(planned, hold, before, attempts=len(self.exchanges) + 1)
+        timeouts = replace(job.timeouts, total=min(job.timeouts.total, left_s))
+        return msgspec.structs.replace(job, timeouts=timeouts)
 
     def _answers(self) -> None:
         """An attempt besides the first that brings an answer, or is not made, makes no outage worse."""
@@ -187,34 +184,31 @@ class Chain(Carried):
             await waiting.run(anyio.sleep(after_s))
         finally:
             waiting.close()
-        return self._job(self._now, self.job.hold, self.settlement()) if lease.covers(self._term) else None
+        return self._in_time(self._now, self.job.hold, self.settlement()) if lease.covers(self._term) else None
 
     async def _next(self, lease: Lease) -> Job | None:
         """Hold for the next target that there is room for; None where there is none."""
         before = self.settlement()
         while self._ahead is not None:
             then, self._ahead = self._ahead, None
-            if self._admission is not None and not await self._admission.also(then.target.id, then.bound):
+            if not await self._admits(then):
                 self._ahead = self._lineup.next()
                 continue
             # What was spent on the attempts before stays charged where it was, beside what the next one is held in.
             scope = ceilings.joined(self._scope, then.scope) if before.amount else then.scope
             result = await self._held(lease, then, before, scope)
-            done = result is not None and result.status == "done"
-            if self._is_over or result is None or result.status not in {"done", "refused"}:
-                if done or result is None:  # nothing is sent: the entry is the last attempt's again
-                    await self._resized(lease, self._now, self.job.hold, 0, self._scope)
+            job = None
+            if result is not None and result.status == "done":
+                with suppress(RequestError):  # it cannot do with so little output as there is room for
+                    job = self._in_time(then, result.amount, before)
+            if job is not None:
+                self._now, self._tried, self._scope = then, 0, scope
+                return job
+            if result is None or result.status == "done":  # nothing is sent: the entry is the last attempt's again
+                await self._resized(lease, self._now, self.job.hold, 0, self._scope)
+            await self._without(then)
+            if self._is_over or self._is_late or result is None or result.status not in {"done", "refused"}:
                 return None
-            if done:
-                try:
-                    job = self._job(then, result.amount, before)
-                except RequestError:  # it cannot do with so little output as there is room for
-                    await self._resized(lease, self._now, self.job.hold, 0, self._scope)
-                else:
-                    self._now, self._tried, self._scope = then, 0, scope
-                    return job
-            if self._admission is not None:
-                await self._admission.without(then.target.id)
             self._ahead = self._lineup.next()
         return None
 

@@ -32,7 +32,6 @@ class Delivery:
     Args:
         client: Where the answer goes.
         record: Keeps what is delivered, or would be.
-        began: Called when the head leaves.
 
     Attributes:
         left: Whether the client has left; to be set by who hears of it. Nothing goes out to it any more.
@@ -49,10 +48,9 @@ class Delivery:
     _head: Headers | None = None  # kept back, until there is something to send behind it
     _head_by = 0.0  # from when on that may be anything
 
-    def __init__(self, client: Client, record: Record | None = None, began: Callable[[], None] | None = None) -> None:
+    def __init__(self, client: Client, record: Record | None = None) -> None:
         self._client = client
         self.record = record
-        self._began = began
 
     def begin(self, around: Guard, piece: Guard | None, *, send_s: float, stuck: Callable[[], None]) -> None:
         """
@@ -168,8 +166,6 @@ class Delivery:
         """The head, where the client does not have it, and what comes behind it."""
         head, self._head = self._head, None
         if head is not None:
-            if self._began is not None:
-                self._began()
             await self._client.start(200, head)
         if data is not None:
             await self._client.send(data, more=more)

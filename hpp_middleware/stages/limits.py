@@ -314,6 +314,8 @@ class Admission:
         change = asked.correction(0, requests=0)
         if change is not None:
             await self._limiter.put(change)
+        if not self._taken:  # the model before has no limits of its own
+            self._limiter.ended(self, self._consumer.id)
 
     async def _take(self, asked: limits.Asked) -> None:
         home = self._consumer.id

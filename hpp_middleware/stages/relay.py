@@ -47,7 +47,7 @@ class Exchange:
         health: Whether the provider may be asked, and who is told how it did.
         late: Whether the head of a stream waits for its first event, so that one which breaks before that may be begun
             anew; but not for longer than the client is left without a sign of life.
-        began: Called when the head leaves.
+        began: Called when there is an answer: of a stream, its first event, and not a sign of life before it.
 
     Attributes:
         job: What to do; to be set when there is a hold.
@@ -93,7 +93,8 @@ class Exchange:
         self._ending = ending
         self._slots = slots
         self._late = late
-        self._delivery = Delivery(client, record, began)
+        self._began = began
+        self._delivery = Delivery(client, record)
 
     @property
     def status(self) -> int | None:
@@ -283,6 +284,7 @@ class Exchange:
             raise
         self.end = End.LEFT if self._delivery.left else End.COMPLETED
         self._settled = self.settlement()  # nothing that comes changes it any more
+        self._answers()
         headers = [
             ("Content-Type", "application/json"),
             ("Content-Length", str(len(answer))),
@@ -316,6 +318,7 @@ class Exchange:
                 raise
             if not self._upstream.flowing and sse.has_event(data):  # a comment is no beginning
                 self._upstream.begins(time.monotonic() - self._started)
+                self._answers()
             done = reader.done
             if done:
                 whole, left = (End.CUT, End.UNAWAITED) if reader.cut else (End.COMPLETED, End.LEFT)
@@ -331,6 +334,10 @@ class Exchange:
         if not reader.cut:
             self._upstream.around.limit(TAIL_S)
             await self._upstream.drain()
+
+    def _answers(self) -> None:
+        if self._began is not None:
+            self._began()
 
     def _broken(self) -> End:
         """How an upstream's fault counts: by whether an answer had begun, and whether we waited too long for it."""

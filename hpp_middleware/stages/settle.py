@@ -158,6 +158,7 @@ class Ending:
             self._pending.begin(self._account)
 
     def settled(self) -> None:
-        """What it comes to is in the books, or owed to them."""
+        """What it comes to is in the books, or owed to them; who leaves now begins nothing any more."""
         if self.begun:
             self._pending.end(self._account)
+        self.begun = True

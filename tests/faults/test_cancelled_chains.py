@@ -1,4 +1,4 @@
-"""A chain cancelled at each of its suspensions, one run for each, at every store: its books are right every time."""
+"""A chain or a cascade, cancelled at each of its suspensions, one run for each: its books are right every time."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,19 +8,21 @@ import anyio
 import msgspec
 import pytest
 from anyio.lowlevel import checkpoint
-from chains import B_NANO, Pair, pair
+from cascading import DOUBT, GOOD, SMALL_NANO, STRONG_NANO, cascading
+from chains import B_NANO, pair
 from rig import CHAT, KEY, question
 
 from faults.places import PEPPER, made
 from faults.suspensions import How, cancelled_at, counting
+from hpp_middleware import Gateway
 from hpp_middleware.audit import Auditor
 from hpp_middleware.core.attempts import Budget
-from hpp_middleware.testing import Script
+from hpp_middleware.testing import FakeUpstream, Script
 
 pytestmark = pytest.mark.anyio
 
 MOST = 300
-LEAST = {"json": 12, "stream": 15}
+LEAST = {"json": 12, "stream": 15, "cascade": 8}
 """So many suspensions there are at least: were they fewer, less would be tested here than it seems."""
 
 BOTH = pytest.mark.parametrize("shape", ["json", "stream"])
@@ -58,19 +60,19 @@ async def at_every_suspension(kind: str, place: str, how: How, shape: str) -> No
     async with pair(**settings) as found:
         with counting():
             found.fake.script = Script(status=500, headers=[("retry-after", "0")])
-            await asked(found, shape)
-            lines, worker = len(await all_lines(found)), await found.gateway.worker()
+            await asked(found.gateway, "fake/a", shape)
+            lines, worker = len(await all_lines(store)), await found.gateway.worker()
             for at in range(1, MOST):
                 before = len(found.fake.log), len(found.other.log)
                 worker.budget = Budget()  # which would not let every one of so many try again
-                run = await cancelled_at(at, lambda: asked(found, shape), how=how)
+                run = await cancelled_at(at, lambda: asked(found.gateway, "fake/a", shape), how=how)
                 if not run.cancels:
                     break
                 with anyio.fail_after(5):
                     await found.fake.idle()
                     await found.other.idle()
                 calls = len(found.fake.log) - before[0], len(found.other.log) - before[1]
-                new = (await all_lines(found))[lines:]
+                new = (await all_lines(store))[lines:]
                 lines += len(new)
                 assert len(new) <= 1
                 for line in new:
@@ -89,15 +91,57 @@ async def at_every_suspension(kind: str, place: str, how: How, shape: str) -> No
     assert {attempts for attempts, _ in ends} == {0, 1, 2, 3}  # before, during and between them
 
 
-async def all_lines(found: Pair) -> list[Any]:
-    store: Any = found.gateway.store
+@pytest.mark.parametrize("first", ["doubt", "failure"])
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_a_cascade_may_be_cancelled_at_every_suspension(
+    kind: str, first: str, place: str, fake_upstream: FakeUpstream
+) -> None:
+    small = DOUBT if first == "doubt" else Script(status=500)
+    whole = STRONG_NANO + (SMALL_NANO if first == "doubt" else 0)
+    store: Any = made(kind, place)
+    ends = set()
+    async with cascading(fake_upstream, store=store, pepper=PEPPER, nano=10**12) as found:
+        with counting():
+            fake_upstream.next(small, GOOD)
+            await asked(found, "hpprouter/auto")
+            lines, worker = 1, await found.worker()
+            for at in range(1, MOST):
+                fake_upstream._scripts.clear()
+                fake_upstream.next(small, GOOD)
+                before = len(fake_upstream.log)
+                worker.budget = Budget()
+                run = await cancelled_at(at, lambda: asked(found, "hpprouter/auto"), how="scope")
+                if not run.cancels:
+                    break
+                with anyio.fail_after(5):
+                    await fake_upstream.idle()
+                calls = len(fake_upstream.log) - before
+                new = (await all_lines(store))[lines:]
+                lines += len(new)
+                assert len(new) <= 1
+                for line in new:
+                    told = len(line.report.attempts)
+                    assert calls <= told <= calls + 1  # one may have been cancelled on its way out
+                    assert line.amount == sum(each.cost for each in line.report.attempts) <= line.held
+                    assert line.report.outcome != "completed" or line.amount in {whole, SMALL_NANO}
+                if not new:
+                    assert calls == 0
+                ends.add(len(new) and len(new[0].report.attempts))
+                assert (await store.balance("alice")).held == 0
+                assert (await Auditor(store).reconcile("alice")).findings == ()
+                assert worker.pending._counts == {}
+    assert at > LEAST["cascade"]
+    assert ends == {0, 1, 2}
+
+
+async def all_lines(store: Any) -> list[Any]:
     lines = await store.lines("alice", most=1000)
     return list(lines)
 
 
-async def asked(found: Pair, shape: str) -> None:
+async def asked(found: Gateway, model: str, shape: str = "json") -> None:
     """One request, whose client stays."""
-    body = msgspec.json.encode(question(model="fake/a", stream=shape == "stream"))
+    body = msgspec.json.encode(question(model=model, stream=shape == "stream"))
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Mapping[str, Any]:
@@ -123,4 +167,4 @@ async def asked(found: Pair, shape: str) -> None:
         "client": ("127.0.0.1", 50000),
         "server": ("127.0.0.1", 80),
     }
-    await found.gateway.app(scope, receive, send)  # type: ignore[arg-type]  # as a server does
+    await found.app(scope, receive, send)  # type: ignore[arg-type]  # as a server does
