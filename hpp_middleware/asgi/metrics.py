@@ -40,11 +40,17 @@ class Metrics:
         if scope["method"] not in {"GET", "HEAD"}:
             await _refuse(_not_allowed(), send)
         elif self._shown is not None and not hmac.compare_digest(headers.get(b"authorization", b""), self._shown):
-            await _refuse(auth.unauthorized(), send)
+            await _refuse(_not_shown(), send)
         else:
             accept = headers.get(b"accept", b"").decode("latin-1")
             body, media_type = await anyio.to_thread.run_sync(self.observer.scrape, accept)
             await _send(send, body, media_type)
+
+
+def _not_shown() -> RequestError:
+    """Another refusal than that of a consumer's key, which is not asked for here."""
+    words = "The token for metrics is missing, or is not the configured one."
+    return RequestError(words, status=401, code="unauthorized", headers={"WWW-Authenticate": "Bearer"})
 
 
 def _not_allowed() -> RequestError:

@@ -28,8 +28,8 @@ EXTRAS = {
     "uvloop": ("fast", "a faster event loop"),
     "httptools": ("fast", "the router's own HTTP client"),
     "genai_prices": ("prices", "prices of models that the file has none for"),
-    "tiktoken": ("tokens", "prompts of OpenAI's models counted, so that less is held"),
-    "cryptography": ("replay", "answers given again under their Idempotency-Key"),
+    "tiktoken": ("tokens", "counting prompts of OpenAI's models, so that less is held"),
+    "cryptography": ("replay", "giving answers again under their Idempotency-Key"),
     "prometheus_client": ("prometheus", "GET /metrics"),
 }
 """What is missed without a module, and the extra that brings it."""
@@ -66,7 +66,7 @@ def installed() -> Iterator[Finding]:
         yield Finding("wrong", "clock", f"it says {datetime.fromtimestamp(now, UTC):%Y-%m-%d}: before this release")
     for module, (extra, use) in EXTRAS.items():
         if find_spec(module) is None:
-            words = f'without {module} there is no {use}: pip install "hpp_middleware[{extra}]"'
+            words = f'{module} is not installed, which is for {use}: pip install "hpp_middleware[{extra}]"'
             yield Finding("note", "extras", words)
 
 

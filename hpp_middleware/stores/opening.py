@@ -144,6 +144,8 @@ def _foreign(error: BaseException) -> str | None:
 
 def _system(error: OSError) -> str | None:
     number = error.errno
+    if number is None and isinstance(error.__cause__, OSError):  # anyio's, around the one that knows
+        return None
     if number is None:  # asyncio's, of a name with several addresses: each has its own number
         found = _NUMBERS.search(str(error))
         number = int(found[1]) if found else 0
