@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.events import Alarm, Event, Refused, Replayed, Settled, UpstreamChanged
-from hpp_middleware.types.health import STATES, UpstreamState, worse
+from hpp_middleware.types.health import STATES, together
 from hpp_middleware.types.price import Usage
 from hpp_middleware.types.quota import Attempt, Entry
 
@@ -257,10 +257,6 @@ class _Standings:
         from prometheus_client.core import GaugeMetricFamily
 
         found = [gateway.standing() for gateway in list(self._gateways)]
-        upstreams: dict[str, UpstreamState] = {}
-        for each in found:
-            for key, state in each.upstreams.items():
-                upstreams[key] = worse(upstreams[key], state) if key in upstreams else state
         sums: tuple[tuple[str, str, Callable[[Any], int]], ...] = (
             ("in_flight", "Requests that have a place.", lambda each: each.running),
             ("queued", "Requests that wait for a place.", lambda each: each.waiting),
@@ -274,7 +270,7 @@ class _Standings:
             yield GaugeMetricFamily(f"hpp_{name}", words, value=sum(map(of, found)))
         states = GaugeMetricFamily("hpp_upstream_state", "1 for the state that it is in.", labels=("upstream", "state"))
         busy = GaugeMetricFamily("hpp_upstream_in_flight", "Calls that it is answering.", labels=("upstream",))
-        for key, state in upstreams.items():
+        for key, state in together(each.upstreams for each in found).items():
             busy.add_metric((key,), state.in_flight)
             for name in STATES:
                 states.add_metric((key, name), name == state.state)

@@ -14,7 +14,7 @@ from hpp_middleware.stages.notice import Notice
 from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.sharing import share
 from hpp_middleware.stages.worker import Worker
-from hpp_middleware.types.health import STATES, CircuitState, UpstreamState, worse
+from hpp_middleware.types.health import STATES, CircuitState, UpstreamState, together
 from hpp_middleware.types.load import Standing
 
 __all__ = ["Lifecycle"]
@@ -136,10 +136,6 @@ class Lifecycle:
         """What this gateway is doing now, in all event loops of this process; any thread may ask."""
         workers = self.setup.workers()
         journals = [each.lease.journal for each in workers]
-        upstreams: dict[str, UpstreamState] = {}
-        for each in workers:
-            for key, found in each.health.states().items():
-                upstreams[key] = worse(upstreams[key], found) if key in upstreams else found
         return Standing(
             running=sum(each.queue.running for each in workers),
             waiting=sum(each.queue.waiting for each in workers),
@@ -148,7 +144,7 @@ class Lifecycle:
             owed=sum(each.pending for each in journals),
             slots=sum(each.slots for each in journals),
             draining=any(each.queue.closed for each in workers),
-            upstreams=upstreams,
+            upstreams=together(each.health.states() for each in workers),
         )
 
     def called(self, model_id: str) -> str | None:

@@ -1,6 +1,6 @@
 """How long an upstream that fails is left alone, and what is told of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from hpp_middleware.errors import ConfigurationError
 
-__all__ = ["STATES", "Breaker", "CircuitState", "Rest", "UpstreamState", "worse"]
+__all__ = ["STATES", "Breaker", "CircuitState", "Rest", "UpstreamState", "together"]
 
 CircuitState = Literal["closed", "open", "half_open"]
 """``closed``: it is asked. ``open``: it is not. ``half_open``: a few requests find out whether it is well again."""
@@ -91,8 +91,16 @@ class UpstreamState(Struct, frozen=True, kw_only=True, gc=False):
     in_flight: int
 
 
-def worse(one: UpstreamState, other: UpstreamState) -> UpstreamState:
-    """The same upstream as two workers see it: as badly off as for the one, as busy as for both."""
+def together(seen: Iterable[Mapping[str, UpstreamState]]) -> dict[str, UpstreamState]:
+    """Upstreams as several workers see them: each as badly off as for the one, as busy as for all."""
+    found: dict[str, UpstreamState] = {}
+    for states in seen:
+        for key, state in states.items():
+            found[key] = _worse(found[key], state) if key in found else state
+    return found
+
+
+def _worse(one: UpstreamState, other: UpstreamState) -> UpstreamState:
     return UpstreamState(
         state=max(one.state, other.state, key=STATES.index),
         for_s=max(one.for_s, other.for_s),
