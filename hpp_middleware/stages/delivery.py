@@ -36,9 +36,10 @@ class Delivery:
     Attributes:
         left: Whether the client has left; to be set by who hears of it. Nothing goes out to it any more.
         sending: Whether a piece is on its way.
+        opened: Whether the head is out.
     """
 
-    left = sending = False
+    left = sending = opened = False
     _around: Guard  # runs the exchange
     _piece: Guard | None = None  # around a piece that a client may not take, while the rest is read on
     _send_s = 0.0
@@ -167,6 +168,7 @@ class Delivery:
         head, self._head = self._head, None
         if head is not None:
             await self._client.start(200, head)
+            self.opened = True
         if data is not None:
             await self._client.send(data, more=more)
 

@@ -359,8 +359,10 @@ class Exchange:
         if self._expired is not None and not self._delivery.left:
             self._fail(self._expired, End.DEADLINE if self._upstream.sent else End.UNSENT)
             return
-        if self._delivery.left or self._delivery.sending:  # a reader that stands still has left, too
-            self._delivery.left = True
+        delivery = self._delivery
+        is_late = delivery.opened and time.monotonic() >= self._started + self.job.timeouts.total
+        if delivery.left or (delivery.sending and not is_late):  # a reader that stands still has left, too
+            delivery.left = True
             self.end = self._unawaited() if self._upstream.sent else End.UNSENT
             return
         self._fail(self._upstream.late(), End.DEADLINE if self._upstream.sent else End.REFUSED)

@@ -232,3 +232,20 @@ async def test_a_hosts_own_code_lowers_them_too(stream: bool, fake_upstream: Fak
         first, second = await check_books(found)
         assert first.amount > 0
         assert second.amount == USAGE_NANO
+
+
+@pytest.mark.parametrize("key", [None, "once"])
+async def test_a_deadline_that_runs_out_while_a_slow_reader_takes_a_piece_is_told_it(
+    key: str | None, fake_upstream: FakeUpstream
+) -> None:
+    fake_upstream.script = Script(endless=True, texts=("so",))
+    headers = {HEADERS["total"]: "0.2", **({"idempotency-key": key} if key is not None else {})}
+    async with gateway(fake_upstream) as found:
+        async with ask(found, headers=headers, stream=True) as call:
+            assert await call.started() == 200
+            await call.event()
+            await fake_upstream.idle()  # nothing is taken until the upstream was left
+            body = await call.read()
+            await call.returned()
+        assert chunks(body)[-1]["error"]["code"] == "timeout"
+        await check_charged(found, fake_upstream)
