@@ -245,7 +245,7 @@ class Carried(ABC):
             client,
             ending=Pending().response("") if kept else self.ending,
             slots=worker.slots,
-            record=None if kept else self._keyed.record,
+            record=self._keyed.another() if kept else self._keyed.record,
             health=worker.health if self._transport is None else None,  # of a host's app in process there is none
             late=late,
             began=began,

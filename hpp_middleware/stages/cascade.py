@@ -102,7 +102,9 @@ class Cascade(Carried):
         """The whole answer; None where it was not recorded, or broke off."""
         if self._gave_held:
             return self._keyed.record.answer if self._keyed.record is not None else None
-        return self.last.answer
+        found = self.last.answer
+        # Whoever has left may ask again, and then gets what there was to give, though nobody has weighed it.
+        return found if found is not None or not self._is_told_whole else self._given.answer
 
     def settlement(self, *, host_left: End = End.LEFT) -> Settlement:
         """What all are charged; an answer that was given is complete, whatever became of another call."""

@@ -170,6 +170,10 @@ class Keyed:
             self.claim = keeper.claim(consumer, replay.check_key(key), body, api)
             self.record = keeper.record()
 
+    def another(self) -> Record | None:
+        """A record of an answer that may not be the one which is given; None where none is kept."""
+        return self._keeper.record() if self._keeper is not None else None
+
     def kept(self, answer: Answer | None, hold: str) -> Kept | None:
         """The whole answer, as the store is to keep it; None where there is none, or it cannot be encrypted."""
         if self._keeper is None or answer is None:

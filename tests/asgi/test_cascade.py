@@ -27,7 +27,7 @@ from hpp_middleware.stores.memory import MemoryLimits
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.testing.stores.bench import Clock
 from hpp_middleware.types.limits import RateLimit
-from hpp_middleware.types.operations import Reserve, Resize
+from hpp_middleware.types.operations import Operation, Reserve, Resize
 from hpp_middleware.types.price import Usage
 from hpp_middleware.types.provider import Timeouts
 
@@ -251,6 +251,39 @@ async def test_an_answer_of_both_is_given_again_under_its_key(fake_upstream: Fak
             assert again[1]["x-hpp-router-cost"] == "0"
             assert len(fake_upstream.log) == asked
         assert len(await check_books(found)) == 2
+
+
+@pytest.mark.parametrize(
+    ("scripts", "model", "amount"),
+    [
+        pytest.param((FINE,), "fake/small", SMALL_NANO, id="during the first call"),
+        pytest.param((DOUBT,), "fake/small", SMALL_NANO, id="whose answer nobody weighs then"),
+        pytest.param((DOUBT, GOOD), "fake/strong", SMALL_NANO + STRONG_NANO, id="during the second one"),
+        pytest.param((DOUBT, Script(status=500)), "fake/small", SMALL_NANO, id="which fails"),
+    ],
+)
+async def test_a_client_that_has_left_finds_its_answer_under_its_key(
+    fake_upstream: FakeUpstream, scripts: Sequence[Script], model: str, amount: int
+) -> None:
+    store, key = Delegate(), {"Idempotency-Key": "k"}
+
+    async def hold(operations: Sequence[Operation]) -> None:
+        fake_upstream.holding |= any(isinstance(each, Resize) for each in operations)
+
+    store.before = hold
+    async with cascading(fake_upstream, store=store) as found:
+        fake_upstream.next(*scripts)
+        fake_upstream.holding = len(scripts) == 1
+        async with ask(found, headers=key, model="hpprouter/auto") as call:
+            await fake_upstream.arrived(len(scripts))
+            call.disconnect()
+            await anyio.wait_all_tasks_blocked()
+            store.before, fake_upstream.holding = None, False
+            await call.returned()
+        status, headers, body = await answered(found, headers=key)
+        assert (status, body["model"], headers["x-hpp-router-cost"]) == (200, model, "0")
+        assert len(fake_upstream.log) == len(scripts)
+        assert (await the_entry(found)).amount == amount
 
 
 async def test_the_body_says_what_both_cost_where_it_says_so(fake_upstream: FakeUpstream) -> None:
