@@ -17,6 +17,7 @@ import msgspec
 
 from hpp_middleware.core import attempts, ceilings
 from hpp_middleware.core.auto import agree, verify
+from hpp_middleware.core.ceilings import Scope
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import GatewayError, StoreError
 from hpp_middleware.ports import Client, Transport
@@ -115,11 +116,11 @@ class Cascade(Carried):
 
     @property
     def _goes_on(self) -> bool:
-        return not self._is_over and (_is_whole(self._given) or self._given.end in attempts.FAILED)
+        return not self._is_over and (self._gives or self._given.end in attempts.FAILED)
 
     async def _go_on(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> None:
         """Give the answer that is held back, or ask for others."""
-        if not _is_whole(self._given):
+        if not self._gives:
             await self._asked_instead(lease, loop)
             return
         fault = verify.fault(self._held.body, self._asked)
@@ -144,6 +145,11 @@ class Cascade(Carried):
         return max(0.0, self._started + (within_s or float("inf")) - time.monotonic())
 
     @property
+    def _gives(self) -> bool:
+        """Whether there is an answer that is held back."""
+        return _is_whole(self._given)
+
+    @property
     def _is_told_whole(self) -> bool:
         """Whether the answer that is held back says what all calls cost, where answers do."""
         return self.job.cost_in != "usage" or self._given.settlement().amount == self.last.settlement().amount
@@ -160,7 +166,7 @@ class Cascade(Carried):
         """Ask the smaller model once more; what is wrong with its answers, taken together."""
         one, before, again = self._held.body, self.last.settlement(), self._now
         amount, orphan = before.amount + again.bound.want, before.amount + again.bound.orphan_amount
-        if not self._left_s or not await self._resized(lease, amount, orphan, self._draft, joins=False):
+        if not self._left_s or not await self._resized(lease, amount, orphan, self._draft):
             return None  # one answer is what there is
         if not (left_s := self._left_s):
             return None  # nothing more is sent
@@ -183,11 +189,13 @@ class Cascade(Carried):
         if not self._left_s or not await self._admits(then):
             return False
         draft = _why(then.draft(self._draft), fault)
-        done = await self._resized(lease, amount, orphan, draft)
+        # A smaller model that has cost nothing, and is not to be given, has no part in what the stronger one costs.
+        both = ceilings.joined(self._now.scope, then.scope)
+        done = await self._resized(lease, amount, orphan, draft, both if before.amount or self._gives else then.scope)
         left_s = self._left_s
         if not done or not left_s:  # nothing more is sent, and the entry is the smaller model's
             if done:
-                await self._resized(lease, amount, 0, self._draft)
+                await self._resized(lease, self.job.hold, 0, self._draft, self._now.scope)
             await self._without(then)
             return False
         job = msgspec.structs.replace(self._job(then, amount, before), routed=draft.routed)
@@ -195,26 +203,26 @@ class Cascade(Carried):
         await second.run(lease, loop)
         if second.error is None or self._client.started or self._is_over:
             return True
-        if not _is_whole(self._given) or not self._is_told_whole:
+        if not self._gives or not self._is_told_whole:
             return True  # there is no other answer, or it says of itself that it costs less
         self.job = msgspec.structs.replace(self._given.job, hold=amount)
-        await self._resized(lease, amount, 0, self._draft)
+        paid = both if second.settlement().amount > before.amount else self._now.scope
+        await self._resized(lease, amount, 0, self._draft, paid)
         return False
 
-    async def _resized(self, lease: Lease, amount: int, orphan: int, draft: Draft, *, joins: bool = True) -> bool:
-        """Give the hold what it now is for; False where it does not fit, or nobody can tell."""
+    async def _resized(self, lease: Lease, amount: int, orphan: int, draft: Draft, scope: Scope | None = None) -> bool:
+        """Give the hold what it now is for, and is to be in; False where it does not fit, or nobody can tell."""
         self._resizes += 1
         is_first = draft is self._draft
-        joined = ceilings.joined(self._now.scope, self._then.scope) if joins else None
         resize = Resize(id=self.job.id, attempt=self._resizes, amount=amount, orphan_amount=orphan, draft=draft)
-        if joined is not None:
-            draft = msgspec.structs.replace(draft, also=joined.accounts[1:])
-            resize = msgspec.structs.replace(resize, accounts=joined.accounts, limits=joined.limits, draft=draft)
+        if scope is not None:
+            draft = msgspec.structs.replace(draft, also=scope.accounts[1:])
+            resize = msgspec.structs.replace(resize, accounts=scope.accounts, limits=scope.limits, draft=draft)
         try:
             (result,) = await lease.apply([resize])
         except StoreError:
             if not is_first:  # it may have been done: the entry is to be the smaller model's again
-                await self._resized(lease, self.job.hold, 0, self._draft)
+                await self._resized(lease, self.job.hold, 0, self._draft, self._now.scope)
             return False
         return result.id == resize.id and result.status == "done"
 

@@ -82,11 +82,23 @@ class Ceilings:
         found = ceilings.above((parent,) if parent is not None else consumer.parents, self.groups)
         return tuple(name for name in found if name != consumer.account)
 
-    def of(self, consumer: Consumer, model: str) -> Scope | None:
-        """What a consumer's hold for a model is to be in; None where that is its own account alone."""
+    def of(self, consumer: Consumer, model: str, now: float | None = None) -> Scope | None:
+        """
+        What a consumer's hold for a model is to be in; None where that is its own account alone.
+
+        Args:
+            consumer: Who asks.
+            model: What is asked.
+            now: The moment whose periods count; None for this one.
+        """
         if self._is_idle and not consumer.parents:
             return None
-        return self._scope(consumer, model)
+        return self._scope(consumer, model, now)
+
+    @property
+    def now(self) -> float | None:
+        """This moment, in seconds since the epoch; None where it makes no difference."""
+        return self._clock() if self.budgets else None
 
     def all_of(self, consumer: Consumer) -> Scope:
         """A consumer's parents and budgets as they stand now, those of every model."""
@@ -99,9 +111,9 @@ class Ceilings:
         spans = [(whose, each, span(each.period, self._zones[each.timezone], now)) for whose, each in own]
         return ceilings.scope(Consumer(id=account), (), spans).budgets
 
-    def _scope(self, consumer: Consumer, model: str) -> Scope:
+    def _scope(self, consumer: Consumer, model: str, now: float | None = None) -> Scope:
         key = (consumer.id, consumer.account, consumer.parents, model)
-        found, now = self._known.get(key), self._clock()
+        found, now = self._known.get(key), self._clock() if now is None else now
         if found is None or not found.since <= now < found.until:
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()

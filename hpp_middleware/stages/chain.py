@@ -71,6 +71,7 @@ class Chain(Carried):
             *(setup, worker, planned, reserved, client), transport=transport, keyed=keyed, admission=admission
         )
         self._scope = planned.scope  # what the hold is in
+        self._paid: Scope | None = None  # what it is in for those attempts that cost something
         self._lineup = lineup
         self._may_go_on = lineup.has_others or (planned.target.provider.retries > 0 and transport is None)
         self._exchange(planned, client, late=self._may_go_on)
@@ -104,10 +105,14 @@ class Chain(Carried):
             job = await (self._again(step.after_s, lease, loop) if step.kind == "again" else self._next(lease))
             if job is None:
                 self._answers()  # there is no attempt after all
-                return
+                break
             self._tried += 1
             self._exchange(self._now, self._client, job, late=True, began=self._answers)
             await self.last.run(lease, loop)
+        paid, scope = self._paid, self._scope
+        if paid is not None and scope is not None and paid.accounts != scope.accounts and not self._cost:
+            # The budgets of a model that has failed for nothing pay for no other.
+            await self._resized(lease, self._now, self.job.hold, 0, paid)
 
     def _in_time(self, planned: Plan, hold: int, before: Settlement) -> Job | None:
         """
@@ -138,7 +143,7 @@ class Chain(Carried):
         # An upstream that is to be left alone since a moment ago was not asked: another one may be.
         end = End.REFUSED if last.end is End.UNSENT and isinstance(error, UpstreamError) else last.end
         status = error.upstream_status if isinstance(error, UpstreamError) else None
-        cost = self.settlement().amount - (self.job.before.amount if self.job.before is not None else 0)
+        cost = self._cost
         self._look_ahead(alike=bool(cost) or error.status in attempts.ITS_OWN_FAULT)
         rests_s = self._worker.health.admits(target.key, target.model_name)
         again = not self._is_elsewhere and (not rests_s or status == 429)
@@ -165,6 +170,11 @@ class Chain(Carried):
             self._worker.budget.give_back()
         return step
 
+    @property
+    def _cost(self) -> int:
+        """What the last attempt is charged."""
+        return self.settlement().amount - (self.job.before.amount if self.job.before is not None else 0)
+
     def _look_ahead(self, *, alike: bool) -> None:
         """Who would be next: where ``alike``, not another upstream of the same model, which would do no better."""
         if self._ahead is None:
@@ -189,13 +199,15 @@ class Chain(Carried):
     async def _next(self, lease: Lease) -> Job | None:
         """Hold for the next target that there is room for; None where there is none."""
         before = self.settlement()
+        if self._cost:
+            self._paid = ceilings.joined(self._paid, self._now.scope)
         while self._ahead is not None:
             then, self._ahead = self._ahead, None
             if not await self._admits(then):
                 self._ahead = self._lineup.next()
                 continue
             # What was spent on the attempts before stays charged where it was, beside what the next one is held in.
-            scope = ceilings.joined(self._scope, then.scope) if before.amount else then.scope
+            scope = ceilings.joined(self._paid, then.scope)
             result = await self._held(lease, then, before, scope)
             job = None
             if result is not None and result.status == "done":

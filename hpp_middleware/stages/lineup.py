@@ -82,6 +82,7 @@ class Lineup:
         self._lower = lower
         self._anyway = anyway
         self._health = health
+        self._now = setup.ceilings.now  # in whose periods all that it comes to is charged, however long it takes
         self.passed_over: dict[str, str] = {}
         self.targets: Sequence[Target] = (chosen.target,)
         if setup.fallbacks or request.models or request.preferences is not None or chosen.then:
@@ -187,7 +188,7 @@ class Lineup:
             tokenizer=setup.tokenizer,
             routed=self._chosen.routed,
             lower=self._lower,
-            scope=setup.ceilings.of(self._consumer, target.id),
+            scope=setup.ceilings.of(self._consumer, target.id, self._now),
             downgraded=self._chosen.downgraded,
             clamp_floor=setup.clamp_floor(self._consumer),
         )

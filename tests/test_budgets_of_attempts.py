@@ -1,0 +1,119 @@
+"""Budgets of models and of periods, where one request has several calls: whose they are, and of what day."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import pytest
+from cascading import DOUBT, GOOD, SMALL_NANO, STRONG_NANO, cascading
+from cascading import answered as asked_auto
+from chains import A_NANO, B_NANO, A, answered, pair, the_entry
+from rig import ALICE, ask, check_books
+
+from hpp_middleware import Gateway
+from hpp_middleware.stages.ceilings import Ceilings
+from hpp_middleware.testing import FakeUpstream, Script
+from hpp_middleware.testing.stores.bench import Clock
+from hpp_middleware.types.budget import Budget
+
+pytestmark = pytest.mark.anyio
+
+DOLLAR = 10**9
+FAILS = Script(status=500)
+COSTS = Script(status=500, raw_body=json.dumps({"error": {"message": "no"}, "usage": A}).encode())
+"""A failure that reports usage, and so is charged for it."""
+
+
+def of_models(*models: str, amount: int = DOLLAR) -> list[Budget]:
+    return [Budget(amount=amount, period="day", consumer="*", model=each) for each in models]
+
+
+async def used(found: Gateway, budgets: Sequence[Budget]) -> list[int]:
+    """What was charged in each of these budgets of Alice's, in which nothing is held any more."""
+    scope = found.setup.ceilings.all_of(ALICE)
+    due = {each.budget.model: each.account for each in scope.budgets}
+    balances = [await found.store.balance(due[each.model]) for each in budgets]
+    assert [each.held for each in balances] == [0] * len(balances)
+    return [each.used for each in balances]
+
+
+async def test_a_model_that_failed_for_nothing_is_charged_nothing_in_its_budget() -> None:
+    budgets = of_models("fake/a", "other/c", "other/d")
+    async with pair(budgets=budgets, fallbacks={"fake/a": ["other/c", "other/d"]}) as found:
+        found.fake.script = COSTS
+        found.other.next(FAILS)
+        assert (await answered(found.gateway))[0] == 200
+        assert found.asked == (["a"], ["c", "d"])
+        both = (await the_entry(found.gateway)).amount
+        assert both == A_NANO + B_NANO
+        assert await used(found.gateway, budgets) == [both, 0, both]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_where_all_fail_those_pay_that_cost_something(*, stream: bool) -> None:
+    budgets = of_models("fake/a", "other/c", "other/d")
+    async with pair(budgets=budgets, fallbacks={"fake/a": ["other/c", "other/d"]}) as found:
+        found.fake.script, found.other.script = COSTS, FAILS
+        assert (await answered(found.gateway, stream=stream))[0] == 502
+        assert found.asked == (["a"], ["c", "d"])
+        assert (await the_entry(found.gateway)).amount == A_NANO
+        assert await used(found.gateway, budgets) == [A_NANO, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("scripts", "costs"),
+    [
+        pytest.param((DOUBT, GOOD), [SMALL_NANO + STRONG_NANO] * 2, id="both"),
+        pytest.param((FAILS, GOOD), [0, STRONG_NANO], id="the smaller one fails"),
+        pytest.param((DOUBT, FAILS), [SMALL_NANO, 0], id="the stronger one fails"),
+        pytest.param((FAILS, FAILS), [0, 0], id="both fail"),
+    ],
+)
+async def test_a_cascade_is_charged_in_the_budgets_of_models_that_cost_something(
+    scripts: Sequence[Script], costs: list[int], fake_upstream: FakeUpstream
+) -> None:
+    budgets = of_models("fake/small", "fake/strong")
+    async with cascading(fake_upstream, budgets=budgets) as found:
+        fake_upstream.next(*scripts)
+        await asked_auto(found)
+        assert len(fake_upstream.log) == 2
+        (line,) = await check_books(found)
+        assert line.amount == max(costs)
+        assert await used(found, budgets) == costs
+
+
+async def test_a_stronger_model_needs_no_room_in_the_budget_of_one_that_has_failed(fake_upstream: FakeUpstream) -> None:
+    budgets = of_models("fake/small", amount=100_000)
+    async with cascading(fake_upstream, budgets=budgets) as found:
+        fake_upstream.next(FAILS, GOOD)
+        status, _, body = await asked_auto(found)
+        assert (status, body["model"]) == (200, "fake/strong")
+        assert await used(found, budgets) == [0]
+
+
+# --- periods --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("first", "amount"), [(FAILS, B_NANO), (COSTS, A_NANO + B_NANO)])
+async def test_all_attempts_are_charged_in_the_period_in_which_the_request_came(first: Script, amount: int) -> None:
+    clock = Clock(datetime.fromisoformat("2026-11-30T23:59:59+00:00").timestamp())
+    budgets = [Budget(amount=DOLLAR, period=each, consumer="*") for each in ("day", "month")]
+    async with pair(budgets=budgets) as found:
+        found.gateway.setup.ceilings = Ceilings({}, budgets, {}, clock=clock)
+        found.fake.script = first
+        found.fake.holding = True
+        async with ask(found.gateway, model="fake/a") as call:
+            await found.fake.arrived()
+            clock.now += 2
+            found.fake.holding = False
+            assert await call.started() == 200
+            await call.read()
+            await call.returned()
+        assert (await the_entry(found.gateway)).amount == amount
+        balances: dict[str, Any] = {
+            key: await found.gateway.store.balance(f"alice/~{key}")
+            for key in ("day:2026-11-30", "month:2026-11", "day:2026-12-01", "month:2026-12")
+        }
+        assert [each.used for each in balances.values()] == [amount, amount, 0, 0]
+        assert {each.held for each in balances.values()} == {0}
