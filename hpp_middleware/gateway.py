@@ -138,9 +138,9 @@ class Gateway(Lifecycle):
                     timeouts=timeouts,
                 )
             except OverBudget as over:
-                if within is not None or transport is not None:
+                if over.instead is None:
                     raise
-                chosen = downgrade.instead(self.setup, over, chosen, request=request, consumer=consumer, api=api)
+                chosen = over.instead
 
     async def _served(
         self,
@@ -201,7 +201,8 @@ class Gateway(Lifecycle):
             escalation=chosen.escalation if planned.target.id == chosen.target.id else None,
             samples=chosen.samples,
         )
-        work = partial(self._carry_out, worker, planned, operation, exchange, keyed, host_left=host_left)
+        others = lineup if within is None and transport is None else None
+        work = partial(self._carry_out, worker, planned, operation, exchange, keyed, host_left=host_left, others=others)
         settlement = await apart.run(
             work() if admission is None else admission.around(exchange, work),  # limits
             loop=worker.loop,
@@ -228,6 +229,7 @@ class Gateway(Lifecycle):
         keyed: replay.Keyed,
         *,
         host_left: End,
+        others: Lineup | None,
     ) -> Settlement | Result:
         """
         Reserve, upstream, relay and settle: what is begun here is ended, whoever leaves meanwhile.
@@ -237,7 +239,11 @@ class Gateway(Lifecycle):
         """
         worker.answering.began(exchange)
         try:
-            placed = await reserve.place(worker.lease, operation, planned.scope)  # reserve
+            try:
+                placed = await reserve.place(worker.lease, operation, planned.scope)  # reserve
+            except OverBudget as over:  # nothing is held
+                over.instead = downgrade.instead(over, others) if others is not None else None
+                raise
             if placed.status == "finished":
                 return placed
             try:

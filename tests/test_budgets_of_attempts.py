@@ -16,6 +16,7 @@ from hpp_middleware.stages.ceilings import Ceilings
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.testing.stores.bench import Clock
 from hpp_middleware.types.budget import Budget
+from hpp_middleware.types.limits import RateLimit
 
 pytestmark = pytest.mark.anyio
 
@@ -90,6 +91,59 @@ async def test_a_stronger_model_needs_no_room_in_the_budget_of_one_that_has_fail
         status, _, body = await asked_auto(found)
         assert (status, body["model"]) == (200, "fake/strong")
         assert await used(found, budgets) == [0]
+
+
+# --- downgrades -----------------------------------------------------------------------------------
+
+NO_ROOM = Budget(amount=0, period="day", consumer="*", model="fake/a", downgrade="fake/cheap")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_downgraded_request_is_one_request_of_its_limits(*, stream: bool) -> None:
+    limits = [RateLimit(requests_per_day=1, concurrency=1)]
+    async with pair(budgets=[NO_ROOM], rate_limits=limits) as found:
+        status, headers, _ = await answered(found.gateway, stream=stream)
+        assert (status, headers["downgraded"]) == (200, "budget")
+        async with ask(found.gateway, model="fake/cheap") as call:
+            assert await call.started() == 429
+            assert call.headers["x-ratelimit-remaining-requests"] == "0"
+            assert b"1 requests per day" in await call.read()
+        assert found.asked == (["cheap"], [])
+
+
+async def test_a_request_that_is_refused_for_its_budget_is_one_of_its_limits() -> None:
+    limits = [RateLimit(requests_per_day=1)]
+    async with pair(budgets=[NO_ROOM, *of_models("fake/cheap", amount=0)], rate_limits=limits) as found:
+        bodies = [(await answered(found.gateway))[2] for _ in range(2)]
+        assert [json.loads(each)["error"]["code"] for each in bodies] == ["insufficient_quota", "rate_limit_exceeded"]
+        assert found.asked == ([], [])
+
+
+@pytest.mark.parametrize(
+    "provider",
+    [
+        pytest.param({"only": ["fake/a"]}, id="only"),
+        pytest.param({"ignore": ["fake/cheap"]}, id="ignore"),
+    ],
+)
+async def test_where_preferences_leave_the_cheaper_model_out_the_budget_is_told(provider: dict[str, Any]) -> None:
+    async with pair(budgets=[NO_ROOM], fallbacks={}) as found:
+        status, _, body = await answered(found.gateway, provider=provider)
+        error = json.loads(body)["error"]
+        assert (status, error["code"]) == (429, "insufficient_quota"), body
+        assert "the daily budget for fake/a of alice" in error["message"]
+        assert found.asked == ([], [])
+        assert await used(found.gateway, [NO_ROOM]) == [0]
+
+
+async def test_a_downgraded_request_falls_back_on_what_its_own_model_does() -> None:
+    async with pair(budgets=[NO_ROOM], fallbacks={"fake/a": ["other/c"], "fake/cheap": ["other/d"]}) as found:
+        found.fake.script = FAILS
+        status, headers, _ = await answered(found.gateway)
+        assert (status, headers["downgraded"], headers["resolved-model"]) == (200, "budget", "other/d")
+        assert found.asked == (["cheap"], ["d"])
+        entry = await the_entry(found.gateway)
+        assert (entry.draft.requested_model, entry.draft.model, entry.amount) == ("fake/a", "other/d", B_NANO)
 
 
 # --- periods --------------------------------------------------------------------------------------

@@ -9,9 +9,10 @@ import msgspec
 from hpp_middleware.core import auth
 from hpp_middleware.core.auto import facts, filters
 from hpp_middleware.core.ceilings import OverBudget
-from hpp_middleware.errors import RequestError
+from hpp_middleware.errors import RequestError, UpstreamError
 from hpp_middleware.ports import API
 from hpp_middleware.stages.auto import Chosen
+from hpp_middleware.stages.lineup import Lineup
 from hpp_middleware.stages.setup import Setup
 from hpp_middleware.types.completion import Request
 from hpp_middleware.types.consumer import Consumer
@@ -21,31 +22,31 @@ __all__ = ["instead"]
 _CHATS = frozenset({"chat", "messages", "responses"})
 
 
-def instead(
-    setup: Setup, over: OverBudget, before: Chosen, *, request: Request, consumer: Consumer, api: API
-) -> Chosen:
+def instead(over: OverBudget, lineup: Lineup) -> Chosen:
     """
     Where the request goes now.
 
     Args:
-        setup: The gateway's.
         over: The refusal, which names the model.
-        before: Where it was to go.
-        request: What is asked.
-        consumer: Whose key may not use every model.
-        api: What it is written in.
+        lineup: Whom it was to be asked of.
     Raises:
         RequestError: 429: what the budget said, since that model cannot be asked, or was.
     """
+    setup, api, consumer, before = lineup.setup, lineup.api, lineup.consumer, lineup.chosen
     target = setup.catalog.find(over.model)
     tried = (*before.tried, before.target.id)
     if target is None or target.id in tried or not auth.allows(consumer, target.id):
         raise over
-    if api.name in _CHATS and not _is_able(setup, request, consumer, api, target.id):
+    if api.name in _CHATS and not _is_able(setup, lineup.request, consumer, api, target.id):
         raise over
-    return msgspec.structs.replace(
+    found = msgspec.structs.replace(
         before, target=target, tried=tried, downgraded=over.budget, escalation=None, shadow=None, then=()
     )
+    try:
+        lineup.otherwise(found).first()
+    except (RequestError, UpstreamError):  # the client has not named that model, and is not to hear of it
+        raise over from None
+    return found
 
 
 def _is_able(setup: Setup, request: Request, consumer: Consumer, api: API, model: str) -> bool:

@@ -46,6 +46,10 @@ class Lineup:
         anyway: Do not refuse it where all are left alone: it may have been answered before, and is then not sent.
 
     Attributes:
+        setup: The gateway's.
+        api: What the client speaks.
+        consumer: Who asks.
+        chosen: The model that was named or chosen.
         request: What is asked, as the client has written it.
         targets: Whom it may be asked of, in order.
         passed_over: Why a model was not asked, by its id.
@@ -72,11 +76,11 @@ class Lineup:
         lower: Deadlines | None = None,
         anyway: bool = False,
     ) -> None:
-        self._setup = setup
-        self._api = api
+        self.setup = setup
+        self.api = api
         self.request = request
-        self._consumer = consumer
-        self._chosen = chosen
+        self.consumer = consumer
+        self.chosen = chosen
         self._request_id = request_id
         self._hints = hints
         self._lower = lower
@@ -132,6 +136,17 @@ class Lineup:
         ids = dict.fromkeys((*(target.id for target in self.targets), *self.passed_over))
         return [{"model": each, "why_not": self.passed_over.get(each)} for each in ids]
 
+    def otherwise(self, chosen: Chosen) -> "Lineup":
+        """That of the same request, where another model is chosen for it."""
+        return Lineup(
+            *(self.setup, self.api, self.request, self.consumer, chosen),
+            health=self._health,
+            request_id=self._request_id,
+            hints=self._hints,
+            lower=self._lower,
+            anyway=self._anyway,
+        )
+
     @property
     def has_others(self) -> bool:
         """Whether there is anybody behind those that were planned."""
@@ -176,8 +191,8 @@ class Lineup:
         Raises:
             RequestError: It cannot be told all of the request.
         """
-        setup = self._setup
-        request, dialect = speak.said(self._api, self.request, target, setup.dialects, setup.limits)
+        setup = self.setup
+        request, dialect = speak.said(self.api, self.request, target, setup.dialects, setup.limits)
         plan = Plan(
             request,
             target,
@@ -186,11 +201,11 @@ class Lineup:
             limits=setup.limits,
             orphan=setup.orphan,
             tokenizer=setup.tokenizer,
-            routed=self._chosen.routed,
+            routed=self.chosen.routed,
             lower=self._lower,
-            scope=setup.ceilings.of(self._consumer, target.id, self._now),
-            downgraded=self._chosen.downgraded,
-            clamp_floor=setup.clamp_floor(self._consumer),
+            scope=setup.ceilings.of(self.consumer, target.id, self._now),
+            downgraded=self.chosen.downgraded,
+            clamp_floor=setup.clamp_floor(self.consumer),
         )
         wanted = self.request.preferences
         if wanted is not None and target.upstream is not None:
@@ -211,18 +226,18 @@ class Lineup:
             RequestError: It does not pass; why.
         """
         if self.request.api in {"embeddings", "images"}:
-            route.check(self.request, self._consumer, target)
+            route.check(self.request, self.consumer, target)
             return
         asked, unsaid = self._asked()
-        native = unsaid is not None and speak.is_native(self._api, target, self._setup.dialects)
+        native = unsaid is not None and speak.is_native(self.api, target, self.setup.dialects)
         found = filters.candidate(
             target.id,
             asked,
             self.request,
-            self._consumer,
-            self._setup.catalog.find(target.id),
-            limits=self._setup.limits,
-            unhealthy=self._setup.unhealthy,
+            self.consumer,
+            self.setup.catalog.find(target.id),
+            limits=self.setup.limits,
+            unhealthy=self.setup.unhealthy,
             unsaid=None if native else unsaid,
         )
         if not found.eligible:
@@ -231,22 +246,23 @@ class Lineup:
     def _asked(self) -> tuple[Asked, str | None]:
         """The request's facts, and why it cannot be said as a chat completion, if it cannot."""
         if self._facts is None:
-            declared = self._setup.consumers.get(self._consumer.id)
+            declared = self.setup.consumers.get(self.consumer.id)
             requires = self._hints.requires if self._hints is not None else frozenset()
             self._facts = facts.of(
-                self._api.as_chat,
+                self.api.as_chat,
                 self.request,
-                self._setup.limits,
+                self.setup.limits,
                 requires=requires if declared is None else requires | frozenset(declared.requires),
             )
         return self._facts
 
     def _all(self, chosen: Chosen, within: str | None) -> Sequence[Target]:
-        request, setup = self.request, self._setup
+        request, setup = self.request, self.setup
         named = [self._named(each.model, each.where, within) for each in request.models]
         behind = [*chosen.then, *named]
         if not request.models and request.model != AUTO and within is None:
-            models = setup.fallbacks.get(request.model) or setup.fallbacks.get(chosen.target.id, ())
+            asked = None if chosen.downgraded else setup.fallbacks.get(request.model)  # dear ones, where that is too dear
+            models = asked or setup.fallbacks.get(chosen.target.id, ())
             behind = [target for each in models if (target := setup.catalog.find(each)) is not None]
         targets = {target.id: target for target in (*reversed(behind), chosen.target)}  # of two, the first
         ids = dict.fromkeys(target.id for target in (chosen.target, *behind))
@@ -283,7 +299,7 @@ class Lineup:
         """
         asked = msgspec.structs.replace(self.request, model=model)
         try:
-            return route.resolve(asked, self._consumer, self._setup.catalog, within=within)
+            return route.resolve(asked, self.consumer, self.setup.catalog, within=within)
         except RequestError as error:
             error.args = (f"{where}: {error.message}",)
             error.message, error.param = f"{where}: {error.message}", where
