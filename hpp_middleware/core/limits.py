@@ -17,7 +17,7 @@ from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.http import Headers
 from hpp_middleware.types.limits import WINDOWS, Ask, Draw, RateLimit, Slot, Standing
 
-__all__ = ["OUTPUT_ESTIMATE", "SLOT_S", "Asked", "Rule", "Rules", "estimate", "headers", "refusal"]
+__all__ = ["OUTPUT_ESTIMATE", "SLOT_S", "Asked", "Rule", "Rules", "estimate", "headers", "refusal", "together"]
 
 OUTPUT_ESTIMATE = 1_024
 """Output tokens that are drawn for each answer where the client named no cap; what it had is put right at its end."""
@@ -80,17 +80,17 @@ class Asked(Struct, frozen=True, gc=False):
     placed: tuple[Rule, ...]
     tokens: int
 
-    def correction(self, tokens: int, requests: int = 1) -> Ask | None:
+    def correction(self, tokens: int | Mapping[str, int], requests: int = 1) -> Ask | None:
         """
         What to change when it has ended, its places among that; None where there is nothing.
 
         Args:
-            tokens: How many it came to.
+            tokens: How many it came to; or how many each model did that was asked, by its id.
             requests: 0 where it is not to count as one.
         """
         draws = []
         for rule, draw in zip(self.drawn, self.ask.draws, strict=True):
-            change = tokens - self.tokens if rule.name.startswith("tokens") else requests - 1
+            change = _of(rule, tokens) - self.tokens if rule.name.startswith("tokens") else requests - 1
             if change:
                 draws.append(Draw(draw.key, _units(change, rule), draw.refill, draw.room))
         if not draws and not self.ask.slots:
@@ -198,6 +198,14 @@ def refusal(asked: Asked, standing: Standing) -> RequestError:
     return _refused(f"The limit of {said} is reached.", wait_ms=max(1, wait_ms))
 
 
+def together(one: tuple[Asked, Standing], other: tuple[Asked, Standing]) -> tuple[Asked, Standing]:
+    """What two models of one request fall under, and how it stands with all of it."""
+    (mine, here), (its, there) = one, other
+    ask = Ask(mine.ask.home, (*mine.ask.draws, *its.ask.draws), (*mine.ask.slots, *its.ask.slots), mine.ask.ttl_s)
+    asked = Asked(ask, (*mine.drawn, *its.drawn), (*mine.placed, *its.placed), mine.tokens)
+    return asked, Standing(here.admitted, (*here.used, *there.used), (*here.busy, *there.busy))
+
+
 def headers(asked: Asked, standing: Standing, *, anthropic: Callable[[int], str] | None = None) -> Headers:
     """
     How it stands with a client's windows: of requests and of tokens, that of which the fewest are left.
@@ -246,6 +254,13 @@ def duration(micro: int) -> str:
     if hours:
         return f"{hours}h{minutes}m{last}"
     return f"{minutes}m{last}" if minutes else last
+
+
+def _of(rule: Rule, tokens: int | Mapping[str, int]) -> int:
+    """The tokens that a rule counts."""
+    if isinstance(tokens, int):
+        return tokens
+    return sum(count for model, count in tokens.items() if rule.covers(model))
 
 
 def _units(count: int, rule: Rule) -> int:

@@ -125,6 +125,22 @@ class Carried(ABC):
         """
         return self.last.settlement(host_left=host_left)
 
+    def tokens(self, ended: Settlement) -> int | dict[str, int]:
+        """
+        How many tokens it came to; where several models were asked, by their ids.
+
+        Args:
+            ended: What all exchanges are charged.
+        """
+        if len(self.exchanges) == 1:
+            return ended.usage.total if ended.outcome is not None else 0
+        found: dict[str, int] = {}
+        for each in self.exchanges:
+            charged, before = ended if each is self.last else each.settlement(), each.job.before
+            own = charged.usage.total - (before.usage.total if before is not None else 0)
+            found[each.job.target.id] = found.get(each.job.target.id, 0) + own
+        return found
+
     def hear(self) -> Callable[[], None] | None:
         """Have the client's departure told; None where one has to listen for it."""
         return self._client.hear(self._depart)
@@ -198,10 +214,10 @@ class Carried(ABC):
         """Take what a further model's own limits ask; False where one of them is reached."""
         return self._admission is None or await self._admission.also(then.target.id, then.bound)
 
-    async def _without(self, then: Plan) -> None:
+    async def _without(self) -> None:
         """Give that back: the model is not asked after all."""
         if self._admission is not None:
-            await self._admission.without(then.target.id)
+            await self._admission.without()
 
     def _job(self, planned: Plan, hold: int, before: Settlement | None = None, *, attempts: int = 0) -> Job:
         """What to do by a plan, under a hold, after what the calls before it were charged."""

@@ -196,7 +196,7 @@ class Cascade(Carried):
         if not done or not left_s:  # nothing more is sent, and the entry is the smaller model's
             if done:
                 await self._resized(lease, self.job.hold, 0, self._draft, self._now.scope)
-            await self._without(then)
+            await self._without()
             return False
         job = msgspec.structs.replace(self._job(then, amount, before), routed=draft.routed)
         second = self._exchange(then, self._client, _within(job, left_s))

@@ -218,7 +218,7 @@ class Chain(Carried):
                 return job
             if result is None or result.status == "done":  # nothing is sent: the entry is the last attempt's again
                 await self._resized(lease, self._now, self.job.hold, 0, self._scope)
-            await self._without(then)
+            await self._without()
             if self._is_over or self._is_late or result is None or result.status not in {"done", "refused"}:
                 return None
             self._ahead = self._lineup.next()

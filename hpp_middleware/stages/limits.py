@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -212,8 +213,8 @@ class Admission:
         self._request_id = request_id
         self._anthropic = api == "messages"
         self._headers: Headers = []
-        self._taken: list[limits.Asked] = []
-        self._others: dict[str, limits.Asked] = {}
+        self._taken: list[tuple[limits.Asked, Standing]] = []
+        self._latest: limits.Asked | None = None  # what was taken for the model that is asked next
         self._exchange: Carried | None = None
 
     @property
@@ -240,7 +241,7 @@ class Admission:
 
     def placed(self) -> list[Ask]:
         """What has places."""
-        return [asked.ask for asked in self._taken if asked.ask.slots]
+        return [asked.ask for asked, _ in self._taken if asked.ask.slots]
 
     async def around(
         self, exchange: "Carried", work: Callable[[], Coroutine[Any, Any, Settlement | Result]]
@@ -259,14 +260,14 @@ class Admission:
         asked = self._limiter.asked(self._consumer, self._models[0], self._bound, self._request_id, ())
         if asked is not None:
             await self._take(asked)
-        tokens: int | None = None  # as they were estimated, where nobody knows better
+        tokens: int | dict[str, int] | None = None  # as they were estimated, where nobody knows better
         requests = 1
         try:
             ended = await work()
             if isinstance(ended, Result):  # answered before, under the same key
                 tokens = requests = 0
             else:
-                tokens = ended.usage.total if ended.outcome is not None else 0
+                tokens = exchange.tokens(ended)
             if exchange.error is not None:
                 exchange.error.headers.update(self._headers)
         except GatewayError as error:
@@ -290,6 +291,7 @@ class Admission:
         Returns:
             False where it is to be passed over for now: one of its limits is reached, or cannot be verified.
         """
+        self._latest = None
         asked = self._limiter.asked(self._consumer, model, bound, self._request_id, self._models)
         if asked is None:
             return True
@@ -297,22 +299,22 @@ class Admission:
             standing = await self._limiter.take(asked, self._consumer.id)
         except StoreError:
             return False
-        if standing is not None and not standing.admitted:
-            return False
-        if standing is not None:
-            self._taken.append(asked)
-            self._others[model] = asked
-            self._limiter.began(self, self._consumer.id)
-        self._models = (*self._models, model)
-        return True
+        if standing is None:
+            return True
+        if standing.admitted:
+            self._models = (*self._models, model)
+            self._latest = asked
+            self._has(asked, standing)
+        return standing.admitted
 
-    async def without(self, model: str) -> None:
-        """Give back what was taken for another model alone, which is not asked after all."""
-        asked = self._others.pop(model, None)
+    async def without(self) -> None:
+        """Give back what :meth:`also` took the last time, for a model that is not asked after all."""
+        asked, self._latest = self._latest, None
         if asked is None:
             return
-        self._taken.remove(asked)
-        self._models = tuple(each for each in self._models if each != model)
+        self._models = self._models[:-1]
+        self._taken.pop()
+        self._told()
         change = asked.correction(0, requests=0)
         if change is not None:
             await self._limiter.put(change)
@@ -324,16 +326,26 @@ class Admission:
         standing = await self._limiter.take(asked, home)
         if standing is None:
             return
-        self._headers = limits.headers(asked, standing, anthropic=_time_in if self._anthropic else None)
         if not standing.admitted:
             refused = limits.refusal(asked, standing)
-            refused.headers.update(self._headers)
+            refused.headers.update(self._said((asked, standing)))
             raise refused
-        self._taken.append(asked)
-        self._limiter.began(self, home)
+        self._has(asked, standing)
 
-    async def _put_right(self, tokens: int | None, requests: int) -> None:
-        for asked in self._taken:
+    def _has(self, asked: limits.Asked, standing: Standing) -> None:
+        self._taken.append((asked, standing))
+        self._told()
+        self._limiter.began(self, self._consumer.id)
+
+    def _told(self) -> None:
+        """The client is to be told of the windows of all models that it was asked of."""
+        self._headers = self._said(reduce(limits.together, self._taken)) if self._taken else []
+
+    def _said(self, taken: tuple[limits.Asked, Standing]) -> Headers:
+        return limits.headers(*taken, anthropic=_time_in if self._anthropic else None)
+
+    async def _put_right(self, tokens: int | dict[str, int] | None, requests: int) -> None:
+        for asked, _ in self._taken:
             change = asked.correction(asked.tokens if tokens is None else tokens, requests)
             if change is not None:
                 await self._limiter.put(change)

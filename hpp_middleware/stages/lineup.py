@@ -261,7 +261,9 @@ class Lineup:
         named = [self._named(each.model, each.where, within) for each in request.models]
         behind = [*chosen.then, *named]
         if not request.models and request.model != AUTO and within is None:
-            asked = None if chosen.downgraded else setup.fallbacks.get(request.model)  # dear ones, where that is too dear
+            asked = (
+                None if chosen.downgraded else setup.fallbacks.get(request.model)
+            )  # dear ones, where that is too dear
             models = asked or setup.fallbacks.get(chosen.target.id, ())
             behind = [target for each in models if (target := setup.catalog.find(each)) is not None]
         targets = {target.id: target for target in (*reversed(behind), chosen.target)}  # of two, the first

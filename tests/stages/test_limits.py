@@ -414,6 +414,10 @@ async def test_a_fallback_takes_its_own_limits_or_is_passed_over(fake_upstream: 
         class Ended:
             ending, error = Ending(Pending(), ALICE.account), None
 
+            @staticmethod
+            def tokens(ended: Settlement) -> int:
+                return ended.usage.total
+
         async def work(mine: stage.Admission) -> Any:
             seen.append(await mine.also("fake/fake-2", bound))
             seen.append(await mine.also("fake/fake-2", bound))  # what it has is not taken twice
