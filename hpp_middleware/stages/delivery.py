@@ -135,7 +135,9 @@ class Delivery:
             await rest
 
     async def last(self, data: bytes) -> None:
-        """Pass on how it broke off, outside of every guard."""
+        """Pass on how it broke off, outside of every guard; not to a client whose server has not taken the head."""
+        if not self.opened:
+            return
         sending = self._client.send(data, more=False)
         with anyio.move_on_after(LAST_WORDS_S):
             await (sending if self._alive is None else self._alive.first(sending))
