@@ -63,14 +63,18 @@ class Batch:
         self._free -= 1
         task = asyncio.get_running_loop().create_task(self._flight())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._landed)
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        """A flight is over; one that was cancelled, by who cancels all tasks, may not even have begun."""
+        self._tasks.discard(task)
+        self._free += 1
+        if self._waiting:
+            self._fly()
 
     async def _flight(self) -> None:
-        try:
-            while self._waiting:
-                await self._round_trip(self._take())
-        finally:
-            self._free += 1
+        while self._waiting:
+            await self._round_trip(self._take())
 
     def _take(self) -> list[_Waiting]:
         taken, size = 0, 0
