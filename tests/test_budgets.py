@@ -6,14 +6,17 @@ from datetime import datetime
 from typing import Any
 
 import anyio
+import cascading as cascades
 import pytest
-from rig import ALICE, BOB_KEY, KEY, MODEL, USAGE_NANO, ask, check_books, gateway, question, read
+from cascading import DOUBT, SMALL_NANO, cascading
+from rig import ALICE, BOB_KEY, KEY, MODEL, USAGE_NANO, Delegate, Lossy, ask, check_books, gateway, question, read
 
 from hpp_middleware import Consumer, Gateway, RequestError
 from hpp_middleware.stages.ceilings import Ceilings
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.testing.stores.bench import Clock
 from hpp_middleware.types.budget import Budget, Group
+from hpp_middleware.types.operations import Resize
 from hpp_middleware.types.provider import Declared, Limits
 
 pytestmark = pytest.mark.anyio
@@ -366,3 +369,55 @@ async def test_a_fallback_whose_budget_has_no_room_is_passed_over(fake_upstream:
     assert status == 502
     assert [json.loads(call.body)["model"] for call in fake_upstream.log] == ["fake-1"]
     assert (await found.store.balance("alice")).held == 0
+
+
+# --- cascades -------------------------------------------------------------------------------------
+
+
+def _escalating(upstream: FakeUpstream, store: Any = None) -> Gateway:
+    models = ("fake/small", "fake/strong")
+    budgets = [Budget(amount=DOLLAR, period="day", consumer="*", model=model) for model in models]
+    return cascading(upstream, budgets=budgets, store=store)
+
+
+async def _spent(found: Gateway) -> dict[str, int]:
+    """What the only request was charged in each model's budget; nothing is held in either."""
+    (line,) = await check_books(found)
+    assert cascades.audited([line]) == []
+    spent = {}
+    for account in (each.account for each in found.setup.ceilings.all_of(ALICE).budgets):
+        name = account.rpartition("/")[2]
+        balance = await found.store.balance(account)
+        assert balance.held == 0
+        assert balance.used == (line.amount if account in line.draft.also else 0)
+        spent[name] = balance.used
+    return spent
+
+
+@pytest.mark.parametrize("does", [True, False])
+async def test_a_stronger_model_whose_resize_is_lost_leaves_its_budget_alone(
+    fake_upstream: FakeUpstream, *, does: bool
+) -> None:
+    async with _escalating(fake_upstream, Lossy(1, does=does)) as found:
+        fake_upstream.next(DOUBT)
+        assert (await cascades.answered(found))[0] == 200
+        assert await _spent(found) == {"small": SMALL_NANO, "strong": 0}
+
+
+async def test_a_client_that_leaves_before_the_stronger_model_is_asked_leaves_its_budget_alone(
+    fake_upstream: FakeUpstream,
+) -> None:
+    store = Delegate()
+    async with _escalating(fake_upstream, store) as found, ask(found, model="hpprouter/auto") as call:
+
+        async def leave(_operations: Any, results: list[Any]) -> list[Any]:
+            if store.asked(Resize) and not call._gone.is_set():
+                call.disconnect()
+                await anyio.wait_all_tasks_blocked()
+            return results
+
+        store.after = leave
+        fake_upstream.next(DOUBT)
+        await call.returned()
+        assert len(fake_upstream.log) == 1
+        assert await _spent(found) == {"small": SMALL_NANO, "strong": 0}
