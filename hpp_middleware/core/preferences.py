@@ -27,6 +27,10 @@ MOST_MODELS = 8
 """So many models a request may name: each is a call that may be made, and paid for."""
 
 MOST_NAMES = 64
+
+MOST_CHARACTERS = 200
+"""No model's name is longer, and no error repeats more of what it was sent."""
+
 ANSWER_TOKENS = 400
 """An answer's tokens, where targets are ordered by price and the client gives no cap."""
 
@@ -213,7 +217,7 @@ def _checked(names: list[str], where: str) -> list[Named]:
     if len(names) > MOST_MODELS:
         raise bad(where, f"must not have more than {MOST_MODELS} entries")
     for number, name in enumerate(names):
-        if not name:
+        if not 0 < len(name) <= MOST_CHARACTERS:
             raise bad(f"{where}[{number}]", "must be a model's name")
         if name == AUTO and number:
             raise bad(f"{where}[{number}]", f"must name a model: {AUTO} can only come first")
@@ -224,7 +228,7 @@ def _preferences(raw: Raw) -> Preferences:
     given = decoded(raw, _object, "provider", "an object")
     found: dict[str, Any] = {}
     for name, value in given.items():
-        where = f"provider.{name}"
+        where = f"provider.{name[:MOST_CHARACTERS]}"
         if value == NULL:
             continue
         if name in _REFUSED:
@@ -242,6 +246,8 @@ def _listed(raw: Raw, where: str) -> list[str]:
     names = decoded(raw, _names, where, "an array of names")
     if len(names) > MOST_NAMES:
         raise bad(where, f"must not have more than {MOST_NAMES} entries")
+    if any(len(name) > MOST_CHARACTERS for name in names):
+        raise bad(where, f"must not have a name of more than {MOST_CHARACTERS} characters")
     return names
 
 
@@ -250,7 +256,7 @@ def _sort(raw: Raw, where: str) -> dict[str, Any]:
         members = decoded(raw, _object, where, "a word or an object")
         unknown = sorted(members.keys() - {"by", "partition"})
         if unknown:
-            raise bad(f"{where}.{unknown[0]}", "is not known here")
+            raise bad(f"{where}.{unknown[0][:MOST_CHARACTERS]}", "is not known here")
         if members.get("partition", NULL) not in (NULL, Raw(b'"none"')):
             raise bad(f"{where}.partition", 'must be "none": all targets are sorted together')
         raw, where = members.get("by", NULL), f"{where}.by"
@@ -266,7 +272,10 @@ def _max_price(raw: Raw, where: str) -> dict[str, Any]:
         if value == NULL:
             continue
         if name not in {"prompt", "completion"}:
-            raise bad(f"{where}.{name}", "is not accepted: prices here are by the token, for prompt and completion")
+            raise bad(
+                f"{where}.{name[:MOST_CHARACTERS]}",
+                "is not accepted: prices here are by the token, for prompt and completion",
+            )
         limit = decoded(value, _price, f"{where}.{name}", "dollars a million tokens")
         try:
             found[f"max_{name}"] = pricing.per_token(limit, f"{where}.{name}")

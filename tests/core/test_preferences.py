@@ -133,6 +133,23 @@ def test_anthropics_fallbacks_are_models() -> None:
         of(["b/y"], models=["c/z"])
 
 
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"models": ["x" * 10_000]},
+        {"provider": {"order": ["x" * 10_000]}},
+        {"provider": {"only": ["x" * 10_000]}},
+        {"provider": {"x" * 10_000: 1}},
+        {"provider": {"sort": {"x" * 10_000: 1}}},
+        {"provider": {"max_price": {"x" * 10_000: 1}}},
+    ],
+)
+def test_no_refusal_repeats_more_than_a_name_may_have(members: dict[str, Any]) -> None:
+    with pytest.raises(RequestError) as found:
+        taken(fields_of(model="a/x", **members))
+    assert len(found.value.message) + len(found.value.param or "") < 800
+
+
 def test_models_are_named_by_their_place_where_they_are_wrong() -> None:
     assert refused(models="a/x") == refused(models=[1]) == refused(models=["a/x"] * (MOST_MODELS + 1)) == "models"
     assert refused(models=["a/x", ""]) == "models[1]"
