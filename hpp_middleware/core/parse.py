@@ -109,9 +109,13 @@ class _StreamOptions(Struct):
 
 
 # The usual request, in one step; any other one is looked at field by field, and the one that is wrong is named.
+class _UsualImage(Struct, gc=False):
+    url: Raw  # perhaps a megabyte, of which no string is to be made
+
+
 class _UsualPart(Struct, gc=False):
     type: Literal["text", "image_url", "input_audio"]
-    image_url: _ImageURL | None = None
+    image_url: _UsualImage | None = None
 
 
 class _UsualMessage(Struct, gc=False):
@@ -138,6 +142,8 @@ class _Known(Struct, gc=False):
     images: Images
     audio: bool
 
+
+_PART = 64 * 1024
 
 _usual_body = msgspec.json.Decoder(_Usual)
 _message_fields = msgspec.json.Decoder(_Message)
@@ -267,13 +273,25 @@ def _seen(messages: list[_UsualMessage]) -> tuple[Images, bool] | None:
             continue
         for part in message.content:
             if part.type == "image_url":
-                size = inline_bytes(part.image_url.url) if part.image_url is not None else None
+                size = _usual_bytes(part.image_url.url) if part.image_url is not None else None
                 if size is None:
                     return None
                 count += 1
                 inline += size
             audio |= part.type == "input_audio"
     return Images(count, inline) if count else _NO_IMAGES, audio
+
+
+def _usual_bytes(url: Raw) -> int | None:
+    """As :func:`inline_bytes`, of a URL with no escape, which is as long as it is sent; None for any other one."""
+    view = memoryview(url)
+    head = bytes(view[:9]).lower()
+    if not head.startswith((b'"data:', b'"https://')):
+        return None
+    # In parts, since a megabyte at once is memory that has to be asked of the system.
+    if any(bytes(view[at : at + _PART]).find(b"\\") >= 0 for at in range(0, len(view), _PART)):
+        return None
+    return len(view) - 2 if bytes(view[1:12]).lower() == b"data:image/" else 0
 
 
 def _parts(raw: Raw, where: str) -> list[tuple[str, int]]:

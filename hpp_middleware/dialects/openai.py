@@ -106,7 +106,8 @@ class OpenAI:
 
     def call(self, request: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
         """See :class:`hpp_middleware.ports.Dialect`."""
-        _refuse_unpriced(request, target)
+        said = unpriced.said(request.fields, "messages", "tools", "cache_control")
+        _refuse_unpriced(request, target, said)
         provider = target.provider
         fields = dict(request.fields)
         fields["model"] = Raw(_encode(target.model_name))
@@ -125,7 +126,7 @@ class OpenAI:
             body=_encode(fields),
             connect_s=provider.timeouts.connect,
             shared=shared,
-            more_tokens=unpriced.packed_tokens(request.fields, "messages", target),
+            more_tokens=unpriced.packed_tokens(said["messages"], target),
         )
 
     def endpoint(self, provider: Provider, path: str, *, stream: bool) -> tuple[str, tuple[tuple[str, str], ...]]:
@@ -279,7 +280,7 @@ def _headers(provider: Provider, accept: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _refuse_unpriced(request: Request, target: Target) -> None:
+def _refuse_unpriced(request: Request, target: Target, said: dict[str, bytes]) -> None:
     if request.audio_input and target.price.base.cache_read_audio is not None:
         raise RequestError(
             f"{target.id} has no price for audio input here: this API does not tell how much of it was cached.",
@@ -291,7 +292,7 @@ def _refuse_unpriced(request: Request, target: Target) -> None:
         unpriced.refuse(request.fields, COST_FIELDS, theirs)
     if "tools" in request.fields and request.fields["tools"] != _NULL:
         _refuse_server_tools(_raws.decode(request.fields["tools"]))
-    unpriced.refuse_dear_caching(request.fields, "messages", "tools", "cache_control")
+    unpriced.refuse_dear_caching(said)
 
 
 def _refuse_server_tools(tools: list[Raw]) -> None:

@@ -92,7 +92,8 @@ class OpenAIResponses:
         """The request, nearly as it came."""
         provider, fields = target.provider, dict(request.fields)
         refusals.refuse(fields, COST_FIELDS, provider.cost_fields)
-        refusals.refuse_dear_caching(fields, "input", "tools", "cache_control")
+        said = refusals.said(fields, "input", "tools", "cache_control")
+        refusals.refuse_dear_caching(said)
         fields["model"] = Raw(_encode(target.model_name))
         fields["store"] = Raw(b"false")
         if cap is not None:
@@ -104,7 +105,7 @@ class OpenAIResponses:
             body=_encode(fields),
             connect_s=provider.timeouts.connect,
             shared=shared,
-            more_tokens=_hidden_tools(fields) * TOOL_TOKENS + refusals.packed_tokens(fields, "input", target),
+            more_tokens=_hidden_tools(fields) * TOOL_TOKENS + refusals.packed_tokens(said.get("input", b""), target),
         )
 
     def stream(

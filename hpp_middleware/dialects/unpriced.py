@@ -5,11 +5,20 @@ from collections.abc import Mapping
 
 from msgspec import Raw
 
-from hpp_middleware.core.body import unescaped
+from hpp_middleware.core.body import words
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Target
 
-__all__ = ["CONTEXT", "COST_FIELDS", "SERVICE_TIERS", "packed_tokens", "refuse", "refuse_dear_caching"]
+__all__ = [
+    "CONTEXT",
+    "COST_FIELDS",
+    "PACKED",
+    "SERVICE_TIERS",
+    "packed_tokens",
+    "refuse",
+    "refuse_dear_caching",
+    "said",
+]
 
 COST_FIELDS = {
     "prediction": "rejected predictions are billed beyond the output cap",
@@ -33,9 +42,10 @@ SERVICE_TIERS = frozenset({"auto", "default", "standard", "standard_only", "flex
 CONTEXT = 200_000
 """Tokens: what fits into a model whose context is not known."""
 
-_PACKED = re.compile(
+PACKED = re.compile(
     rb'"file_data"\s*:\s*"(?!data:text/|")|"(?:url|image_url)"\s*:\s*"data:(?!image/|text/)', re.IGNORECASE
 )
+"""A document whose pages are billed: what is neither text nor an image."""
 
 _NULL = Raw(b"null")
 
@@ -65,32 +75,34 @@ def refuse(fields: Mapping[str, Raw], known: Mapping[str, str], theirs: frozense
         raise RequestError("service_tier is not accepted: this tier has another price.", param="service_tier")
 
 
-def refuse_dear_caching(fields: Mapping[str, Raw], *names: str) -> None:
+def said(fields: Mapping[str, Raw], *names: str) -> dict[str, bytes]:
+    """What these of a request's fields say, for the searches below."""
+    return {name: words(fields[name]) for name in names if name in fields}
+
+
+def refuse_dear_caching(fields: Mapping[str, bytes]) -> None:
     """
     Refuse a cache that lasts an hour in one of these fields.
 
+    Args:
+        fields: What :func:`said` told of them.
     Raises:
         RequestError: 400; it names the field.
     """
-    for name in names:
-        if name not in fields:
-            continue
-        value = unescaped(fields[name])
+    for name, value in fields.items():
         if (name == "cache_control" or value.find(b'"cache_control"') >= 0) and value.find(b'"1h"') >= 0:
             raise RequestError("cache_control.ttl 1h is not accepted: it has another price.", param=name)
 
 
-def packed_tokens(fields: Mapping[str, Raw], name: str, target: Target) -> int:
+def packed_tokens(conversation: bytes, target: Target) -> int:
     """
     What documents cost above their bytes, at most: a PDF's pages are read as text and as images, of which its bytes say
     little (a thousand of them may be one, referred to again and again), so that only the model's context bounds them.
 
     Args:
-        fields: The request's.
-        name: The field that has the conversation.
+        conversation: What :func:`said` told of it.
         target: The model.
     """
-    value = unescaped(fields[name]) if name in fields else b""
-    if value.find(b'"file_data"') < 0 and value.find(b'url"') < 0:
+    if conversation.find(b'"file_data"') < 0 and conversation.find(b'url"') < 0:
         return 0
-    return (target.model.context or CONTEXT) if _PACKED.search(value) is not None else 0
+    return (target.model.context or CONTEXT) if PACKED.search(conversation) is not None else 0

@@ -11,6 +11,7 @@ from rounds import rounds
 
 from hpp_middleware.core import body as bodies
 from hpp_middleware.core import parse
+from hpp_middleware.dialects.unpriced import PACKED
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.provider import Limits
 
@@ -111,3 +112,35 @@ def test_what_hides_nothing_stays_as_it_is(plain: bytes) -> None:
 def test_a_number_beyond_every_range_cannot_be_searched() -> None:
     with pytest.raises(RequestError, match="valid JSON"):
         bodies.unescaped(Raw(rb'["\u0061",1e999]'))
+
+
+_SAID = st.sampled_from(
+    [
+        b'"file_data"',
+        b'"url"',
+        b'"image_url"',
+        b'"data:application/pdf;',
+        b'"data:image/png',
+        b'"1h"',
+        b'"cache_control"',
+    ]
+)
+_FILLING = st.sampled_from([b"A", b" ", b":", b",", b"\\\\", b'\\"', b"\xc3\xa9"])
+
+
+@settings(max_examples=rounds(100, soak=1000), deadline=None)
+@given(st.lists(st.one_of(_SAID, st.tuples(_FILLING, st.integers(1, 3 * bodies.LONG)), st.sampled_from([b'"', b":"]))))
+def test_a_long_string_is_cut_and_nothing_that_is_searched_for_is_lost(pieces: list[bytes | tuple[bytes, int]]) -> None:
+    value = b"".join(piece if isinstance(piece, bytes) else piece[0] * piece[1] for piece in pieces)
+    cut = bodies.words(Raw(value))
+    assert len(cut) <= len(value)
+    for word in (b'"file_data"', b'url"', b'"cache_control"', b'"1h"'):
+        assert (word in cut) == (word in value)
+    assert (PACKED.search(cut) is None) == (PACKED.search(value) is None)
+
+
+def test_of_an_image_only_its_beginning_is_searched() -> None:
+    image = b'"data:image/png;base64,' + b"A" * 100_000 + b'"'
+    assert bodies.words(Raw(b'[{"url":' + image + b'},"cache_control"]')) == (
+        b'[{"url":' + image[: bodies.HEAD] + b'"},"cache_control"]'
+    )

@@ -106,10 +106,12 @@ def test_inline_data_that_is_no_image_counts_by_its_bytes_too() -> None:
     assert accepted(body(messages=picture({"url": "data:application/pdf;base64," + "A" * 1000}))).images == Images(1, 0)
 
 
-def test_an_escaped_image_url_is_never_measured_longer_than_it_is_sent() -> None:
-    url = '"data:image\\/png;base64,' + "\\u0041" * 10 + '"'
-    data = f'{{"model":"p/m","messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{url}}}]}}]}}'
-    assert accepted(data.encode()).images == Images(1, len("data:image/png;base64,") + 10)
+@pytest.mark.parametrize("form", ["%s", '{"url":%s}', '{"url":%s,"detail":"low"}'])
+@pytest.mark.parametrize("kind", ["data:image\\/png;base64,", "data:image/png;base64," + "A" * 100_000])
+def test_an_escaped_image_url_is_never_measured_longer_than_it_is_sent(form: str, kind: str) -> None:
+    picture = form % ('"' + kind + r"\u0041" * 10 + '"')
+    data = f'{{"model":"p/m","messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{picture}}}]}}]}}'
+    assert accepted(data.encode()).images == Images(1, len(kind.replace("\\", "")) + 10)
 
 
 def test_audio_and_output_modalities_are_noted() -> None:

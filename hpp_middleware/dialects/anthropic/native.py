@@ -126,7 +126,7 @@ class Messages:
             shared=shared,
             more_tokens=more,
             long_cache=any(
-                b'"1h"' in bodies.unescaped(fields[name])
+                bodies.words(fields[name]).find(b'"1h"') >= 0
                 for name in ("messages", "tools", "system", "cache_control")
                 if name in fields
             ),

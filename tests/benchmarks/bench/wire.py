@@ -6,7 +6,9 @@ as it is: ``~json~`` asks for one JSON answer, ``~sse 100 20000~`` for a stream 
 ``~sse 100 0 7~`` for one that goes on a step whenever the client says 7 on a connection of its own (:data:`STEPS`).
 """
 
+import base64
 import json
+import random
 
 __all__ = [
     "ANSWER",
@@ -48,7 +50,8 @@ def question(order: str, *, image_bytes: int = 0, cap: int = 256, **fields: obje
     """A chat request of about 1 KB that has an order for the fake upstream, and perhaps an image."""
     content: object = _FILLER * 3
     if image_bytes:
-        url = "data:image/png;base64," + "iVBORw0KGgoAAAANSUhEUgAA" * (image_bytes // 24)
+        picture = random.Random(1).randbytes(image_bytes * 3 // 4)  # the same each time
+        url = "data:image/png;base64," + base64.b64encode(picture).decode()
         content = [{"type": "text", "text": _FILLER}, {"type": "image_url", "image_url": {"url": url}}]
     messages = [{"role": "system", "content": f"~{order}~ {_FILLER * 5}"}, {"role": "user", "content": content}]
     return json.dumps({"model": MODEL, "messages": messages, "max_tokens": cap, "temperature": 0.2, **fields}).encode()
