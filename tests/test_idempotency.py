@@ -10,7 +10,9 @@ import pytest
 from rig import ALICE, BOB_KEY, KEY, USAGE_NANO, Delegate, ask, check_books, chunks, gateway, question
 
 from hpp_middleware import Gateway, MemoryStore, RequestError, SQLiteStore
+from hpp_middleware.errors import OverloadedError
 from hpp_middleware.observers.logging import LoggingObserver
+from hpp_middleware.stages.settle import Pending
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.testing.stores.bench import Clock
 from hpp_middleware.types.operations import Renew, Settle, Sweep
@@ -166,6 +168,32 @@ async def test_a_stream_is_drained_for_a_client_that_left_and_given_to_it_later(
     (line,) = await check_books(found)
     assert (line.report.outcome, line.amount, line.report.estimated) == ("abandoned", USAGE_NANO, False)
     assert len(fake_upstream.log) == 1
+
+
+async def test_nobody_waits_for_a_stream_that_is_drained_under_another_key(
+    fake_upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[str] = []
+    waited = Pending.wait
+
+    async def wait(pending: Pending, name: str, seconds: float) -> None:
+        waits.extend([name] if name in pending._counts else [])
+        await waited(pending, name, 0)
+
+    monkeypatch.setattr(Pending, "wait", wait)
+    found = gateway(fake_upstream)
+    fake_upstream.next(Script(texts=("Hello",), stall_after_events=2))
+    async with ask(found, headers=KEYED, stream=True) as call:
+        await call.event()
+        call.disconnect()
+        await anyio.wait_all_tasks_blocked()
+        assert (await asked(found, headers={"idempotency-key": "another"}))[0] == 200
+        assert waits == []
+        assert (await asked(found, stream=True))[0] == 409
+        assert len(waits) == 1
+        for worker in found.setup.workers():
+            worker.answering.expire(lambda: OverloadedError("It is enough."))
+        await call.returned()
 
 
 async def test_a_key_is_found_when_the_quota_is_used_up(fake_upstream: FakeUpstream) -> None:

@@ -82,7 +82,8 @@ class Carried(ABC):
         self._transport = transport
         self._keyed = keyed
         self._admission = admission
-        self.ending = worker.pending.response(reserved.accounts[0])
+        claim = reserved.claim
+        self.ending = worker.pending.response(reserved.accounts[0], claim.key if claim is not None else None)
         self.exchanges: list[Exchange] = []
 
     def under(self, hold: int) -> None:

@@ -200,14 +200,15 @@ class Keyed:
 
 async def keyed(setup: "Setup", worker: "Worker", consumer: Consumer, key: str, body: bytes, *, api: str) -> Keyed:
     """
-    One request under a key, once what its consumer has been answered before is settled: who repeats a request as soon
-    as it has its answer is given that one, and is not told that it runs still.
+    One request under a key, once what was answered under it before is settled: who repeats a request as soon as it has
+    its answer is given that one, and is not told that it runs still. Nobody waits for what runs under another key.
 
     Raises:
         RequestError: 400: it cannot be a key.
     """
     found = Keyed(setup.keeper, consumer.id, key, body, api)
-    await worker.pending.wait(consumer.account, setup.limits.read_wait_s)
+    if found.claim is not None:
+        await worker.pending.wait(found.claim.key, setup.limits.read_wait_s)
     return found
 
 

@@ -97,7 +97,7 @@ async def _insist(lease: Lease, operation: Settle | Release, account: str) -> Re
 
 
 class Pending:
-    """How many settlements of each account are in flight in this worker."""
+    """How many settlements of each account, and under each idempotency key, are in flight in this worker."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
@@ -118,12 +118,12 @@ class Pending:
             self._changed.set()
             self._changed = None
 
-    def response(self, account: str) -> "Ending":
-        """One response, to be charged to an account."""
-        return Ending(self, account)
+    def response(self, account: str, claim: str | None = None) -> "Ending":
+        """One response, to be charged to an account, and known by its idempotency key's digest."""
+        return Ending(self, account, claim)
 
     async def wait(self, account: str, seconds: float) -> None:
-        """Return when none of the account's is in flight, or after so many seconds."""
+        """Return when none of the account's, or of the key's, is in flight, or after so many seconds."""
         if account not in self._counts:
             return
         with anyio.move_on_after(seconds):
@@ -139,26 +139,32 @@ class Ending:
     Args:
         pending: What is told.
         account: Who is charged.
+        claim: The digest of its idempotency key.
 
     Attributes:
         begun: Whether it was told.
     """
 
-    __slots__ = ("_account", "_pending", "begun")
+    __slots__ = ("_account", "_claim", "_pending", "begun")
 
-    def __init__(self, pending: Pending, account: str) -> None:
+    def __init__(self, pending: Pending, account: str, claim: str | None = None) -> None:
         self.begun = False
         self._pending = pending
         self._account = account
+        self._claim = claim
 
     def begin(self) -> None:
         """The response is about to end, if it was not before."""
         if not self.begun:
             self.begun = True
             self._pending.begin(self._account)
+            if self._claim is not None:
+                self._pending.begin(self._claim)
 
     def settled(self) -> None:
         """What it comes to is in the books, or owed to them; who leaves now begins nothing any more."""
         if self.begun:
             self._pending.end(self._account)
+            if self._claim is not None:
+                self._pending.end(self._claim)
         self.begun = True
