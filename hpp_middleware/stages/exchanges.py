@@ -1,7 +1,6 @@
 """What carries out a request: a chain of attempts, or a cascade."""
 
 from hpp_middleware.core.auto import agree
-from hpp_middleware.errors import RequestError
 from hpp_middleware.ports import Client, Transport
 from hpp_middleware.stages.carried import Carried
 from hpp_middleware.stages.cascade import Cascade
@@ -49,7 +48,7 @@ def exchange(
         samples: How often the first is asked before it is believed, where there is an ``escalation``.
     """
     given = setup, worker, planned, operation, client
-    second = _second(lineup, escalation) if escalation is not None else None
+    second = lineup.second(escalation) if escalation is not None else None
     if second is None:
         return Chain(*given, lineup=lineup, transport=transport, keyed=keyed, admission=admission)
     return Cascade(
@@ -61,11 +60,3 @@ def exchange(
         second=second,
         twice=samples > 1 and agree.can_differ(lineup.request),
     )
-
-
-def _second(lineup: Lineup, target: Target) -> Plan | None:
-    """The stronger model's part; None where it cannot be told all of the request."""
-    try:
-        return lineup.plan(target)
-    except RequestError:
-        return None

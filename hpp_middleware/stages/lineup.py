@@ -6,6 +6,7 @@ each then has to pass every gate that the first has, and those of ``hpprouter/au
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -120,6 +121,18 @@ class Lineup:
         while (plan := self._look()) is not None:
             if isinstance(plan, Plan):
                 return plan
+        return None
+
+    def second(self, target: Target) -> Plan | None:
+        """How a stronger model is asked behind the first; None where it is not to be, or cannot be told all of it."""
+        wanted = self.request.preferences
+        if wanted is not None:
+            named = {each.id for each in self.targets}
+            if not preferences.applied([target], wanted, self.request, named=named, ranked=list)[0]:
+                return None
+        for upstream in self._health.targets(target, stream=False):
+            with suppress(RequestError):
+                return self.plan(upstream)
         return None
 
     def told(self) -> list[dict[str, str | None]]:
