@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,6 +37,12 @@ def test_the_console_script_is_the_same_program() -> None:
     assert helps[0].startswith("Usage: hpp-router ")
     for name in ("serve", "demo", "keys", "quota", "usage", "models"):
         assert f"\n  {name} " in helps[0]
+
+
+def test_its_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        app.app(["--version"])
+    assert capsys.readouterr().out == f"hpp-router {version('hpp_middleware')}\n"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """The commands together, and what becomes of their errors."""
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from hpp_middleware.cli import auto, demo, doctor, explain, keys, ledger, models, quota, serve
@@ -9,12 +12,26 @@ __all__ = ["app", "run"]
 
 app = typer.Typer(
     name="hpp-router",
-    help="An OpenAI-compatible LLM gateway with prepaid quota.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _told(wanted: bool) -> None:
+    if wanted:
+        print(f"hpp-router {version('hpp_middleware')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[bool, typer.Option("--version", callback=_told, is_eager=True, help="Its version.")] = False,
+) -> None:
+    """An OpenAI-compatible LLM gateway with prepaid quota."""
+
+
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)

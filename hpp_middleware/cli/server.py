@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from types import FrameType
 
@@ -144,6 +145,7 @@ class _Server(uvicorn.Server):
         """Wait for signals, and carry them out."""
         self._loop = asyncio.get_running_loop()
         await self._heard.wait()
+        self._say_what_it_waits_for()
         async with anyio.create_task_group() as both:
 
             async def end(grace_s: float | None) -> None:
@@ -156,6 +158,16 @@ class _Server(uvicorn.Server):
                 await self._heard.wait()
             await self._gateway.drain(0)
         self.should_exit = True
+
+    def _say_what_it_waits_for(self) -> None:
+        """Whoever has pressed Ctrl-C is not to think that it hangs."""
+        running, grace_s = self._gateway.standing().running, self._gateway.setup.load.grace_s
+        if running:
+            what = "an answer" if running == 1 else f"{running} answers"
+            sys.stderr.write(
+                f"hpp-router: waits for {what} to end, {grace_s:g} s at most; a second signal ends all at once\n"
+            )
+            sys.stderr.flush()
 
 
 def _leave_in_peace() -> None:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from hpp_middleware.config.section import Section
 from hpp_middleware.config.values import Key
+from hpp_middleware.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from hpp_middleware.asgi.metrics import Metrics
@@ -42,4 +43,8 @@ def metrics(section: MetricsSection) -> "Metrics | None":
     from hpp_middleware.asgi.metrics import Metrics
     from hpp_middleware.observers.prometheus import PrometheusObserver
 
-    return Metrics(PrometheusObserver(), token=section.token or None)
+    try:
+        observer = PrometheusObserver()
+    except ConfigurationError as error:
+        raise ConfigurationError(f"metrics.prometheus: {error}", param="metrics.prometheus") from error
+    return Metrics(observer, token=section.token or None)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
 from hpp_middleware.errors import ConfigurationError
-from hpp_middleware.types.events import Alarm, Event, Refused, Replayed, Settled, UpstreamChanged
+from hpp_middleware.types.events import Alarm, Event, Refused, Replayed, Settled, Shadowed, UpstreamChanged
 from hpp_middleware.types.health import STATES, together
 from hpp_middleware.types.price import Usage
 from hpp_middleware.types.quota import Attempt, Entry
@@ -99,6 +99,8 @@ class PrometheusObserver:
                 self._of(figures.refusals, event.code, event.status).inc()
             case Replayed():
                 figures.replays.inc()
+            case Shadowed():
+                self._of(figures.shadowed, str(event.shadow == event.model).lower()).inc()
             case Alarm():
                 figures.alarms.labels(event.kind).inc()
             case UpstreamChanged():
@@ -228,6 +230,7 @@ class _Figures:
         self.first_chunk = histogram("time_to_first_chunk_seconds", "Until a stream's first bytes.", *model)
         self.refusals = counter("refusals", "Requests refused before anything was held.", "code", "status")
         self.replays = counter("replays", "Answers given again under their Idempotency-Key.")
+        self.shadowed = counter("shadowed", "Choices of hpprouter/auto that another policy was asked for too.", "alike")
         self.expired = counter("holds_expired", "Holds whose worker has died, charged by [billing] orphan.")
         self.alarms = counter("alarms", "What an operator should look at.", "kind")
         self.changes = counter("upstream_changes", "Circuits that have opened or closed.", "upstream", "state")

@@ -1,5 +1,6 @@
 """``hpp-router serve`` in the middle of answers: SIGTERM, a second one, and SIGKILL; every request is settled."""
 
+import re
 import signal
 import sqlite3
 from pathlib import Path
@@ -68,6 +69,9 @@ def test_a_signal_ends_what_does_not_end_and_settles_it(
         done = served.stop()
         assert done.code == 0, done.err
         assert "Traceback" not in done.err
+    told = [int(found) for found in re.findall(r"waits for (\d+) answers to end, 1.5 s at most", done.err)]
+    assert 0 < len(told) <= int(workers)
+    assert sum(told) == 24 or "an answer to end" in done.err
     for each in streams:
         body = each.rest()
         assert each.head.status == 200

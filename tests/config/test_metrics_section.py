@@ -41,5 +41,5 @@ def test_a_command_that_serves_nothing_needs_no_token(tmp_path: Path) -> None:
 def test_without_the_extra_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read(tmp_path, LOCAL + "[metrics]\nprometheus = true\n")
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(ConfigurationError, match=r"hpp_middleware\[prometheus\]"):
+    with pytest.raises(ConfigurationError, match=r"^metrics\.prometheus: .*hpp_middleware\[prometheus\]"):
         settings.gateway()

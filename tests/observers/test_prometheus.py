@@ -18,7 +18,7 @@ from hpp_middleware.asgi.metrics import Metrics
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.observers.prometheus import BUCKETS_S, PrometheusObserver
 from hpp_middleware.testing import FakeUpstream, Script, post
-from hpp_middleware.types.events import Alarm, Settled
+from hpp_middleware.types.events import Alarm, Settled, Shadowed
 from hpp_middleware.types.health import Breaker
 from hpp_middleware.types.price import Price, Rates, Usage
 from hpp_middleware.types.provider import Model
@@ -232,6 +232,14 @@ async def test_one_observer_counts_for_several_gateways_and_keeps_none_alive(
     assert list(observer._gateways) == []
     with pytest.raises(ConfigurationError, match="registry has an observer's figures already"):
         PrometheusObserver(registry)
+
+
+def test_choices_that_a_shadow_would_have_made_too_are_told_from_others() -> None:
+    observer = PrometheusObserver()
+    for shadow in ("fake/a", "fake/b", None):
+        observer.observe(Shadowed(request_id="r", consumer="alice", model="fake/a", rule="r", shadow=shadow))
+    scrape = Scrape(observer.scrape()[0].decode())
+    assert (scrape.sum("shadowed_total", alike="true"), scrape.sum("shadowed_total", alike="false")) == (1, 2)
 
 
 def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
