@@ -1,14 +1,17 @@
 """What goes out to a client whose server takes its time with each piece."""
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
 import pytest
-from rig import CHAT, KEY, check_books, gateway, question
+from rig import CHAT, KEY, check_books, gateway, question, read_chat
 
 from hpp_middleware.ports import UpstreamResponse
-from hpp_middleware.testing import post
+from hpp_middleware.stages.queue import stopping
+from hpp_middleware.testing import Script, post
+from hpp_middleware.testing.script import answer
 from hpp_middleware.types.http import HTTPCall
 from hpp_middleware.types.streams import KeepAlive
 
@@ -34,6 +37,40 @@ class Breaking:
 
     async def aclose(self) -> None:
         """Nothing is open."""
+
+
+class Late:
+    """A provider whose whole answer comes in the moment in which nobody waits for it any more."""
+
+    status = 200
+    headers: Mapping[str, str] = {"content-type": "application/json"}
+
+    def __init__(self) -> None:
+        self.happens: Callable[[], None] = lambda: None
+
+    async def send(self, call: HTTPCall, *, provider: str, sent: Callable[[], None]) -> UpstreamResponse:
+        sent()
+        pieces = answer(Script(), json.loads(call.body), number=1).pieces
+        self._pieces = [piece.data for piece in pieces if piece.data]
+        return self
+
+    async def read(self) -> bytes:
+        self.happens()
+        return self._pieces.pop(0) if self._pieces else b""
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+async def test_what_is_too_late_is_told_and_no_answer_goes_lost_on_its_way() -> None:
+    upstream = Late()
+    async with gateway("http://127.0.0.1:9/v1", transports={"fake": upstream}) as found:
+        (worker,) = found.setup.workers()
+        upstream.happens = lambda: worker.answering.expire(stopping)
+        status, body = await read_chat(found)
+        assert (status, json.loads(body)["error"]["code"]) == (503, "overloaded")
+        (line,) = await check_books(found)
+    assert (line.report.outcome, line.report.estimated) == ("failed", True)
 
 
 async def test_no_error_event_goes_out_without_the_head_before_it() -> None:
