@@ -108,11 +108,13 @@ class Cascade(Carried):
         return found if found is not None or not self._is_told_whole else self._given.answer
 
     def settlement(self, *, host_left: End = End.LEFT) -> Settlement:
-        """What all are charged; an answer that was given is complete, whatever became of another call."""
+        """What all are charged; an answer that was given is complete, whatever became of another call, and no other."""
         found = self.last.settlement(host_left=host_left)
-        if not self._gave_held or len(self.exchanges) == 1:
-            return found
-        return Settlement(found.amount, "completed", estimated=found.estimated, usage=found.usage)
+        if self._gave_held:
+            return found if len(self.exchanges) == 1 else msgspec.structs.replace(found, outcome="completed")
+        if found.outcome == "completed" and not self._client.started:  # nobody was there to be given it
+            return msgspec.structs.replace(found, outcome="abandoned")
+        return found
 
     @property
     def _goes_on(self) -> bool:
@@ -158,7 +160,7 @@ class Cascade(Carried):
         """Ask the stronger model, since the smaller one has failed: an attempt like any other."""
         if not self._worker.budget.take(time.monotonic()):
             return
-        made = await self._escalated(lease, loop, "there is none") and self.last.end is not End.UNSENT
+        made = await self._escalated(lease, loop, "there is none")
         if not made or self.last.error is None:  # or it brought an answer
             self._worker.budget.give_back()
 
@@ -201,11 +203,14 @@ class Cascade(Carried):
         job = msgspec.structs.replace(self._job(then, amount, before), routed=draft.routed)
         second = self._exchange(then, self._client, _within(job, left_s))
         await second.run(lease, loop)
-        if second.error is None or self._client.started or self._is_over:
+        if second.unsent:
+            await self._without()
+        elif second.error is None or self._client.started or self._is_over:
             return True
-        if not self._gives or not self._is_told_whole:
+        elif not self._gives or not self._is_told_whole:
             return True  # there is no other answer, or it says of itself that it costs less
-        self.job = msgspec.structs.replace(self._given.job, hold=amount)
+        if self._gives:
+            self.job = msgspec.structs.replace(self._given.job, hold=amount)
         paid = both if second.settlement().amount > before.amount else self._now.scope
         await self._resized(lease, amount, 0, self._draft, paid)
         return False

@@ -109,6 +109,8 @@ class Chain(Carried):
             self._tried += 1
             self._exchange(self._now, self._client, job, late=True, began=self._answers)
             await self.last.run(lease, loop)
+            if self.last.unsent:
+                await self._unsent()
         paid, scope = self._paid, self._scope
         if paid is not None and scope is not None and paid.accounts != scope.accounts and not self._cost:
             # The budgets of a model that has failed for nothing pay for no other.
@@ -133,6 +135,12 @@ class Chain(Carried):
         if self._extra:
             self._extra = False
             self._worker.budget.give_back()
+
+    async def _unsent(self) -> None:
+        """The attempt was not made: it used up nothing, nor did its model, where that was not asked before."""
+        self._answers()
+        if self._tried == 1:
+            await self._without()
 
     def _step(self) -> attempts.Step:
         """What follows the last attempt."""

@@ -102,6 +102,11 @@ class Exchange:
         return self._upstream.status
 
     @property
+    def unsent(self) -> bool:
+        """Whether nothing was to be sent any more when its turn came; not so where its provider was not reached."""
+        return self.end is End.UNSENT or (self.end is None and not self._upstream.sent)
+
+    @property
     def seen(self) -> Seen:
         """What the answer has shown so far."""
         return self._reader.seen if self._reader is not None else self._seen

@@ -1,7 +1,8 @@
 """What happens between two calls of one request, while the hold is resized: the time runs out, the client leaves."""
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
@@ -14,9 +15,12 @@ from rig import Delegate, ask, check_books, read
 
 from hpp_middleware import Gateway
 from hpp_middleware.core.attempts import FLOOR
+from hpp_middleware.ports import Transport, UpstreamResponse
 from hpp_middleware.stages.settle import Pending
 from hpp_middleware.stages.worker import Worker
 from hpp_middleware.testing import FakeUpstream, Script
+from hpp_middleware.types.budget import Budget
+from hpp_middleware.types.http import HTTPCall
 from hpp_middleware.types.limits import RateLimit
 from hpp_middleware.types.operations import Operation, Resize, Settle
 from hpp_middleware.types.provider import Timeouts
@@ -199,3 +203,64 @@ async def test_a_sign_of_life_is_no_answer_that_a_retry_has_brought() -> None:
         assert (status, b"data: [DONE]" in body) == (200, False)
         assert len(await check_books(found.gateway)) == 1
         assert attempts_left(found.gateway) == FLOOR - 1
+
+
+# --- the client leaves when all is ready for the next call ------------------------------------------
+
+
+class Last:
+    """A transport by which something happens at the last moment before a model is asked."""
+
+    def __init__(self, inner: Transport, model: str, happens: Callable[[], None]) -> None:
+        self._inner, self._model, self._happens = inner, model, happens
+
+    async def send(self, call: HTTPCall, *, provider: str, sent: Callable[[], None]) -> UpstreamResponse:
+        if json.loads(call.body)["model"] == self._model:
+            self._happens()
+            await anyio.wait_all_tasks_blocked()
+        return await self._inner.send(call, provider=provider, sent=sent)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def left_at_the_last(found: Gateway, model: str, provider: str, last: str) -> None:
+    async with ask(found, model=model) as call:
+        transports = worker_of(found).transports
+        transports[provider] = Last(transports[provider], last, call.disconnect)
+        await call.returned()
+
+
+async def test_a_stronger_model_that_is_not_asked_at_the_last_moment_uses_up_nothing(
+    fake_upstream: FakeUpstream,
+) -> None:
+    limits = [RateLimit(model="fake/strong", requests_per_day=1)]
+    budgets = [Budget(amount=10**9, period="day", consumer="*", model="fake/strong")]
+    async with cascading(fake_upstream, rate_limits=limits, budgets=budgets) as found:
+        fake_upstream.next(DOUBT)
+        await left_at_the_last(found, "hpprouter/auto", "fake", "strong")
+        assert len(fake_upstream.log) == 1
+        entry = await the_line(found)
+        assert (entry.amount, entry.draft.model, entry.report.outcome) == (SMALL_NANO, "fake/small", "abandoned")
+        assert entry.draft.also == ()
+        fake_upstream.next(GOOD)
+        assert (await asked_auto(found, model="fake/strong"))[0] == 200
+
+
+async def test_a_fallback_that_is_not_asked_at_the_last_moment_uses_up_nothing() -> None:
+    async with pair(rate_limits=[RateLimit(model="other/c", requests_per_day=1)]) as found:
+        found.fake.script = FAILS
+        await left_at_the_last(found.gateway, "fake/a", "other", "c")
+        assert found.asked == (["a"], [])
+        assert (await the_entry(found.gateway)).amount == 0
+        assert attempts_left(found.gateway) == FLOOR
+        assert (await answered(found.gateway, model="other/c"))[0] == 200
+
+
+async def test_nobody_is_given_an_answer_that_comes_between_two_calls(fake_upstream: FakeUpstream) -> None:
+    store = Held()
+    async with cascading(fake_upstream, store=store) as found:
+        fake_upstream.next(DOUBT)
+        await left_between(store, found, "hpprouter/auto")
+        entry = await the_line(found)
+        assert (entry.amount, entry.report.outcome) == (SMALL_NANO, "abandoned")
