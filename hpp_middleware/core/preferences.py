@@ -135,7 +135,7 @@ def applied(
         preferences: The client's.
         request: What is asked, for its size.
         named: The models that the client itself has named.
-        ranked: Puts those first that begin their answers soonest, by what is known of them.
+        ranked: Puts those first that are fastest at what is to be sorted by, as far as that is known.
     Returns:
         Them; and of each that is left out, by its id, why.
     """

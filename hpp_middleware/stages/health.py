@@ -233,16 +233,27 @@ class Health:
         kind = model, stream
         watched.paces[kind] = balance.pace(watched.paces.get(kind), first_byte_s, now=self._clock())
 
+    def rated(self, watched: Watched, model: str, token_s: float, *, stream: bool) -> None:
+        """How long a token of an answer took to write."""
+        kind = model, stream
+        watched.rates[kind] = balance.pace(watched.rates.get(kind), token_s, now=self._clock())
+
     def pace_s(self, target: Target, *, stream: bool = True) -> float | None:
         """How long a target's model takes to begin an answer, in seconds, at its fastest upstream; None if unknown."""
+        kind = target.model_name, stream
+        return min((each.paces[kind][0] for each in self._of(target) if kind in each.paces), default=None)
+
+    def token_s(self, target: Target, *, stream: bool = True) -> float | None:
+        """How long a target's model takes to write a token, in seconds, at its fastest upstream; None if unknown."""
+        kind = target.model_name, stream
+        return min((each.rates[kind][0] for each in self._of(target) if kind in each.rates), default=None)
+
+    def _of(self, target: Target) -> Sequence[Watched]:
+        """Whom a target's model may be asked of."""
         several = self._several.get(target.provider_name)
-        watched = (
-            [each for each in (self._watched.get(target.key),) if each is not None] if several is None else several
-        )
-        paces = [
-            each.paces[target.model_name, stream][0] for each in watched if (target.model_name, stream) in each.paces
-        ]
-        return min(paces, default=None)
+        if several is not None:
+            return several
+        return [each for each in (self._watched.get(target.key),) if each is not None]
 
     def ended(
         self,

@@ -290,7 +290,7 @@ class Lineup:
             request.preferences,
             request,
             named={target.id for target in (chosen.target, *named)},
-            ranked=lambda targets: sorted(targets, key=self._pace_s),
+            ranked=lambda targets: sorted(targets, key=self._slowness),
         )
         if not found:
             why = ". ".join(f"{model}: {reason}" for model, reason in self.passed_over.items())
@@ -301,9 +301,12 @@ class Lineup:
             raise error
         return found
 
-    def _pace_s(self, target: Target) -> float:
-        """How long it takes to begin an answer; what nobody has measured is as good as the fastest."""
-        return self._health.pace_s(target, stream=self.request.stream) or 0.0
+    def _slowness(self, target: Target) -> float:
+        """How long it takes to begin an answer, or to write a token; what nobody has measured is as good as any."""
+        request = self.request
+        by_rate = request.preferences is not None and request.preferences.sort == "throughput"
+        slow = self._health.token_s if by_rate else self._health.pace_s
+        return slow(target, stream=request.stream) or 0.0
 
     def _named(self, model: str, where: str, within: str | None) -> Target:
         """

@@ -185,7 +185,10 @@ class Exchange:
             flowing=upstream.flowing,
             duration_s=self.duration_s,
         )
-        upstream.ended(self.error, ok=ok, first_byte_s=self.first_byte_s)
+        usage = self.seen.usage
+        wrote_s = self.duration_s - (self.first_byte_s or 0.0) if job.request.stream else self.duration_s
+        token_s = wrote_s / usage.completion if usage is not None and usage.completion else None
+        upstream.ended(self.error, ok=ok, first_byte_s=self.first_byte_s, token_s=token_s)
 
     def dismiss(self) -> None:
         """The host has cancelled the request: a departure, of a client or of a caller who waits for nothing more."""

@@ -114,7 +114,9 @@ class Upstream:
             self._ticket = self._health.began(key, model)
         return None
 
-    def ended(self, error: GatewayError | None, *, ok: bool | None, first_byte_s: float | None) -> None:
+    def ended(
+        self, error: GatewayError | None, *, ok: bool | None, first_byte_s: float | None, token_s: float | None
+    ) -> None:
         """
         Tell of its health; to be called however it ended.
 
@@ -122,6 +124,7 @@ class Upstream:
             error: What went wrong.
             ok: Whether it did as it should; None where nobody knows.
             first_byte_s: How long it took to begin its answer, in seconds.
+            token_s: How long it took to write a token of it, in seconds.
         """
         if self._ticket is None:
             return
@@ -129,7 +132,13 @@ class Upstream:
         asked_s = None
         if ok is False and self._response is not None:
             asked_s = retry_after_s(self._response.headers, now=time.time(), limited=status == 429)
-        self._ticket.ended(ok=ok, status=status or self.status, retry_after_s=asked_s, first_byte_s=first_byte_s)
+        self._ticket.ended(
+            ok=ok,
+            status=status or self.status,
+            retry_after_s=asked_s,
+            first_byte_s=first_byte_s,
+            token_s=token_s,
+        )
 
     def begins(self, first_byte_s: float) -> None:
         """The answer has begun: of a stream, its first event has come, after so many seconds."""

@@ -25,11 +25,12 @@ class Watched:
         in_flight: How many calls it is answering.
         well_at: When it was last found well, by this worker.
         paces: How long its answers take to begin, by model and whether they are streams, and as of when.
+        rates: How long it takes to write a token, likewise.
         upstream: Its settings, where it is one of several.
         part: The same as a provider of its own.
     """
 
-    __slots__ = ("breaker", "circuit", "in_flight", "key", "paces", "part", "rests", "upstream", "well_at")
+    __slots__ = ("breaker", "circuit", "in_flight", "key", "paces", "part", "rates", "rests", "upstream", "well_at")
 
     def __init__(
         self, key: str, breaker: Breaker | None, upstream: Upstream | None = None, part: Provider | None = None
@@ -39,6 +40,7 @@ class Watched:
         self.upstream = upstream
         self.part = part
         self.paces: dict[tuple[str, bool], tuple[float, float]] = {}
+        self.rates: dict[tuple[str, bool], tuple[float, float]] = {}
         self.circuit = health.CLOSED
         self.rests: dict[str, float] = {}
         self.in_flight = 0
@@ -93,6 +95,7 @@ class Ticket:
         status: int | None = None,
         retry_after_s: float | None = None,
         first_byte_s: float | None = None,
+        token_s: float | None = None,
     ) -> None:
         """
         It has ended, for whatever reason; only the first time counts.
@@ -104,6 +107,7 @@ class Ticket:
                 ``ok`` says.
             retry_after_s: How long it asks to be left alone, in seconds, if it does.
             first_byte_s: How long it took to begin its answer, in seconds.
+            token_s: How long it took to write a token of it, in seconds.
         """
         if self._over:
             return
@@ -111,6 +115,8 @@ class Ticket:
         self._watched.in_flight -= 1
         if ok and first_byte_s is not None and not self._is_paced:
             self._health.paced(self._watched, self.model, first_byte_s, stream=False)
+        if ok and token_s is not None:
+            self._health.rated(self._watched, self.model, token_s, stream=self._is_paced)
         self._health.ended(
             self._watched,
             self.model,

@@ -184,10 +184,17 @@ async def test_preferences_put_the_models_of_a_request_in_order() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("sort", ["latency", "throughput"])
-async def test_what_begins_its_answers_soonest_is_asked_first(sort: str, *, stream: bool) -> None:
+@pytest.mark.parametrize(
+    ("sort", "slow"),
+    [
+        ("latency", Script(delay_head_s=0.3)),
+        ("throughput", Script(delay_between_s=0.1, chunk_size=200)),
+    ],
+    ids=["begins", "writes"],
+)
+async def test_what_is_fastest_is_asked_first(sort: str, slow: Script, *, stream: bool) -> None:
     async with pair() as found:
-        found.fake.script = Script(delay_head_s=0.3)
+        found.fake.script = slow
         for model in ("fake/a", "other/c"):
             assert (await answered(found.gateway, model=model, stream=stream))[1]["resolved-model"] == model
         for provider, model in (({"sort": sort}, "other/c"), ({"sort": {"by": sort}}, "other/c"), ({}, "fake/a")):

@@ -169,3 +169,16 @@ def test_a_client_is_told_when_to_come_again() -> None:
     assert (error.status, error.code, error.retryable, error.unsent) == (503, "upstream_unavailable", True, True)
     assert error.headers == {"Retry-After": "10"}
     assert UpstreamUnavailableError("fake", 0.0).headers == {"Retry-After": "1"}
+
+
+def test_how_soon_an_answer_begins_and_how_fast_it_is_written_are_kept_apart(found: Health) -> None:
+    stream = found.began("fake", "a")
+    stream.answering(2.0)
+    stream.ended(ok=True, status=200, first_byte_s=1.0, token_s=0.01)
+    found.began("bare", "a").ended(ok=True, status=200, first_byte_s=0.5, token_s=0.25)
+    found.began("bare", "a").ended(ok=False, status=500, first_byte_s=0.1, token_s=0.001)
+    fast, other = target("fake/a"), target("bare/a")
+    assert (found.pace_s(fast), found.token_s(fast)) == (2.0, 0.01)
+    assert (found.pace_s(fast, stream=False), found.token_s(fast, stream=False)) == (None, None)
+    assert (found.pace_s(other, stream=False), found.token_s(other, stream=False)) == (0.5, 0.25)
+    assert found.token_s(target("gone/a")) is None
