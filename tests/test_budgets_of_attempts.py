@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from cascading import DOUBT, GOOD, SMALL_NANO, STRONG_NANO, cascading
 from cascading import answered as asked_auto
-from chains import A_NANO, B_NANO, A, answered, pair, the_entry
-from rig import ALICE, ask, check_books
+from chains import A_NANO, B_NANO, MODELS, A, answered, pair, the_entry
+from rig import ALICE, KEY, ask, check_books
 
 from hpp_middleware import Gateway
 from hpp_middleware.stages.ceilings import Ceilings
@@ -17,6 +17,7 @@ from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.testing.stores.bench import Clock
 from hpp_middleware.types.budget import Budget
 from hpp_middleware.types.limits import RateLimit
+from hpp_middleware.types.provider import Declared
 
 pytestmark = pytest.mark.anyio
 
@@ -134,6 +135,18 @@ async def test_where_preferences_leave_the_cheaper_model_out_the_budget_is_told(
         assert "the daily budget for fake/a of alice" in error["message"]
         assert found.asked == ([], [])
         assert await used(found.gateway, [NO_ROOM]) == [0]
+
+
+@pytest.mark.parametrize("said_by", ["the file", "the client"])
+async def test_a_cheaper_model_that_lacks_a_tag_of_the_data_policy_is_not_asked(said_by: str) -> None:
+    requires = ("eu",) if said_by == "the file" else ()
+    headers = {"x-hpp-router-require": "eu"} if said_by == "the client" else {}
+    models = {**MODELS, "fake/a": {**MODELS["fake/a"], "tags": ("eu",)}}
+    consumers = {"alice": Declared(quota=DOLLAR, keys=(KEY,), requires=requires)}
+    async with pair(budgets=[NO_ROOM], models=models, consumers=consumers) as found:
+        status, _, body = await answered(found.gateway, headers=headers)
+        assert (status, json.loads(body)["error"]["code"]) == (429, "insufficient_quota")
+        assert found.asked == ([], [])
 
 
 async def test_a_downgraded_request_falls_back_on_what_its_own_model_does() -> None:

@@ -109,7 +109,7 @@ class Lineup:
                 return plan
             refusal = plan if refusal is None or isinstance(refusal, UpstreamError) else refusal
         if self._anyway and isinstance(refusal, UpstreamError):
-            tried = self._tried(self._health.anyhow(self.targets[0]), first=True)
+            tried = self._tried(self._health.anyhow(self.targets[0]), anyway=True)
             if isinstance(tried, Plan):
                 return tried
             refusal = tried
@@ -172,22 +172,29 @@ class Lineup:
             if is_new:
                 target = self.targets[self._at]
                 self._at += 1
-                self._upstreams = self._health.targets(target, stream=self.request.stream)
+                self._upstreams = self._affordable(self._health.targets(target, stream=self.request.stream))
                 if not self._upstreams:
                     return self._unhealthy(target)
             upstream = self._upstreams.pop(0)
             if not is_new and self._health.admits(upstream.key, upstream.model_name):
                 continue  # it has failed meanwhile
-            plan = self._tried(upstream, first=self._at == 1)
+            plan = self._tried(upstream)
             if not isinstance(plan, Plan):
                 self._upstreams = []  # it is the same for each of them
             return plan
         return None
 
-    def _tried(self, target: Target, *, first: bool) -> Plan | RequestError:
+    def _affordable(self, upstreams: list[Target]) -> list[Target]:
+        """Those that do not cost more than the client is willing to pay; all of them, where each does."""
+        wanted = self.request.preferences
+        if wanted is None or len(upstreams) < 2:
+            return upstreams
+        return [each for each in upstreams if preferences.too_dear(each, wanted, self.request) is None] or upstreams
+
+    def _tried(self, target: Target, *, anyway: bool = False) -> Plan | RequestError:
         try:
-            if not first:
-                self._check(target)
+            if target.id != self.chosen.target.id:  # that one is what the client has named, or has passed them
+                self.check(target, anyway=anyway)
             return self.plan(target)
         except RequestError as error:
             self.passed_over[target.id] = error.message.rstrip(".")
@@ -228,13 +235,16 @@ class Lineup:
         if wanted is not None and wanted.require_parameters:
             if plan.dropped:
                 raise RequestError(f"{target.id} cannot be told {', '.join(plan.dropped)}.", param=plan.dropped[0])
-            self._check(target)
+            self.check(target)
         return plan
 
-    def _check(self, target: Target) -> None:
+    def check(self, target: Target, *, anyway: bool = False) -> None:
         """
         Every gate that a model passes which ``hpprouter/auto`` chooses.
 
+        Args:
+            target: The model.
+            anyway: Though it may not be healthy.
         Raises:
             RequestError: It does not pass; why.
         """
@@ -250,7 +260,7 @@ class Lineup:
             self.consumer,
             self.setup.catalog.find(target.id),
             limits=self.setup.limits,
-            unhealthy=self.setup.unhealthy,
+            unhealthy=self.setup.unhealthy if not anyway else None,
             unsaid=None if native else unsaid,
         )
         if not found.eligible:

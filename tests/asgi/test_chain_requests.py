@@ -1,5 +1,6 @@
 """Who else may answer: ``models`` and ``provider`` of a request, in each API, and the choices of ``hpprouter/auto``."""
 
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -8,9 +9,10 @@ from chains import B_NANO, MODELS, Pair, answered, pair, the_entry
 from rig import KEY, chunks, read
 
 from hpp_middleware.core.auto import AutoPolicy, Tier
-from hpp_middleware.testing import Script, post
+from hpp_middleware.testing import FakeUpstream, Script, post
 from hpp_middleware.testing.asgi import Call
 from hpp_middleware.types.provider import Declared, Provider
+from hpp_middleware.types.upstreams import Upstream
 
 pytestmark = pytest.mark.anyio
 
@@ -132,6 +134,34 @@ async def test_a_fallback_that_lacks_a_tag_of_the_data_policy_is_passed_over() -
         assert (await answered(found.gateway))[1]["resolved-model"] == "other/d"
 
 
+@pytest.mark.parametrize(
+    ("consumer", "model"),
+    [
+        pytest.param({"models": ("fake/a",)}, {}, id="the key's allow-list"),
+        pytest.param({"requires": ("eu",)}, {}, id="the data policy"),
+        pytest.param({}, {"tool": False}, id="what it can do"),
+    ],
+)
+@pytest.mark.parametrize(
+    "provider", [{"order": ["other"]}, {"sort": "price"}, {"only": ["other"]}, {"ignore": ["fake"]}], ids=str
+)
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_preferences_lead_to_no_fallback_that_does_not_pass_the_gates(
+    consumer: dict[str, Any], model: dict[str, Any], provider: dict[str, Any], key: str | None
+) -> None:
+    models = {**MODELS, "other/c": {"input": "0.1", "output": "0.1", **model}}
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    headers = {"idempotency-key": key} if key is not None else {}
+    async with pair(models=models, consumers={"alice": Declared(quota=10**9, keys=(KEY,), **consumer)}) as found:
+        status, told, body = await answered(found.gateway, provider=provider, tools=tools, headers=headers)
+        assert found.other.log == []
+        if "order" in provider or "sort" in provider:
+            assert (status, told["resolved-model"]) == (200, "fake/a")
+        else:
+            assert (status, msgspec.json.decode(body)["error"]["message"].startswith("other/c: ")) == (400, True)
+            assert (await found.gateway.store.balance("alice")).held == 0
+
+
 async def test_a_request_that_cannot_be_said_to_a_provider_is_asked_of_the_next() -> None:
     own = {"cost_fields": frozenset({"special"})}
     async with pair(provider=own) as found:
@@ -201,6 +231,20 @@ async def test_what_is_fastest_is_asked_first(sort: str, slow: Script, *, stream
             assert (await answered(found.gateway, provider=provider, stream=stream))[1]["resolved-model"] == model
         _, headers, _ = await answered(found.gateway, stream=stream, models=["other/d"], provider={"sort": sort})
         assert headers["resolved-model"] == "other/d"  # which nobody has measured
+
+
+async def test_of_several_upstreams_those_are_asked_that_are_not_too_dear() -> None:
+    async with FakeUpstream() as other:
+        several = Provider(
+            base_url=other.url,
+            upstreams=(Upstream(name="dear", price_factor=Decimal(2), weight=1e9), Upstream(name="near", weight=1e-9)),
+        )
+        async with pair(providers={"other": several}, models={"other/c": MODELS["other/c"]}, fallbacks={}) as found:
+            status, _, body = await answered(found.gateway, model="other/c", provider={"max_price": {"prompt": 3}})
+            assert status == 200, body
+            assert (await the_entry(found.gateway)).report.attempts[0].upstream == "near"
+            status, _, body = await answered(found.gateway, model="other/c", provider={"max_price": {"prompt": 2}})
+            assert (status, b"provider.max_price.prompt" in body) == (400, True)
 
 
 async def test_where_nobody_is_left_it_says_why() -> None:
