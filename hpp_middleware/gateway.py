@@ -60,17 +60,18 @@ class Gateway(Lifecycle):
         self.limits = self.setup.limits
         self.store = self.setup.store
 
-    def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Awaitable[Consumer]:
+    def authenticate(self, headers: Iterable[tuple[bytes, bytes]], worker: Worker | None = None) -> Awaitable[Consumer]:
         """
         Who a request's headers name.
 
         Args:
             headers: Raw ASGI headers, names in lower case.
+            worker: This event loop's, where it is known.
         Raises:
             RequestError: 401.
             StoreError: 503: it cannot be known.
         """
-        worker = self.setup.at_hand()
+        worker = worker or self.setup.at_hand()
         return worker.authenticator.consumer(headers) if worker is not None else self._authenticated(headers)
 
     async def _authenticated(self, headers: Iterable[tuple[bytes, bytes]]) -> Consumer:
@@ -118,10 +119,8 @@ class Gateway(Lifecycle):
         names.check_consumer(consumer)
         if worker is None or not worker.ready:
             worker = self.setup.at_hand() or await self.worker()
-        request = api.request(body, self.limits)  # parse
-        chosen = auto.resolve(
-            self.setup.auto, self.catalog, request, consumer, api, within=within, hints=hints
-        )  # route
+        request = api.request(body, self.limits)  # parse, and then route
+        chosen = auto.resolve(self.setup.auto, self.catalog, request, consumer, api, within=within, hints=hints)
         while True:
             try:
                 return await self._served(

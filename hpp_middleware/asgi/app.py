@@ -29,6 +29,7 @@ from hpp_middleware.asgi.metrics import Metrics
 from hpp_middleware.asgi.paths import APIS, COUNTS, MODELS, ROUTES
 from hpp_middleware.core import auth, deadlines, reply
 from hpp_middleware.errors import ConfigurationError, GatewayError, StoreError, UpstreamError, UpstreamUnavailableError
+from hpp_middleware.stages.worker import Worker
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.events import Alarm, Refused
 
@@ -131,17 +132,20 @@ class Gateway(gateway.Gateway):
         async with self.opened():
             yield
 
-    def identify(self, scope: Scope) -> Awaitable[Consumer]:
+    def identify(self, scope: Scope, worker: Worker | None = None) -> Awaitable[Consumer]:
         """
         Who a request comes from, by the host's own hook or by its key.
 
+        Args:
+            scope: The request's.
+            worker: This event loop's, where it is known.
         Raises:
             RequestError: 401.
             StoreError: 503: it cannot be known. Never anybody else by default.
         """
         if self._authenticate is not None:
             return self._identify(self._authenticate, scope)
-        return self.authenticate(scope["headers"])
+        return self.authenticate(scope["headers"], worker)
 
     async def _identify(self, authenticate: Authenticate, scope: Scope) -> Consumer:
         """By the host's own hook."""

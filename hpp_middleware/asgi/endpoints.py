@@ -77,7 +77,7 @@ class Endpoints:
             within: A provider; models are named without it.
             through: What to send by, instead of the provider's own transport.
         """
-        consumer = await self._gateway.identify(scope)
+        consumer = await self._gateway.identify(scope, worker)
         headers = dict(scope["headers"])
         key = replay.key_from(scope["headers"]) if b"idempotency-key" in headers else None
         given = headers.get(b"x-request-id")

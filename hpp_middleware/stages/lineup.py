@@ -284,9 +284,8 @@ class Lineup:
         named = [self._named(each.model, each.where, within) for each in request.models]
         behind = [*chosen.then, *named]
         if not request.models and request.model != AUTO and within is None:
-            asked = (
-                None if chosen.downgraded else setup.fallbacks.get(request.model)
-            )  # dear ones, where that is too dear
+            # Those of the model that was asked for are as dear as it is, where that is too dear.
+            asked = setup.fallbacks.get(request.model) if not chosen.downgraded else None
             models = asked or setup.fallbacks.get(chosen.target.id, ())
             behind = [target for each in models if (target := setup.catalog.find(each)) is not None]
         targets = {target.id: target for target in (*reversed(behind), chosen.target)}  # of two, the first
