@@ -275,13 +275,12 @@ class Gateway(Lifecycle):
         try:
             settlement = exchange.settlement(host_left=host_left)
             result = await settle.settle(  # settle
-                worker.lease,
-                request_id,
-                settlement,
+                *(worker.lease, request_id, settlement),
                 plan.report(exchange, settlement),
                 account=exchange.job.account,
                 alarm=self.notice.alarm,
                 kept=keyed.kept(exchange.answer, request_id) if keyed.claim is not None else None,
+                amends=exchange.amends,
             )
         finally:
             exchange.ending.settled()

@@ -9,14 +9,15 @@ import anyio
 import cascading as cascades
 import pytest
 from cascading import DOUBT, SMALL_NANO, cascading
+from chains import A_NANO, A, answered, pair, the_entry
 from rig import ALICE, BOB_KEY, KEY, MODEL, USAGE_NANO, Delegate, Lossy, ask, check_books, gateway, question, read
 
-from hpp_middleware import Consumer, Gateway, RequestError
+from hpp_middleware import Consumer, Gateway, RequestError, StoreError
 from hpp_middleware.stages.ceilings import Ceilings
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.testing.stores.bench import Clock
 from hpp_middleware.types.budget import Budget, Group
-from hpp_middleware.types.operations import Resize
+from hpp_middleware.types.operations import Operation, Resize, Result
 from hpp_middleware.types.provider import Declared, Limits
 
 pytestmark = pytest.mark.anyio
@@ -402,6 +403,41 @@ async def test_a_stronger_model_whose_resize_is_lost_leaves_its_budget_alone(
         fake_upstream.next(DOUBT)
         assert (await cascades.answered(found))[0] == 200
         assert await _spent(found) == {"small": SMALL_NANO, "strong": 0}
+
+
+class Away(Delegate):
+    """A store that carries out the first resize, and is away for its answer and for the next one."""
+
+    lost = 0
+
+    async def apply(self, operations: Sequence[Operation]) -> list[Result]:
+        """Fail, twice."""
+        if self.lost < 2 and any(isinstance(each, Resize) for each in operations):
+            self.lost += 1
+            if self.lost == 1:
+                await super().apply(operations)
+            raise StoreError("lost")
+        return await super().apply(operations)
+
+
+async def test_what_could_not_be_put_back_at_once_is_put_back_at_the_end(fake_upstream: FakeUpstream) -> None:
+    async with _escalating(fake_upstream, Away()) as found:
+        fake_upstream.next(DOUBT)
+        assert (await cascades.answered(found))[0] == 200
+        assert await _spent(found) == {"small": SMALL_NANO, "strong": 0}
+        assert (await cascades.the_entry(found)).draft.model == "fake/small"
+
+
+async def test_a_fallback_whose_resize_is_lost_leaves_its_budget_alone() -> None:
+    budgets = [Budget(amount=DOLLAR, period="day", consumer="*", model="other/c")]
+    async with pair(store=Away(), budgets=budgets) as found:
+        found.fake.script = Script(status=500, raw_body=json.dumps({"error": {}, "usage": A}).encode())
+        assert (await answered(found.gateway))[0] == 502
+        entry = await the_entry(found.gateway)
+        assert (entry.amount, entry.draft.model, entry.draft.also) == (A_NANO, "fake/a", ())
+        (due,) = found.gateway.setup.ceilings.all_of(ALICE).budgets
+        balance = await found.gateway.store.balance(due.account)
+        assert (balance.used, balance.held) == (0, 0)
 
 
 async def test_a_client_that_leaves_before_the_stronger_model_is_asked_leaves_its_budget_alone(

@@ -11,6 +11,9 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+import msgspec
+
+from hpp_middleware.core.ceilings import Scope
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import GatewayError, StoreError
 from hpp_middleware.ports import Client, Transport
@@ -24,7 +27,8 @@ from hpp_middleware.stages.replay import Keyed
 from hpp_middleware.stages.settle import Pending
 from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.worker import Worker
-from hpp_middleware.types.operations import Reserve
+from hpp_middleware.types.operations import Reserve, Resize, Result
+from hpp_middleware.types.quota import Draft
 from hpp_middleware.types.replay import Answer
 
 __all__ = ["Carried"]
@@ -50,11 +54,13 @@ class Carried(ABC):
         job: What it is to do; there once there is a hold.
         duration_s: How long it took, all in all.
         ending: The end of the response: who reads the account then waits until it is settled.
+        amends: What puts the hold back for who was asked last, where nobody knows whether it has left there; else None.
     """
 
     last: Exchange
     job: Job
     duration_s = 0.0
+    amends: Resize | None = None
     _left = _dismissed = _expired = False
     _raised: Exception | None = None
     _waiting: Guard | None = None  # for the next exchange
@@ -219,6 +225,36 @@ class Carried(ABC):
         """Give that back: the model is not asked after all."""
         if self._admission is not None:
             await self._admission.without()
+
+    def _resize(self, amount: int, orphan: int, draft: Draft, scope: Scope | None) -> Resize:
+        """The next resize: what the hold is to be, whose the entry is, and in which accounts, where that changes."""
+        resize = Resize(id=self.job.id, attempt=self._resizes + 1, amount=amount, orphan_amount=orphan, draft=draft)
+        if scope is None:
+            return resize
+        draft = msgspec.structs.replace(draft, also=scope.accounts[1:])
+        return msgspec.structs.replace(resize, accounts=scope.accounts, limits=scope.limits, draft=draft)
+
+    async def _apply(self, lease: Lease, resize: Resize, back: Resize | None = None) -> Result | None:
+        """
+        Carry a resize out.
+
+        Args:
+            lease: The worker's.
+            resize: What to do.
+            back: What undoes it, should nobody know whether it was done; by default the same once more.
+        Returns:
+            None where nobody can tell what became of it.
+        """
+        self._resizes += 1
+        self.amends = resize if back is None else msgspec.structs.replace(back, attempt=self._resizes + 1)
+        try:
+            (result,) = await lease.apply([resize])
+        except StoreError:
+            return None
+        if result.id != resize.id:
+            return None
+        self.amends = None
+        return result
 
     def _job(self, planned: Plan, hold: int, before: Settlement | None = None, *, attempts: int = 0) -> Job:
         """What to do by a plan, under a hold, after what the calls before it were charged."""

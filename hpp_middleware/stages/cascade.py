@@ -19,7 +19,7 @@ from hpp_middleware.core import attempts, ceilings
 from hpp_middleware.core.auto import agree, verify
 from hpp_middleware.core.ceilings import Scope
 from hpp_middleware.core.settlement import End, Settlement
-from hpp_middleware.errors import GatewayError, StoreError
+from hpp_middleware.errors import GatewayError
 from hpp_middleware.ports import Client, Transport
 from hpp_middleware.stages.carried import Carried
 from hpp_middleware.stages.held import Held
@@ -33,7 +33,7 @@ from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.worker import Worker
 from hpp_middleware.types.completion import Request
 from hpp_middleware.types.http import Headers
-from hpp_middleware.types.operations import Reserve, Resize
+from hpp_middleware.types.operations import Reserve
 from hpp_middleware.types.quota import Draft
 from hpp_middleware.types.replay import Answer
 
@@ -217,19 +217,12 @@ class Cascade(Carried):
 
     async def _resized(self, lease: Lease, amount: int, orphan: int, draft: Draft, scope: Scope | None = None) -> bool:
         """Give the hold what it now is for, and is to be in; False where it does not fit, or nobody can tell."""
-        self._resizes += 1
-        is_first = draft is self._draft
-        resize = Resize(id=self.job.id, attempt=self._resizes, amount=amount, orphan_amount=orphan, draft=draft)
-        if scope is not None:
-            draft = msgspec.structs.replace(draft, also=scope.accounts[1:])
-            resize = msgspec.structs.replace(resize, accounts=scope.accounts, limits=scope.limits, draft=draft)
-        try:
-            (result,) = await lease.apply([resize])
-        except StoreError:
-            if not is_first:  # it may have been done: the entry is to be the smaller model's again
-                await self._resized(lease, self.job.hold, 0, self._draft, self._now.scope)
-            return False
-        return result.id == resize.id and result.status == "done"
+        resize, is_first = self._resize(amount, orphan, draft, scope), draft is self._draft
+        back = None if is_first else self._resize(self.job.hold, 0, self._draft, self._now.scope)
+        result = await self._apply(lease, resize, back)
+        if result is None and not is_first:  # it may have been done: the entry is to be the smaller model's again
+            await self._resized(lease, self.job.hold, 0, self._draft, self._now.scope)
+        return result is not None and result.status == "done"
 
     async def _give_held(self) -> None:
         """The smaller model's answer, at what all calls come to."""

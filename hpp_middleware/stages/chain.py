@@ -17,7 +17,7 @@ import msgspec
 from hpp_middleware.core import attempts, ceilings, quota
 from hpp_middleware.core.ceilings import Scope
 from hpp_middleware.core.settlement import End, Settlement
-from hpp_middleware.errors import GatewayError, RequestError, StoreError, UpstreamError
+from hpp_middleware.errors import GatewayError, RequestError, UpstreamError
 from hpp_middleware.ports import Client, Transport
 from hpp_middleware.stages.carried import Carried
 from hpp_middleware.stages.guard import guard
@@ -29,7 +29,7 @@ from hpp_middleware.stages.plan import Plan
 from hpp_middleware.stages.replay import Keyed
 from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.worker import Worker
-from hpp_middleware.types.operations import Reserve, Resize, Result
+from hpp_middleware.types.operations import Reserve, Result
 
 __all__ = ["Chain"]
 
@@ -251,22 +251,10 @@ class Chain(Carried):
 
     async def _resized(self, lease: Lease, whose: Plan, amount: int, orphan: int, scope: Scope | None) -> Result | None:
         """Give the hold another amount, for another target; None where nobody can tell what became of it."""
-        self._resizes += 1
-        resize = Resize(
-            id=self.job.id,
-            attempt=self._resizes,
-            amount=amount,
-            orphan_amount=orphan,
-            draft=whose.draft(self._reserved.draft),
-        )
-        if scope is not None:
-            draft = msgspec.structs.replace(resize.draft, also=scope.accounts[1:])
-            resize = msgspec.structs.replace(resize, draft=draft, accounts=scope.accounts, limits=scope.limits)
-        try:
-            (result,) = await lease.apply([resize])
-        except StoreError:
-            return None
-        return result if result.id == resize.id else None
+        first = self._reserved.draft
+        resize = self._resize(amount, orphan, whose.draft(first), scope)
+        back = self._resize(self.job.hold, 0, self._now.draft(first), self._scope) if whose is not self._now else None
+        return await self._apply(lease, resize, back)
 
 
 def _retry_after_s(error: GatewayError) -> float | None:

@@ -12,7 +12,7 @@ from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.errors import StoreError
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.types.events import Alarm
-from hpp_middleware.types.operations import Kept, Release, Result, Settle
+from hpp_middleware.types.operations import Kept, Release, Resize, Result, Settle
 from hpp_middleware.types.quota import Report
 
 __all__ = ["Ending", "Pending", "settle"]
@@ -32,6 +32,7 @@ async def settle(
     account: str,
     alarm: Callable[[Alarm], None],
     kept: Kept | None = None,
+    amends: Resize | None = None,
 ) -> Result | None:
     """
     Settle a hold, or release it where nothing was forwarded.
@@ -47,6 +48,7 @@ async def settle(
         account: Who is charged: nobody reads its figures while they lack this.
         alarm: Told what an operator should look at.
         kept: The answer, where it may be asked for again.
+        amends: What may have to be done before.
     Returns:
         What the store wrote, or None.
     """
@@ -54,6 +56,8 @@ async def settle(
     if settlement.outcome is not None:
         operation = Settle(id=hold_id, amount=settlement.amount, report=report, kept=kept)
     try:
+        if amends is not None:
+            await _told(lease, amends)
         result = await _told(lease, operation) or await _insist(lease, operation, account)
     except BaseException:  # cancelled by force
         lease.journal.owe(operation, account)
@@ -67,7 +71,7 @@ async def settle(
     return result
 
 
-async def _told(lease: Lease, operation: Settle | Release) -> Result | None:
+async def _told(lease: Lease, operation: Settle | Release | Resize) -> Result | None:
     """What the store answers; None where nothing is known."""
     try:
         (result,) = await lease.apply([operation], within_s=PATIENCE_S)

@@ -16,10 +16,11 @@ import trio
 
 __all__ = ["Cancelled", "How", "cancelled_at", "counting"]
 
-How = Literal["task", "late task", "again", "scope"]
+How = Literal["task", "late task", "again", "own", "scope"]
 """
 ``Task.cancel`` while it waits; or when what it waits for has come but was not taken; or again and again, at every
-suspension that follows, which no shield keeps off; or a scope of anyio's.
+suspension that follows, which no shield keeps off; or of whichever of its tasks waits, as by who cancels all of them;
+or a scope of anyio's.
 """
 
 PATIENCE_S = 10.0
@@ -76,8 +77,14 @@ class Cancelled:
             return
         task = asyncio.current_task()
         assert task is not None
-        self._cancel = task.cancel
+        self._cancel = _cancel_this_one if self._how == "own" else task.cancel
         await call()
+
+
+def _cancel_this_one() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
 
 
 _mine: ContextVar[Cancelled | None] = ContextVar("_mine", default=None)

@@ -10,7 +10,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from cascading import DOUBT, GOOD, SMALL_NANO, STRONG_NANO, cascading
 from chains import B_NANO, pair
-from rig import CHAT, KEY, question
+from rig import ALICE, CHAT, KEY, question
 
 from faults.places import PEPPER, made
 from faults.suspensions import How, cancelled_at, counting
@@ -18,6 +18,7 @@ from hpp_middleware import Gateway
 from hpp_middleware.audit import Auditor
 from hpp_middleware.core.attempts import Budget
 from hpp_middleware.testing import FakeUpstream, Script
+from hpp_middleware.types.budget import Budget as Money
 
 pytestmark = pytest.mark.anyio
 
@@ -91,36 +92,58 @@ async def at_every_suspension(kind: str, place: str, how: How, shape: str) -> No
     assert {attempts for attempts, _ in ends} == {0, 1, 2, 3}  # before, during and between them
 
 
-@pytest.mark.parametrize("first", ["doubt", "failure"])
+FIRST = pytest.mark.parametrize("first", ["doubt", "failure"])
+
+
+@FIRST
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 async def test_a_cascade_may_be_cancelled_at_every_suspension(
     kind: str, first: str, place: str, fake_upstream: FakeUpstream
 ) -> None:
+    await cascaded(kind, first, place, fake_upstream, "scope")
+
+
+@FIRST
+@pytest.mark.parametrize("kind", ["postgres", "redis"])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_any_task_of_a_cascade_may_be_cancelled_at_every_suspension(
+    anyio_backend: str, kind: str, first: str, place: str, fake_upstream: FakeUpstream
+) -> None:
+    await cascaded(kind, first, place, fake_upstream, "task")
+    await cascaded(kind, first, place, fake_upstream, "own")
+
+
+async def cascaded(kind: str, first: str, place: str, fake_upstream: FakeUpstream, how: How) -> None:
+    """The smaller model's answer is found wanting, or there is none; the books are right, whatever is cut off."""
     small = DOUBT if first == "doubt" else Script(status=500)
     whole = STRONG_NANO + (SMALL_NANO if first == "doubt" else 0)
     store: Any = made(kind, place)
     ends = set()
-    async with cascading(fake_upstream, store=store, pepper=PEPPER, nano=10**12) as found:
+    budgets = [Money(amount=10**12, period="day", consumer="*", model="fake/strong")]
+    async with cascading(fake_upstream, store=store, pepper=PEPPER, nano=10**12, budgets=budgets) as found:
         with counting():
             fake_upstream.next(small, GOOD)
             await asked(found, "hpprouter/auto")
-            lines, worker = 1, await found.worker()
+            lines, worker = len(await all_lines(store)), await found.worker()
             for at in range(1, MOST):
                 fake_upstream._scripts.clear()
                 fake_upstream.next(small, GOOD)
                 before = len(fake_upstream.log)
                 worker.budget = Budget()
-                run = await cancelled_at(at, lambda: asked(found, "hpprouter/auto"), how="scope")
+                run = await cancelled_at(at, lambda: asked(found, "hpprouter/auto"), how=how)
                 if not run.cancels:
                     break
                 with anyio.fail_after(5):
                     await fake_upstream.idle()
+                await found.balance(ALICE)  # by then all is settled
                 calls = len(fake_upstream.log) - before
                 new = (await all_lines(store))[lines:]
                 lines += len(new)
                 assert len(new) <= 1
                 for line in new:
                     told = len(line.report.attempts)
+                    assert line.draft.model in {f"fake/{each.model}" for each in line.report.attempts}
+                    assert bool(line.draft.also) == (line.draft.model == "fake/strong")
                     assert calls <= told <= calls + 1  # one may have been cancelled on its way out
                     assert line.amount == sum(each.cost for each in line.report.attempts) <= line.held
                     assert line.report.outcome != "completed" or line.amount in {whole, SMALL_NANO}
