@@ -187,9 +187,9 @@ class Reader:
         out: list[bytes] = []
         try:
             for piece in pieces:
-                if self.done:
-                    break
                 out.append(self._one(piece))
+                if self.done:
+                    break  # what stands behind the end mark is not even read: its client has had the end
         except (relay.ProtocolError, relay.StreamedError) as error:
             error.before = b"".join([*out, error.before])
             raise

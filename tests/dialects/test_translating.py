@@ -97,6 +97,13 @@ def test_pieces_are_told_as_chunks_wherever_the_bytes_are_cut(cut: int) -> None:
     assert not any("usage" in chunk for chunk in chunks)
 
 
+@pytest.mark.parametrize("behind", [Failed({}), Failed({"message": "No.", "code": "server"}), Delta({"content": "?"})])
+def test_what_comes_in_one_piece_with_the_end_is_not_even_read(behind: Piece) -> None:
+    made = reader(*WHOLE, behind)
+    out = made.feed(b"x" * (len(WHOLE) + 1))
+    assert (text(out), events(out)[-1], made.done) == ("Hello!", "[DONE]", True)
+
+
 def test_usage_is_read_in_its_buckets_and_kept_as_it_came() -> None:
     made = reader(*WHOLE)
     made.feed(b"x" * len(WHOLE))
