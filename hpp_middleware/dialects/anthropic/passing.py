@@ -165,7 +165,7 @@ class Stream:
             return event.encode()
         found = _read(data)
         kind = found.type
-        if found.error != relay.NULL:
+        if kind == "error" or found.error != relay.NULL:
             raise relay.StreamedError(_encode(errors.openai_error(msgspec.json.decode(found.error))))
         part = found.delta if kind == "content_block_delta" else found.content_block
         if part is not None:

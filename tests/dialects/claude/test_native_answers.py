@@ -196,6 +196,19 @@ def test_a_body_that_is_no_message_is_no_answer(body: bytes) -> None:
         answer(body)
 
 
+@pytest.mark.parametrize(
+    "event", [{"type": "error"}, {"type": "error", "error": None}, {"type": "error", "message": "No."}]
+)
+def test_an_error_without_a_word_is_one_too(event: dict[str, Any]) -> None:
+    dialect = Anthropic().native("messages", target().provider)
+    assert dialect is not None
+    reader = dialect.stream(asked(stream=True), target(), event_bytes=1 << 20, cap=9, request_id=ID)
+    with pytest.raises(relay.StreamedError) as raised:
+        reader.feed(wire(*FULL[:4], event, *FULL[4:]))
+    assert b"error" not in raised.value.before
+    assert not reader.done
+
+
 def test_a_body_that_is_an_error_is_told_as_one() -> None:
     with pytest.raises(relay.StreamedError) as raised:
         answer(b'{"type":"error","error":{"type":"overloaded_error","message":"x"}}')
