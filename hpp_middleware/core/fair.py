@@ -119,10 +119,15 @@ class Fair(Generic[T]):
             self._running[consumer] = mine
         else:
             del self._running[consumer]
-        return self._next() if self._lines else []
+        return self.turns() if self._lines else []
 
-    def _next(self) -> list[T]:
-        """Hand out what is free."""
+    def turns(self) -> list[T]:
+        """
+        Hand out what is free; to be asked too where :meth:`enter` says no, since who has become alone may have more.
+
+        Returns:
+            As :meth:`leave`.
+        """
         found: list[T] = []
         while self._lines and self.running < self._places:
             consumer = min(self._lines, key=lambda each: self._running.get(each, 0))

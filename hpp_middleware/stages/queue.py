@@ -90,15 +90,16 @@ class Queue:
         """
         if self.closed:
             raise stopping()
-        if not self._fair.enter(consumer, now=time.monotonic()):
-            await self._wait(consumer)
+        now = time.monotonic()
+        if not self._fair.enter(consumer, now=now):
+            self._tell(self._fair.turns())
+            if not self._fair.enter(consumer, now=now):
+                await self._wait(consumer)
         return _Place(self, consumer)
 
     def left(self, consumer: str) -> None:
         """Give a place back, and wake whoever has it now."""
-        for each in self._fair.leave(consumer):
-            each.runs = True
-            each.told.set()
+        self._tell(self._fair.leave(consumer))
         if self._none is not None and not self._fair.running:
             self._none.set()
             self._none = None
@@ -114,6 +115,12 @@ class Queue:
         while self._fair.running:
             self._none = self._none or anyio.Event()
             await self._none.wait()
+
+    def _tell(self, turns: list[_Waiting]) -> None:
+        """Wake whoever has a place now."""
+        for each in turns:
+            each.runs = True
+            each.told.set()
 
     async def _wait(self, consumer: str) -> None:
         """Wait for a turn, and take it."""

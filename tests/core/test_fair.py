@@ -101,6 +101,19 @@ def test_whoever_is_alone_may_have_all() -> None:
     assert found.enter("a", now=1)
 
 
+def test_the_line_of_whoever_becomes_alone_has_what_is_free() -> None:
+    found = fair(in_flight=4, per_consumer=1, queue=10)
+    assert found.enter("b", now=0)
+    found.leave("b")
+    fill(found, "a", 1)
+    line(found, "a", 2)
+    assert found.turns() == []
+    assert not found.enter("a", now=3 * PRESENT_S)  # its own line goes before it
+    assert found.turns() == ["a0", "a1"]
+    assert found.enter("a", now=3 * PRESENT_S)
+    assert (found.running, found.waiting) == (4, 0)
+
+
 def test_whoever_was_there_lately_counts_as_there() -> None:
     found = fair(in_flight=10, per_consumer=2)
     assert found.enter("b", now=0)

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from hpp_middleware.core.fair import PRESENT_S
 from hpp_middleware.errors import OverloadedError
 from hpp_middleware.stages.queue import Queue
 from hpp_middleware.types.load import Load
@@ -100,6 +102,31 @@ async def test_who_loses_its_place_in_the_line_is_refused_at_once() -> None:
                     await checkpoint()
                 assert (refused, served, found.waiting) == (["a"], [], 4)
         assert sorted(served) == ["a", "b", "b", "c"]
+
+
+async def test_whoever_becomes_alone_waits_for_none_of_its_own_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("hpp_middleware.stages.queue.time", SimpleNamespace(monotonic=lambda: now))
+    found = queue(in_flight=10, per_consumer=1)
+    ended = anyio.Event()
+
+    async def ask() -> None:
+        with await found.place("a"):
+            await ended.wait()
+
+    with nothing_is_left(found):
+        async with anyio.create_task_group() as tasks:
+            with await found.place("b"):
+                tasks.start_soon(ask)
+                tasks.start_soon(ask)
+                await stand(found, 1)
+            assert (found.running, found.waiting) == (1, 1)
+            now = 3 * PRESENT_S
+            tasks.start_soon(ask)
+            with anyio.fail_after(10):
+                while found.running < 3:
+                    await checkpoint()
+            ended.set()
 
 
 async def test_a_waiter_that_is_cancelled_leaves_no_trace() -> None:
