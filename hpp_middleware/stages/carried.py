@@ -132,15 +132,13 @@ class Carried(ABC):
         """
         return self.last.settlement(host_left=host_left)
 
-    def tokens(self, ended: Settlement) -> int | dict[str, int]:
+    def tokens(self, ended: Settlement) -> dict[str, int]:
         """
-        How many tokens it came to; where several models were asked, by their ids.
+        How many tokens each model came to, by its id.
 
         Args:
             ended: What all exchanges are charged.
         """
-        if len(self.exchanges) == 1:
-            return ended.usage.total if ended.outcome is not None else 0
         found: dict[str, int] = {}
         for each in self.exchanges:
             charged, before = ended if each is self.last else each.settlement(), each.job.before

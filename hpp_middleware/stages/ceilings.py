@@ -96,9 +96,9 @@ class Ceilings:
         return self._scope(consumer, model, now)
 
     @property
-    def now(self) -> float | None:
-        """This moment, in seconds since the epoch; None where it makes no difference."""
-        return self._clock() if self.budgets else None
+    def now(self) -> float:
+        """This moment, in seconds since the epoch."""
+        return self._clock()
 
     def all_of(self, consumer: Consumer) -> Scope:
         """A consumer's parents and budgets as they stand now, those of every model."""

@@ -266,6 +266,8 @@ class Admission:
             ended = await work()
             if isinstance(ended, Result):  # answered before, under the same key
                 tokens = requests = 0
+            elif len(exchange.exchanges) == 1:
+                tokens = ended.usage.total if ended.outcome is not None else 0
             else:
                 tokens = exchange.tokens(ended)
             if exchange.error is not None:
@@ -304,7 +306,9 @@ class Admission:
         if standing.admitted:
             self._models = (*self._models, model)
             self._latest = asked
-            self._has(asked, standing)
+            self._taken.append((asked, standing))
+            self._told()
+            self._limiter.began(self, self._consumer.id)
         return standing.admitted
 
     async def without(self) -> None:
@@ -326,16 +330,13 @@ class Admission:
         standing = await self._limiter.take(asked, home)
         if standing is None:
             return
+        self._headers = self._said((asked, standing))
         if not standing.admitted:
             refused = limits.refusal(asked, standing)
-            refused.headers.update(self._said((asked, standing)))
+            refused.headers.update(self._headers)
             raise refused
-        self._has(asked, standing)
-
-    def _has(self, asked: limits.Asked, standing: Standing) -> None:
         self._taken.append((asked, standing))
-        self._told()
-        self._limiter.began(self, self._consumer.id)
+        self._limiter.began(self, home)
 
     def _told(self) -> None:
         """The client is to be told of the windows of all models that it was asked of."""

@@ -25,6 +25,7 @@ from hpp_middleware.types.auto import AUTO, Asked, Hints
 from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.deadlines import Deadlines
+from hpp_middleware.types.preferences import Preferences
 
 __all__ = ["Lineup", "explain"]
 
@@ -87,7 +88,8 @@ class Lineup:
         self._lower = lower
         self._anyway = anyway
         self._health = health
-        self._now = setup.ceilings.now  # in whose periods all that it comes to is charged, however long it takes
+        ceilings = setup.ceilings  # all attempts are charged in the periods of this moment, however long they take
+        self._now = ceilings.now if ceilings.budgets else None
         self.passed_over: dict[str, str] = {}
         self.targets: Sequence[Target] = (chosen.target,)
         if setup.fallbacks or request.models or request.preferences is not None or chosen.then:
@@ -172,7 +174,9 @@ class Lineup:
             if is_new:
                 target = self.targets[self._at]
                 self._at += 1
-                self._upstreams = self._affordable(self._health.targets(target, stream=self.request.stream))
+                self._upstreams = self._health.targets(target, stream=self.request.stream)
+                if self.request.preferences is not None:
+                    self._upstreams = self._affordable(self._upstreams, self.request.preferences)
                 if not self._upstreams:
                     return self._unhealthy(target)
             upstream = self._upstreams.pop(0)
@@ -184,11 +188,8 @@ class Lineup:
             return plan
         return None
 
-    def _affordable(self, upstreams: list[Target]) -> list[Target]:
+    def _affordable(self, upstreams: list[Target], wanted: Preferences) -> list[Target]:
         """Those that do not cost more than the client is willing to pay; all of them, where each does."""
-        wanted = self.request.preferences
-        if wanted is None or len(upstreams) < 2:
-            return upstreams
         return [each for each in upstreams if preferences.too_dear(each, wanted, self.request) is None] or upstreams
 
     def _tried(self, target: Target, *, anyway: bool = False) -> Plan | RequestError:

@@ -412,11 +412,7 @@ async def test_a_fallback_takes_its_own_limits_or_is_passed_over(fake_upstream: 
             return worker.limiter.admission(ALICE, MODEL, bound, client, request_id=f"r{number}", api="chat")
 
         class Ended:
-            ending, error = Ending(Pending(), ALICE.account), None
-
-            @staticmethod
-            def tokens(ended: Settlement) -> int:
-                return ended.usage.total
+            ending, error, exchanges = Ending(Pending(), ALICE.account), None, ("the only one",)
 
         async def work(mine: stage.Admission) -> Any:
             seen.append(await mine.also("fake/fake-2", bound))
