@@ -28,7 +28,6 @@ from hpp_middleware.stages.lineup import Lineup
 from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.worker import Worker, new_id
 from hpp_middleware.types.auto import Hints
-from hpp_middleware.types.completion import Request
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.deadlines import Deadlines
 from hpp_middleware.types.events import Replayed
@@ -121,51 +120,6 @@ class Gateway(Lifecycle):
             worker = self.setup.at_hand() or await self.worker()
         request = api.request(body, self.limits)  # parse, and then route
         chosen = auto.resolve(self.setup.auto, self.catalog, request, consumer, api, within=within, hints=hints)
-        while True:
-            try:
-                return await self._served(
-                    *(consumer, request, client, worker, chosen),
-                    request_id=request_id,
-                    client_request_id=client_request_id,
-                    idempotency_key=idempotency_key,
-                    body=body,
-                    host_left=host_left,
-                    api=api,
-                    transport=transport,
-                    within=within,
-                    hints=hints,
-                    timeouts=timeouts,
-                )
-            except OverBudget as over:
-                if over.instead is None:
-                    raise
-                chosen = over.instead
-
-    async def _served(
-        self,
-        consumer: Consumer,
-        request: Request,
-        client: Client,
-        worker: Worker,
-        chosen: auto.Chosen,
-        *,
-        request_id: str,
-        client_request_id: str | None,
-        idempotency_key: str | None,
-        body: bytes,
-        host_left: End,
-        api: API,
-        transport: Transport | None,
-        within: str | None,
-        hints: Hints | None,
-        timeouts: Deadlines | None,
-    ) -> Settlement:
-        """
-        One completion by the model that was chosen, from reserved to settled.
-
-        Raises:
-            OverBudget: Another model is to be asked instead; nothing was held.
-        """
         lineup = Lineup(
             *(self.setup, api, request, consumer, chosen),
             health=worker.health,
@@ -175,6 +129,44 @@ class Gateway(Lifecycle):
             lower=timeouts,
             anyway=idempotency_key is not None,
         )
+        while True:
+            try:
+                return await self._served(
+                    *(lineup, client, worker),
+                    request_id=request_id,
+                    client_request_id=client_request_id,
+                    idempotency_key=idempotency_key,
+                    body=body,
+                    host_left=host_left,
+                    transport=transport,
+                    may_downgrade=within is None and transport is None,
+                )
+            except OverBudget as over:
+                if over.instead is None:
+                    raise
+                lineup = over.instead
+
+    async def _served(
+        self,
+        lineup: Lineup,
+        client: Client,
+        worker: Worker,
+        *,
+        request_id: str,
+        client_request_id: str | None,
+        idempotency_key: str | None,
+        body: bytes,
+        host_left: End,
+        transport: Transport | None,
+        may_downgrade: bool,
+    ) -> Settlement:
+        """
+        One completion by whoever is lined up for it, from reserved to settled.
+
+        Raises:
+            OverBudget: A cheaper model is to be asked instead; nothing was held.
+        """
+        api, consumer, chosen = lineup.api, lineup.consumer, lineup.chosen
         planned = lineup.first()
         keyed = replay.KEYLESS
         if idempotency_key is not None:
@@ -200,7 +192,7 @@ class Gateway(Lifecycle):
             escalation=chosen.escalation if planned.target.id == chosen.target.id else None,
             samples=chosen.samples,
         )
-        others = lineup if within is None and transport is None else None
+        others = lineup if may_downgrade else None
         work = partial(self._carry_out, worker, planned, operation, exchange, keyed, host_left=host_left, others=others)
         settlement = await apart.run(
             work() if admission is None else admission.around(exchange, work),  # limits

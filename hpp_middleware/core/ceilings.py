@@ -123,7 +123,7 @@ class OverBudget(RequestError):
     Attributes:
         model: The model's id.
         budget: The budget's account.
-        instead: That model, as it is chosen once it has passed every gate; None where it has not.
+        instead: The line-up of that model, once it has passed every gate; None where it has not.
     """
 
     instead: Any = None

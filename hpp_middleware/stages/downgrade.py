@@ -8,15 +8,14 @@ import msgspec
 
 from hpp_middleware.core.ceilings import OverBudget
 from hpp_middleware.errors import RequestError, UpstreamError
-from hpp_middleware.stages.auto import Chosen
 from hpp_middleware.stages.lineup import Lineup
 
 __all__ = ["instead"]
 
 
-def instead(over: OverBudget, lineup: Lineup) -> Chosen:
+def instead(over: OverBudget, lineup: Lineup) -> Lineup:
     """
-    Where the request goes now.
+    Whom the request is asked of now.
 
     Args:
         over: The refusal, which names the model.
@@ -37,4 +36,4 @@ def instead(over: OverBudget, lineup: Lineup) -> Chosen:
         lineup.otherwise(found).first()
     except (RequestError, UpstreamError):  # the client has not named that model, and is not to hear of it
         raise over from None
-    return found
+    return lineup.otherwise(found)
