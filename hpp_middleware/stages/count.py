@@ -11,7 +11,7 @@ import msgspec
 from hpp_middleware.apis.messages import MESSAGES
 from hpp_middleware.apis.messages.asked import asked
 from hpp_middleware.apis.messages.counting import ANSWER_BYTES, answer, counted, counter
-from hpp_middleware.core import deadlines, relay
+from hpp_middleware.core import deadlines, preferences, relay
 from hpp_middleware.errors import UpstreamError
 from hpp_middleware.stages import auto, plan, speak
 from hpp_middleware.stages.guard import guard
@@ -61,7 +61,7 @@ async def count_tokens(
     dialect = setup.dialects[target.provider.dialect]
     native = getattr(dialect, "native", None)
     counting = native(MESSAGES.name, target.provider) if native is not None else None
-    upstreams = worker.health.targets(target) if counting is not None else []
+    upstreams = worker.health.targets(target) if counting is not None and _may_see(target, request) else []
     if counting is not None and upstreams:
         target = upstreams[0]
         call = counter(counting.call(request, target, cap=1, request_id=request_id))
@@ -71,6 +71,14 @@ async def count_tokens(
         if found is not None:
             return answer(found, estimated=False)
     return answer(_estimate(setup, request, target, request_id), estimated=True)
+
+
+def _may_see(target: Target, request: Request) -> bool:
+    """Whether the client lets its prompt go there."""
+    wanted = request.preferences
+    if wanted is None:
+        return True
+    return bool(preferences.applied([target], wanted, request, named={target.id}, ranked=list)[0])
 
 
 async def _ask(worker: Worker, target: Target, call: HTTPCall, read: Refusal | None, timeouts: Timeouts) -> int | None:

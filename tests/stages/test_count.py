@@ -77,6 +77,18 @@ async def test_a_provider_that_counts_is_asked_and_nothing_is_charged(fake_upstr
 
 
 @pytest.mark.parametrize(
+    "provider", [{"ignore": ["fake"]}, {"only": ["other/model"]}, {"max_price": {"prompt": 0}}], ids=str
+)
+async def test_a_provider_that_the_client_leaves_out_does_not_see_the_prompt(
+    provider: dict[str, Any], fake_upstream: FakeUpstream
+) -> None:
+    async with native(fake_upstream) as found:
+        status, body = await count(found, provider=provider)
+        assert (status, body["estimated"]) == (200, True)
+    assert fake_upstream.log == []
+
+
+@pytest.mark.parametrize(
     "script",
     [
         Script(status=404, raw_body=b"{}"),
