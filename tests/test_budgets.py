@@ -406,31 +406,43 @@ async def test_a_stronger_model_whose_resize_is_lost_leaves_its_budget_alone(
 
 
 class Away(Delegate):
-    """A store that carries out the first resize, and is away for its answer and for the next one."""
+    """A store that carries out the first resize, and is away for its answer, and for what follows, some calls long."""
 
-    lost = 0
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.away = calls
 
     async def apply(self, operations: Sequence[Operation]) -> list[Result]:
-        """Fail, twice."""
-        if self.lost < 2 and any(isinstance(each, Resize) for each in operations):
-            self.lost += 1
-            if self.lost == 1:
-                await super().apply(operations)
-            raise StoreError("lost")
-        return await super().apply(operations)
+        """Fail, once there has been a resize."""
+        is_first = not self.asked(Resize)
+        self.calls.append(operations)
+        if not self.away or not self.asked(Resize):
+            return await self.inner.apply(operations)
+        self.away -= 1
+        if is_first:
+            await self.inner.apply(operations)
+        raise StoreError("lost")
 
 
-async def test_what_could_not_be_put_back_at_once_is_put_back_at_the_end(fake_upstream: FakeUpstream) -> None:
-    async with _escalating(fake_upstream, Away()) as found:
+@pytest.mark.parametrize("calls", [2, 6], ids=["until the settlement", "longer than that"])
+async def test_what_could_not_be_put_back_at_once_is_put_back_at_the_end(
+    fake_upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    monkeypatch.setattr("hpp_middleware.stages.settle._PAUSES_S", (0.0, 0.0, 0.0))
+    store = Away(calls)
+    async with _escalating(fake_upstream, store) as found:
         fake_upstream.next(DOUBT)
         assert (await cascades.answered(found))[0] == 200
+        (worker,) = found.setup.workers()
+        assert worker.lease.journal.owed == (calls > 2)
+        await worker.lease.drain()
         assert await _spent(found) == {"small": SMALL_NANO, "strong": 0}
         assert (await cascades.the_entry(found)).draft.model == "fake/small"
 
 
 async def test_a_fallback_whose_resize_is_lost_leaves_its_budget_alone() -> None:
     budgets = [Budget(amount=DOLLAR, period="day", consumer="*", model="other/c")]
-    async with pair(store=Away(), budgets=budgets) as found:
+    async with pair(store=Away(2), budgets=budgets) as found:
         found.fake.script = Script(status=500, raw_body=json.dumps({"error": {}, "usage": A}).encode())
         assert (await answered(found.gateway))[0] == 502
         entry = await the_entry(found.gateway)

@@ -22,7 +22,7 @@ from hpp_middleware.errors import ConfigurationError, StoreError
 from hpp_middleware.stages.records import Record, fitted, slim
 from hpp_middleware.stages.slotfile import NewerFileError, SlotFile, abandoned, claim
 from hpp_middleware.types.events import Alarm
-from hpp_middleware.types.operations import Release, Settle
+from hpp_middleware.types.operations import Release, Resize, Settle
 
 __all__ = ["SLOTS", "Debt", "Journal", "JournalError"]
 
@@ -50,6 +50,7 @@ class Debt:
     Attributes:
         account: Who is charged; empty where that does not matter.
         lasting: Whether it belongs in the journal.
+        amends: What may have to be done before it, for as long as this process lives.
         written: Whether it is on the disk.
         places: The slots that hold it.
         busy: Whether somebody is trying it.
@@ -60,6 +61,7 @@ class Debt:
     operation: Settle | Release
     account: str
     lasting: bool
+    amends: Resize | None = None
     written: bool = False
     places: list[tuple[SlotFile, int]] = field(default_factory=list)
     busy: bool = False
@@ -180,7 +182,7 @@ class Journal:
         self._look_after = float("inf")
         self._debts = {hold_id: debt for hold_id, debt in self._debts.items() if not debt.places}
 
-    async def keep(self, operation: Settle | Release, account: str) -> None:
+    async def keep(self, operation: Settle | Release, account: str, amends: Resize | None = None) -> None:
         """
         Write an operation down, unless it is; on return it is on the disk, or the alarm was raised.
 
@@ -188,7 +190,7 @@ class Journal:
         """
         debt = self._debts.get(operation.id)
         if debt is None:
-            debt = self._debts[operation.id] = Debt(slim(operation), account, lasting=True)
+            debt = self._debts[operation.id] = Debt(slim(operation), account, lasting=True, amends=amends)
         debt.busy = True
         if not debt.written:
             await self.write()
@@ -198,7 +200,7 @@ class Journal:
         if hold_id in self._debts:
             self._debts[hold_id].busy = False
 
-    def owe(self, operation: Settle | Release, account: str = "") -> None:
+    def owe(self, operation: Settle | Release, account: str = "", amends: Resize | None = None) -> None:
         """
         Remember an operation without waiting.
 
@@ -207,7 +209,7 @@ class Journal:
         """
         lasting = isinstance(operation, Settle)
         if operation.id not in self._debts and (lasting or len(self._debts) - self.pending < MOST_RELEASES):
-            self._debts[operation.id] = Debt(slim(operation), account, lasting=lasting)
+            self._debts[operation.id] = Debt(slim(operation), account, lasting=lasting, amends=amends)
 
     def owes(self, account: str) -> bool:
         """Whether something is owed that an account's figures lack; what was missed again and again does not count."""

@@ -8,6 +8,7 @@ and the replay of what the store has not answered.
 
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -225,6 +226,7 @@ class Lease:
             debt.busy = True
         try:
             with anyio.move_on_after(REPLAY_S):
+                await self._amended(debts)
                 results = await self._tried([debt.operation for debt in debts])
         except StoreError:
             results = []
@@ -241,6 +243,13 @@ class Lease:
             self._answered(debt, result)
         await self.journal.strike(result.id for result in results)
         return ()
+
+    async def _amended(self, debts: Sequence[Debt]) -> None:
+        """Do first what some of them have to follow; a store that does not take that need not keep them from it."""
+        amends = [debt.amends for debt in debts if debt.amends is not None]
+        if amends:
+            with suppress(StoreError):
+                await self._tried(amends)
 
     def _answered(self, debt: Debt, result: Result) -> None:
         if result.status != "done":

@@ -56,11 +56,9 @@ async def settle(
     if settlement.outcome is not None:
         operation = Settle(id=hold_id, amount=settlement.amount, report=report, kept=kept)
     try:
-        if amends is not None:
-            await _told(lease, amends)
-        result = await _told(lease, operation) or await _insist(lease, operation, account)
+        result = await _told(lease, operation, amends) or await _insist(lease, operation, account, amends)
     except BaseException:  # cancelled by force
-        lease.journal.owe(operation, account)
+        lease.journal.owe(operation, account, amends)
         raise
     if result is None:
         detail = f"{settlement.amount} nano-dollars; kept, and repeated until the store answers"
@@ -71,28 +69,30 @@ async def settle(
     return result
 
 
-async def _told(lease: Lease, operation: Settle | Release | Resize) -> Result | None:
+async def _told(lease: Lease, operation: Settle | Release, amends: Resize | None) -> Result | None:
     """What the store answers; None where nothing is known."""
     try:
+        if amends is not None:
+            await lease.apply([amends], within_s=PATIENCE_S)
         (result,) = await lease.apply([operation], within_s=PATIENCE_S)
     except StoreError:
         return None
     return result if result.id == operation.id else None
 
 
-async def _insist(lease: Lease, operation: Settle | Release, account: str) -> Result | None:
+async def _insist(lease: Lease, operation: Settle | Release, account: str, amends: Resize | None) -> Result | None:
     """Write down what the store has not taken, and ask it some more; what it answers, if it does."""
     journal = lease.journal
     result = None
     try:
         for pause in _PAUSES_S:
-            await journal.keep(operation, account)
+            await journal.keep(operation, account, amends)
             await anyio.sleep(pause)
-            result = await _told(lease, operation)
+            result = await _told(lease, operation, amends)
             if result is not None:
                 break
         else:
-            await journal.keep(operation, account)
+            await journal.keep(operation, account, amends)
     finally:
         journal.leave(operation.id)
     if result is not None:
