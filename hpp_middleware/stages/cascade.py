@@ -39,8 +39,6 @@ from hpp_middleware.types.replay import Answer
 
 __all__ = ["Cascade"]
 
-_DEAR = "X-HPP-Router-Cost"
-
 
 class Cascade(Carried):
     """
@@ -90,7 +88,7 @@ class Cascade(Carried):
 
     def under(self, hold: int) -> None:
         """See :class:`~hpp_middleware.stages.carried.Carried`."""
-        super().under(hold)
+        self.job = self.last.job = self._job(self._now, hold, attempts=1)
         self._worker.budget.request(time.monotonic())
 
     @property
@@ -173,7 +171,7 @@ class Cascade(Carried):
         if not (left_s := self._left_s):
             return None  # nothing more is sent
         held = Held(patient=self._client.patient)
-        asked = self._exchange(again, held, _within(self._job(again, amount, before), left_s), kept=True)
+        asked = self._exchange(again, held, _within(self._nth(again, amount, before), left_s), kept=True)
         await asked.run(lease, loop)
         if not _is_whole(asked):
             return None if self._is_told_whole else "there is no second one"
@@ -200,7 +198,7 @@ class Cascade(Carried):
                 await self._resized(lease, self.job.hold, 0, self._draft, self._now.scope)
             await self._without()
             return False
-        job = msgspec.structs.replace(self._job(then, amount, before), routed=draft.routed)
+        job = msgspec.structs.replace(self._nth(then, amount, before), routed=draft.routed)
         second = self._exchange(then, self._client, _within(job, left_s))
         await second.run(lease, loop)
         if second.unsent:
@@ -215,6 +213,10 @@ class Cascade(Carried):
         await self._resized(lease, amount, 0, self._draft, paid)
         return False
 
+    def _nth(self, planned: Plan, hold: int, before: Settlement) -> Job:
+        """One more call."""
+        return self._job(planned, hold, before, attempts=len(self.exchanges) + 1)
+
     async def _resized(self, lease: Lease, amount: int, orphan: int, draft: Draft, scope: Scope | None = None) -> bool:
         """Give the hold what it now is for, and is to be in; False where it does not fit, or nobody can tell."""
         resize, is_first = self._resize(amount, orphan, draft, scope), draft is self._draft
@@ -227,8 +229,9 @@ class Cascade(Carried):
     async def _give_held(self) -> None:
         """The smaller model's answer, at what all calls come to."""
         self._gave_held = True
-        cost = dict(self._given.job.headers(cost=self.settlement().amount))[_DEAR]
-        headers: Headers = [(name, cost if name == _DEAR else value) for name, value in self._held.headers]
+        made = sum(each.end is not End.UNSENT for each in self.exchanges)
+        told = dict(msgspec.structs.replace(self._given.job, attempts=made).headers(cost=self.settlement().amount))
+        headers: Headers = [(name, told.get(name, value)) for name, value in self._held.headers]
         if self._keyed.record is not None:
             self._keyed.record.start(self._held.status, headers)
             self._keyed.record.add(self._held.body)

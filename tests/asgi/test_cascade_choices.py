@@ -1,11 +1,12 @@
 """Whether a cascade's stronger model may be asked, and which of its upstreams is."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from cascading import DOUBT, GOOD, MODELS, POLICY, SMALL_NANO, STRONG_NANO, answered, cascading, the_entry
+from cascading import DOUBT, FINE, GOOD, MODELS, POLICY, SMALL_NANO, STRONG_NANO, answered, cascading, the_entry
 from rig import CANARY
 
 from hpp_middleware import Provider
@@ -65,3 +66,25 @@ async def test_a_stronger_model_with_several_upstreams_is_asked_at_one_of_them(
         entry = await the_entry(found)
         assert entry.amount == (SMALL_NANO if first is DOUBT else 0) + 2 * STRONG_NANO
         assert entry.report.attempts[1].upstream in {"north", "south"}
+
+
+@pytest.mark.parametrize(
+    ("scripts", "status", "model"),
+    [
+        ((FINE,), 200, "fake/small"),
+        ((DOUBT, GOOD), 200, "fake/strong"),
+        ((DOUBT, Script(status=500)), 200, "fake/small"),
+        ((Script(status=500), GOOD), 200, "fake/strong"),
+        ((Script(status=500), Script(status=500)), 502, "fake/strong"),
+    ],
+)
+async def test_answers_and_errors_tell_how_many_calls_it_took(
+    fake_upstream: FakeUpstream, scripts: Sequence[Script], status: int, model: str
+) -> None:
+    async with cascading(fake_upstream) as found:
+        fake_upstream.next(*scripts)
+        for _ in range(2):  # the second time it is given again, or run anew
+            got, headers, _ = await answered(found, headers={"Idempotency-Key": "k"})
+            assert (got, headers["x-hpp-router-resolved-model"]) == (status, model)
+            assert headers["x-hpp-router-attempts"] == str(len(scripts))
+            fake_upstream.next(*(scripts if status != 200 else ()))
