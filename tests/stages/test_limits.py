@@ -12,61 +12,15 @@ from rig import ALICE, BOB_KEY, KEY, MODEL, Witness, ask, check_books, gateway, 
 
 from hpp_middleware import Consumer, Gateway, MemoryStore, Provider, RequestError, StoreError
 from hpp_middleware.core import limits as deciding
-from hpp_middleware.core.bound import Bound
-from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.stages import limits as stage
-from hpp_middleware.stages.settle import Ending, Pending
 from hpp_middleware.stores.memory import MemoryLimits
 from hpp_middleware.testing import FakeUpstream, Script, post
-from hpp_middleware.testing.stores.bench import Clock
 from hpp_middleware.types.limits import Ask, OnOutage, RateLimit, Standing
-from hpp_middleware.types.price import Usage
 from hpp_middleware.types.provider import Declared
+from stages.limiting import Counted, asked, limited
 
 pytestmark = pytest.mark.anyio
-
-Headers = dict[str, str]
-
-
-class Counted(MemoryLimits):
-    """Limits whose clock a test sets, and which fail where they are told to."""
-
-    def __init__(self) -> None:
-        self.clock = Clock()
-        self.error: Exception | None = None
-        self.corrected: list[Ask] = []
-        super().__init__(clock=self.clock)
-
-    async def take(self, ask: Ask) -> Standing:
-        """Fail, or count."""
-        if self.error is not None:
-            raise self.error
-        return await super().take(ask)
-
-    async def correct(self, ask: Ask) -> None:
-        """Fail, or put right."""
-        if self.error is not None:
-            raise self.error
-        self.corrected.append(ask)
-        await super().correct(ask)
-
-    @property
-    def places(self) -> int:
-        """How many places are taken."""
-        return sum(map(len, self._holders.values()))
-
-
-def limited(upstream: FakeUpstream, *limits: RateLimit, store: Counted | None = None, **more: Any) -> Gateway:
-    return gateway(upstream, rate_limits=limits, limit_store=store or Counted(), **more)
-
-
-async def asked(found: Gateway, **more: Any) -> tuple[int, Headers, bytes]:
-    async with ask(found, **more) as call:
-        status = await call.started()
-        body = await call.read()
-        await call.returned()
-        return status, dict(call.headers), body
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -382,97 +336,6 @@ async def test_other_apis_are_limited_too_each_in_its_own_words(
     if path == "/v1/messages":
         reset = datetime.fromisoformat(dict(call.headers)["anthropic-ratelimit-requests-reset"])
         assert 0 <= (reset - datetime.now(UTC)).total_seconds() <= 61
-
-
-async def test_a_fallback_takes_its_own_limits_or_is_passed_over(fake_upstream: FakeUpstream) -> None:
-    store = Counted()
-    price = {"input": "1", "output": "2"}
-    models = {MODEL: price, "fake/fake-2": price}
-    async with limited(
-        *(
-            fake_upstream,
-            RateLimit(concurrency=9),
-            RateLimit(model="fake/fake-2", concurrency=1, requests_per_minute=9),
-        ),
-        store=store,
-        models=models,
-        model=None,
-    ) as found:
-        worker = await found.worker()
-        assert worker.limiter is not None
-        bound = Bound(want=1, floor=1, prompt=1, out_rate=1, cap=5, n=1, ours=False, prompt_estimate=1, orphan_amount=0)
-        seen: list[bool] = []
-
-        class Client:
-            patient = started = False
-
-        def admission(number: int) -> stage.Admission:
-            client: Any = Client()
-            assert worker.limiter is not None
-            return worker.limiter.admission(ALICE, MODEL, bound, client, request_id=f"r{number}", api="chat")
-
-        class Ended:
-            ending, error, exchanges = Ending(Pending(), ALICE.account), None, ("the only one",)
-
-        async def work(mine: stage.Admission) -> Any:
-            seen.append(await mine.also("fake/fake-2", bound))
-            seen.append(await mine.also("fake/fake-2", bound))  # what it has is not taken twice
-            other = admission(2)
-            seen.append(await other.also("fake/fake-2", bound))
-            assert store.places == 2
-            return Settlement(1, "completed", estimated=False, usage=Usage(input=1))
-
-        mine, exchange = admission(1), Ended()
-        ended: Any = exchange
-        await mine.around(ended, lambda: work(mine))
-        assert seen == [True, True, False]
-        assert store.places == 0
-
-
-async def test_a_fallback_whose_own_limit_is_reached_is_not_asked(fake_upstream: FakeUpstream) -> None:
-    store, price = Counted(), {"input": "1", "output": "2"}
-    own = RateLimit(model="other/c", requests_per_minute=1, concurrency=1)
-    fake_upstream.script = Script(status=500)
-    async with FakeUpstream() as other:
-        places = {"fake": fake_upstream.url, "other": other.url}
-        async with gateway(
-            fake_upstream,
-            providers={name: Provider(base_url=url, retries=0) for name, url in places.items()},
-            models={MODEL: price, "other/c": price},
-            fallbacks={MODEL: ["other/c"]},
-            rate_limits=[own],
-            limit_store=store,
-        ) as found:
-            status, headers, _ = await asked(found)
-            assert (status, headers["x-hpp-router-resolved-model"]) == (200, "other/c")
-            assert store.places == 0
-            status, headers, _ = await asked(found)
-            assert (status, headers["x-hpp-router-resolved-model"]) == (502, MODEL)
-            assert len(other.log) == 1
-            store.clock.now += 60
-            assert (await asked(found))[0] == 200
-
-
-async def test_a_fallback_that_there_is_no_quota_for_has_its_limits_back(fake_upstream: FakeUpstream) -> None:
-    store, price, dear = Counted(), {"input": "1", "output": "2"}, {"input": "1000", "output": "2000"}
-    own = RateLimit(model="other/c", requests_per_minute=1, tokens_per_minute=1000, concurrency=1)
-    fake_upstream.script = Script(status=500)
-    async with FakeUpstream() as other:
-        places = {"fake": fake_upstream.url, "other": other.url}
-        async with gateway(
-            fake_upstream,
-            nano=10**7,
-            providers={name: Provider(base_url=url, retries=0) for name, url in places.items()},
-            models={MODEL: price, "other/c": dear},
-            fallbacks={MODEL: ["other/c"]},
-            rate_limits=[own],
-            limit_store=store,
-        ) as found:
-            for _ in range(2):
-                assert (await asked(found))[0] == 502
-            assert (len(other.log), store.places) == (0, 0)
-            assert all(level.used == 0 for level, _ in store._levels.values())
-            assert len(store._levels) == 2
 
 
 def test_what_is_no_limit_store_or_no_limit_is_refused() -> None:

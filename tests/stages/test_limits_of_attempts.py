@@ -8,15 +8,21 @@ import pytest
 from cascading import DOUBT, GOOD, cascading
 from cascading import answered as asked_auto
 from chains import A, B, answered, pair
-from rig import CANARY, ask
+from rig import ALICE, CANARY, MODEL, ask, gateway
 
 from hpp_middleware import Provider
 from hpp_middleware.core import windows
+from hpp_middleware.core.bound import Bound
+from hpp_middleware.core.settlement import Settlement
+from hpp_middleware.stages import limits as stage
+from hpp_middleware.stages.settle import Ending, Pending
 from hpp_middleware.stores.memory import MemoryLimits
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.testing.stores.bench import Clock
 from hpp_middleware.types.limits import RateLimit
+from hpp_middleware.types.price import Usage
 from hpp_middleware.types.upstreams import Upstream
+from stages.limiting import Counted, asked, limited
 
 pytestmark = pytest.mark.anyio
 
@@ -95,3 +101,94 @@ async def test_answers_and_errors_of_a_fallback_tell_of_its_windows(*, stream: b
         told = {name.removeprefix("x-ratelimit-"): value for name, value in call.headers.items() if "ratelimit" in name}
         assert (told["limit-requests"], told["remaining-requests"]) == ("3", "2")
         assert told["limit-tokens"] == str(DAY)
+
+
+async def test_a_fallback_takes_its_own_limits_or_is_passed_over(fake_upstream: FakeUpstream) -> None:
+    store = Counted()
+    price = {"input": "1", "output": "2"}
+    models = {MODEL: price, "fake/fake-2": price}
+    async with limited(
+        *(
+            fake_upstream,
+            RateLimit(concurrency=9),
+            RateLimit(model="fake/fake-2", concurrency=1, requests_per_minute=9),
+        ),
+        store=store,
+        models=models,
+        model=None,
+    ) as found:
+        worker = await found.worker()
+        assert worker.limiter is not None
+        bound = Bound(want=1, floor=1, prompt=1, out_rate=1, cap=5, n=1, ours=False, prompt_estimate=1, orphan_amount=0)
+        seen: list[bool] = []
+
+        class Client:
+            patient = started = False
+
+        def admission(number: int) -> stage.Admission:
+            client: Any = Client()
+            assert worker.limiter is not None
+            return worker.limiter.admission(ALICE, MODEL, bound, client, request_id=f"r{number}", api="chat")
+
+        class Ended:
+            ending, error, exchanges = Ending(Pending(), ALICE.account), None, ("the only one",)
+
+        async def work(mine: stage.Admission) -> Any:
+            seen.append(await mine.also("fake/fake-2", bound))
+            seen.append(await mine.also("fake/fake-2", bound))  # what it has is not taken twice
+            other = admission(2)
+            seen.append(await other.also("fake/fake-2", bound))
+            assert store.places == 2
+            return Settlement(1, "completed", estimated=False, usage=Usage(input=1))
+
+        mine, exchange = admission(1), Ended()
+        ended: Any = exchange
+        await mine.around(ended, lambda: work(mine))
+        assert seen == [True, True, False]
+        assert store.places == 0
+
+
+async def test_a_fallback_whose_own_limit_is_reached_is_not_asked(fake_upstream: FakeUpstream) -> None:
+    store, price = Counted(), {"input": "1", "output": "2"}
+    own = RateLimit(model="other/c", requests_per_minute=1, concurrency=1)
+    fake_upstream.script = Script(status=500)
+    async with FakeUpstream() as other:
+        places = {"fake": fake_upstream.url, "other": other.url}
+        async with gateway(
+            fake_upstream,
+            providers={name: Provider(base_url=url, retries=0) for name, url in places.items()},
+            models={MODEL: price, "other/c": price},
+            fallbacks={MODEL: ["other/c"]},
+            rate_limits=[own],
+            limit_store=store,
+        ) as found:
+            status, headers, _ = await asked(found)
+            assert (status, headers["x-hpp-router-resolved-model"]) == (200, "other/c")
+            assert store.places == 0
+            status, headers, _ = await asked(found)
+            assert (status, headers["x-hpp-router-resolved-model"]) == (502, MODEL)
+            assert len(other.log) == 1
+            store.clock.now += 60
+            assert (await asked(found))[0] == 200
+
+
+async def test_a_fallback_that_there_is_no_quota_for_has_its_limits_back(fake_upstream: FakeUpstream) -> None:
+    store, price, dear = Counted(), {"input": "1", "output": "2"}, {"input": "1000", "output": "2000"}
+    own = RateLimit(model="other/c", requests_per_minute=1, tokens_per_minute=1000, concurrency=1)
+    fake_upstream.script = Script(status=500)
+    async with FakeUpstream() as other:
+        places = {"fake": fake_upstream.url, "other": other.url}
+        async with gateway(
+            fake_upstream,
+            nano=10**7,
+            providers={name: Provider(base_url=url, retries=0) for name, url in places.items()},
+            models={MODEL: price, "other/c": dear},
+            fallbacks={MODEL: ["other/c"]},
+            rate_limits=[own],
+            limit_store=store,
+        ) as found:
+            for _ in range(2):
+                assert (await asked(found))[0] == 502
+            assert (len(other.log), store.places) == (0, 0)
+            assert all(level.used == 0 for level, _ in store._levels.values())
+            assert len(store._levels) == 2
