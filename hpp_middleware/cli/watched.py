@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from itertools import pairwise
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -21,6 +22,8 @@ LEAST_S = 0.3
 """An answer that took no longer says nothing of how it came."""
 AT_ONCE = 0.1
 """Of the time that an answer took: one whose events all come within the last tenth of it was held back."""
+BLOCK_S = 0.1
+"""Where an answer comes in blocks, there is nothing between them for longer than this."""
 
 NGINX = (
     "for nginx: proxy_buffering off; proxy_read_timeout above [streams] keep_alive; gzip off for text/event-stream; "
@@ -138,5 +141,17 @@ def judged(seen: Watched) -> Iterator[Finding]:
     elif last - first < AT_ONCE * took and len(seen.pieces) * 4 <= max(events, 8):
         words = f"they are held back: all {events} events came at once, after {took:.1f} s; {NGINX}"
         yield Finding("wrong", about, words)
+    elif (blocks := _blocks(seen.pieces)) * 8 <= events:
+        words = f"they are held back: {events} events came in {blocks} blocks, over {last - first:.1f} s; {NGINX}"
+        yield Finding("wrong", about, words)
     else:
         yield Finding("good", about, f"{events} events came as they were made, over {last - first:.1f} s")
+
+
+def _blocks(pieces: list[tuple[float, int]]) -> int:
+    """In how many blocks events came, as from a proxy that sends a buffer when it is full; one each, where in none."""
+    waits = [later - sooner for (sooner, _), (later, _) in pairwise(pieces)]
+    long = [wait for wait in waits if wait > BLOCK_S]
+    events = pieces[-1][1]
+    in_blocks = len(pieces) * 4 <= events and sum(long) > 0.8 * sum(waits)
+    return len(long) + 1 if in_blocks else events

@@ -268,6 +268,9 @@ def seen(*pieces: tuple[float, int], whole: bool = True, **headers: str) -> Watc
         (seen((0.8, 1), *((0.8 + n / 1000, n) for n in range(2, 60))), "good"),  # a fast model after a long thought
         (seen((5.0, 60)), "wrong"),
         (seen((5.0, 30), (5.01, 60)), "wrong"),
+        (seen((1.0, 17), (1.4, 30), (1.401, 34), (1.8, 51), (2.0, 60)), "wrong"),  # a proxy that fills its buffers
+        (seen(*((n / 5, n) for n in range(1, 60))), "good"),  # a slow model
+        (seen(*((n / 99, n) for n in range(1, 30)), *((9 + n / 99, n) for n in range(30, 60))), "good"),  # a pause
         (seen((0.05, 60)), "note"),
         (seen((2.0, 3)), "note"),
         (seen(), None),
