@@ -308,7 +308,7 @@ class Gateway(Lifecycle):
             StoreError: The quota cannot be verified; nothing was forwarded.
         """
         client, request_id = Caller(send), new_id()
-        with await self.here().queue.place(consumer.id):
+        with await self.here().queue.place(consumer.id, timeouts):
             settlement = await self.answer(
                 consumer,
                 body if isinstance(body, bytes) else msgspec.json.encode(body),

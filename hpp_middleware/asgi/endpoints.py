@@ -83,7 +83,10 @@ class Endpoints:
         given = headers.get(b"x-request-id")
         hear = getattr(api, "heard", None)
         worker = worker or self._gateway.here()
-        with await worker.queue.place(consumer.id):  # until it is settled; what is refused here is not even read
+        timeouts = deadlines.asked(headers)
+        with await worker.queue.place(
+            consumer.id, timeouts
+        ):  # until it is settled; what is refused here is not even read
             await self._gateway.answer(
                 consumer,
                 await read_body(client.receive, headers, self._gateway.limits),
@@ -96,7 +99,7 @@ class Endpoints:
                 within=within,
                 transport=through(consumer) if through is not None else None,
                 hints=facts.hints(headers),
-                timeouts=deadlines.asked(headers),
+                timeouts=timeouts,
             )
 
     async def route(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -116,12 +119,13 @@ class Endpoints:
         consumer = await gateway.identify(scope)
         headers = dict(scope["headers"])
         worker = await gateway.worker()
-        with await worker.queue.place(consumer.id):
+        lower = deadlines.asked(headers)
+        with await worker.queue.place(consumer.id, lower):
             body = await read_body(receive, headers, gateway.limits)
             found = await count.count_tokens(
                 *(gateway.setup, worker, consumer, body),
                 request_id=scope["hpp.request_id"],
-                lower=deadlines.asked(headers),
+                lower=lower,
             )
         await respond(send, found)
 

@@ -12,6 +12,7 @@ import anyio
 
 from hpp_middleware.core.fair import Fair
 from hpp_middleware.errors import OverloadedError
+from hpp_middleware.types.deadlines import Deadlines
 from hpp_middleware.types.load import Load
 
 __all__ = ["Queue", "stopping"]
@@ -81,10 +82,13 @@ class Queue:
         """How many wait for one."""
         return self._fair.waiting
 
-    async def place(self, consumer: str) -> _Place:
+    async def place(self, consumer: str, lower: Deadlines | None = None) -> _Place:
         """
         A place, at once or in turn: ``with await queue.place(consumer):``, and nothing between the two.
 
+        Args:
+            consumer: Whose.
+            lower: What the request asks of the deadlines: it waits for no longer than its whole time.
         Raises:
             OverloadedError: 503; there is none, or none in time.
         """
@@ -94,7 +98,7 @@ class Queue:
         if not self._fair.enter(consumer, now=now):
             self._tell(self._fair.turns())
             if not self._fair.enter(consumer, now=now):
-                await self._wait(consumer)
+                await self._wait(consumer, lower)
         return _Place(self, consumer)
 
     def left(self, consumer: str) -> None:
@@ -122,8 +126,11 @@ class Queue:
             each.runs = True
             each.told.set()
 
-    async def _wait(self, consumer: str) -> None:
+    async def _wait(self, consumer: str, lower: Deadlines | None) -> None:
         """Wait for a turn, and take it."""
+        most_s = self._load.queue_s
+        if lower is not None and lower.total is not None:
+            most_s = min(most_s, lower.total)
         waiting = _Waiting()
         lost = self._fair.line_up(consumer, waiting)
         if lost is waiting:
@@ -133,7 +140,7 @@ class Queue:
             lost.told.set()
         self._line.add(waiting)
         try:
-            with anyio.move_on_after(self._load.queue_s):
+            with anyio.move_on_after(most_s):
                 await waiting.told.wait()
         except BaseException:
             if waiting.runs:

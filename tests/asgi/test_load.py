@@ -13,6 +13,7 @@ from hpp_middleware import ConfigurationError, Gateway
 from hpp_middleware.errors import OverloadedError
 from hpp_middleware.testing import FakeUpstream, Script, post
 from hpp_middleware.testing.asgi import Call
+from hpp_middleware.types.deadlines import Deadlines
 from hpp_middleware.types.load import Load
 
 pytestmark = pytest.mark.anyio
@@ -106,6 +107,27 @@ async def test_a_key_that_nobody_has_takes_no_place_and_is_told_nothing_of_the_l
         await opened(stack, found)
         async with ask(found, key="nobody-shows-this-key-of-his") as call:
             assert await call.started() == 401
+
+
+async def test_nobody_waits_for_longer_than_it_has_time(fake_upstream: FakeUpstream) -> None:
+    fake_upstream.script = STANDS
+    short = {"X-HPP-Router-Timeout": "0.05"}
+    async with gateway(fake_upstream, load=Load(in_flight=1, queue_s=600)) as found, AsyncExitStack() as stack:
+        await opened(stack, found)
+        with anyio.fail_after(20):
+            async with ask(found, key=BOB_KEY, headers=short) as call:
+                assert await call.started() == 503
+                assert (await call.json())["error"]["code"] == "overloaded"
+            async with post(
+                found.app, "/v1/messages/count_tokens", question(), headers={"apikey": KEY, **short}
+            ) as call:
+                assert await call.started() == 503
+            with pytest.raises(OverloadedError):
+                await found.complete(ALICE, question(), timeouts=Deadlines(total=0.05))
+            async with ask(found, key=BOB_KEY, headers={"X-HPP-Router-Timeout": "soon"}) as call:
+                assert await call.started() == 400  # at once, whoever is before it
+        await places(found, 1, 0)
+        assert len(fake_upstream.log) == 1
 
 
 async def test_a_hosts_own_call_is_bounded_alike(fake_upstream: FakeUpstream) -> None:
