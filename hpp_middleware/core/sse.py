@@ -5,6 +5,7 @@ Lines end in CR, LF or CRLF and in nothing else: never ``str.splitlines``, which
 so loses usage. The framer is correct when cut at every byte, and never holds more than one event of bounded size.
 """
 
+import re
 from typing import NamedTuple
 
 __all__ = ["DONE", "KEEP_ALIVE", "Event", "EventTooLarge", "Framer", "data_event", "has_event"]
@@ -23,6 +24,7 @@ class EventTooLarge(ValueError):
 
 
 _CR, _LF = b"\r\n"  # as numbers: ``in`` takes bytes for a number first, and fails, which costs as much as the search
+_PING = re.compile(rb"(?:\A|\n)event: ?ping\n")
 
 
 class Event(NamedTuple):
@@ -52,7 +54,9 @@ def data_event(data: bytes) -> bytes:
 
 
 def has_event(events: bytes) -> bool:
-    """Whether there is data among whole events, and not comments alone."""
+    """Whether there is data among whole events, and not signs of life alone: comments, or pings in Messages."""
+    if _PING.search(events):
+        events = b"\n\n".join(each for each in events.split(b"\n\n") if not _PING.search(each))
     return events.startswith(b"data:") or b"\ndata:" in events
 
 

@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 from chains import A_NANO, B_NANO, answered, pair, the_entry
-from rig import chunks
+from rig import CHAT, KEY, chunks
 
 from hpp_middleware import SQLiteStore
 from hpp_middleware.core import ledger
-from hpp_middleware.testing import Script
+from hpp_middleware.testing import Script, post
 from hpp_middleware.types.provider import Timeouts
 
 pytestmark = pytest.mark.anyio
@@ -65,6 +65,42 @@ async def test_a_model_that_fails_is_followed_by_its_fallback(failure: str, *, s
         else:
             assert msgspec.json.decode(body)["model"] == "other/c"
             assert round(float(headers["cost"]) * 10**9) == B_NANO
+
+
+ASKED: dict[str, dict[str, Any]] = {
+    CHAT: {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 100},
+    "/v1/messages": {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 100},
+    "/v1/responses": {"input": "Hi", "max_output_tokens": 100, "store": False},
+}
+
+
+@pytest.mark.parametrize("path", ASKED)
+async def test_a_comment_is_no_beginning_in_the_words_of_any_api(path: str) -> None:
+    async with pair() as found:
+        found.fake.script = Script(raw_events=[b": wait\n\n"] * 3, content_type="text/event-stream")
+        body = {"model": "fake/a", "stream": True, **ASKED[path]}
+        async with post(found.gateway.app, path, body, headers={"apikey": KEY}) as call:
+            assert await call.started() == 200
+            told = await call.read()
+            await call.returned()
+        assert call.headers["x-hpp-router-resolved-model"] == "other/c"
+        assert b"From" in told
+        assert b"error" not in told.replace(b'"error":null', b"")
+        assert found.asked == (["a"], ["c"])
+        await the_entry(found.gateway)
+
+
+async def test_a_ping_of_a_provider_of_messages_is_no_beginning() -> None:
+    async with pair(provider={"native_apis": {"messages"}}) as found:
+        ping = b'event: ping\ndata: {"type": "ping"}\n\n'
+        found.fake.script = found.other.script = Script(raw_events=[ping] * 3, content_type="text/event-stream")
+        body = {"model": "fake/a", "stream": True, **ASKED["/v1/messages"]}
+        async with post(found.gateway.app, "/v1/messages", body, headers={"apikey": KEY}) as call:
+            assert await call.started() == 502
+            assert (await call.json())["type"] == "error"
+            await call.returned()
+        assert (len(found.fake.log), len(found.other.log)) == (1, 1)
+        await the_entry(found.gateway)
 
 
 @pytest.mark.parametrize("failure", STREAMED)
