@@ -38,7 +38,10 @@ class Embeddings(Media):
         reading.integer(fields, "dimensions", 1, MOST_DIMENSIONS)
         reading.choice(fields, "encoding_format", ("float", "base64"))
         text(fields, "user")
-        tokens = sum(len(each) for each in given) if isinstance(given[0], list) else None
+        tokens = None
+        if isinstance(given[0], list):  # whatever else a server may read besides, or in their stead, is no token yet
+            tokens = sum(len(each) for each in given)
+            tokens += sum(len(bytes(raw)) for name, raw in fields.items() if name not in self.acted_on)
         return Request(
             fields=fields,
             model=model,

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from hpp_middleware.types.completion import Drawing, Target
 
-__all__ = ["QUALITIES", "SIZES", "UNKNOWN", "most_tokens"]
+__all__ = ["IMAGE_IN_CHAT", "QUALITIES", "SIZES", "UNKNOWN", "most_tokens"]
 
 SIZES = ("1024x1024", "1024x1536", "1536x1024")
 QUALITIES = ("low", "medium", "high")
@@ -58,6 +58,9 @@ _TABLES: Mapping[str, _Table] = {
     "gpt-image-2-20*": _Table(_GPT_2, _TEXT),
     "gemini-*-image*": _Table(_GEMINI, 7_000),
 }
+
+IMAGE_IN_CHAT = 2_520
+"""Tokens of the largest image that comes out of a chat (https://ai.google.dev/gemini-api/docs/pricing)."""
 
 UNKNOWN = max(table.most(Drawing()) for table in _TABLES.values())
 """For a model that none of them is of."""

@@ -93,6 +93,7 @@ class _Message(Struct):
     role: Raw = Raw()
     content: Raw = Raw()
     tool_calls: Raw = Raw()
+    audio: Raw = Raw()
 
 
 class _Part(Struct):
@@ -121,6 +122,7 @@ class _UsualPart(Struct, gc=False):
 class _UsualMessage(Struct, gc=False):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[_UsualPart]
+    audio: None = None
 
 
 class _Usual(Struct, gc=False):
@@ -144,6 +146,9 @@ class _Known(Struct, gc=False):
 
 
 _PART = 64 * 1024
+
+_HEADER = 32
+"""How much of a data URL may stand before its data: what is longer is no image, and may not even be sent on with it."""
 
 _usual_body = msgspec.json.Decoder(_Usual)
 _message_fields = msgspec.json.Decoder(_Message)
@@ -291,7 +296,9 @@ def _usual_bytes(url: Raw) -> int | None:
     # In parts, since a megabyte at once is memory that has to be asked of the system.
     if any(bytes(view[at : at + _PART]).find(b"\\") >= 0 for at in range(0, len(view), _PART)):
         return None
-    return len(view) - 2 if bytes(view[1:12]).lower() == b"data:image/" else 0
+    if bytes(view[1:12]).lower() != b"data:image/":
+        return 0
+    return len(view) - 2 if bytes(view[1 : _HEADER + 2]).find(b",") > 0 else None
 
 
 def _parts(raw: Raw, where: str) -> list[tuple[str, int]]:
@@ -301,6 +308,8 @@ def _parts(raw: Raw, where: str) -> list[tuple[str, int]]:
     role = _decode(message.role or _NULL, _string, f"{where}.role", roles)
     if role not in _ROLES:
         raise _bad(f"{where}.role", f"must be {roles}")
+    if message.audio and message.audio != _NULL:
+        raise _bad(f"{where}.audio", "must be left out: an earlier answer's sound is in no byte of the request")
     content = message.content
     if not content or content == _NULL:
         calls = message.tool_calls or _NULL
@@ -345,7 +354,7 @@ def _part(raw: Raw, where: str) -> tuple[str, int] | None:
 def inline_bytes(url: str) -> int | None:
     """How many bytes of image data a URL has; None for one that is not accepted."""
     if url[:11].lower() == "data:image/":
-        return len(url)
+        return len(url) - max(0, url.find(",") - _HEADER)
     # Something else in an image's place (a PDF) has none: its bytes count as well.
     return 0 if url[:5].lower() == "data:" or url[:8].lower() == "https://" else None
 

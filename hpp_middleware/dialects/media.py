@@ -39,6 +39,7 @@ _REFUSED = {
     "mask": "what is edited is billed by its size",
     "input_fidelity": "what is edited is billed by its size",
     "best_of": "it multiplies the output",
+    "messages": "what it says in the input's stead is not held for",
 }
 """Fields that change the cost in a way that is not priced."""
 

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from hpp_middleware.core import relay, relay_json, reply, sse
+from hpp_middleware.core.drawing import IMAGE_IN_CHAT
 from hpp_middleware.core.feeding import alive, fed
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.dialects import known, media, unpriced
@@ -126,7 +127,9 @@ class OpenAI:
             body=_encode(fields),
             connect_s=provider.timeouts.connect,
             shared=shared,
-            more_tokens=unpriced.packed_tokens(said["messages"], target),
+            more_tokens=unpriced.packed_tokens(said["messages"], target)
+            + unpriced.sound_tokens(request, "messages", target),
+            least_cap=_least_cap(request, target),
         )
 
     def endpoint(self, provider: Provider, path: str, *, stream: bool) -> tuple[str, tuple[tuple[str, str], ...]]:
@@ -293,6 +296,21 @@ def _refuse_unpriced(request: Request, target: Target, said: dict[str, bytes]) -
     if "tools" in request.fields and request.fields["tools"] != _NULL:
         _refuse_server_tools(_raws.decode(request.fields["tools"]))
     unpriced.refuse_dear_caching(said)
+
+
+def _least_cap(request: Request, target: Target) -> int:
+    """
+    The output tokens that no lower cap can do with, where an image may come out: it is drawn whole.
+
+    Raises:
+        RequestError: 400: the client's own cap is lower.
+    """
+    if target.price.base.output_image is None:
+        return 0
+    least = target.model.image_output_tokens or IMAGE_IN_CHAT
+    if request.cap is not None and request.cap < least:
+        raise RequestError(f"max_tokens must be at least {least} where an image may come out.", param="max_tokens")
+    return least
 
 
 def _refuse_server_tools(tools: list[Raw]) -> None:

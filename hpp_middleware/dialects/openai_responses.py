@@ -105,7 +105,9 @@ class OpenAIResponses:
             body=_encode(fields),
             connect_s=provider.timeouts.connect,
             shared=shared,
-            more_tokens=_hidden_tools(fields) * TOOL_TOKENS + refusals.packed_tokens(said.get("input", b""), target),
+            more_tokens=_hidden_tools(fields) * TOOL_TOKENS
+            + refusals.packed_tokens(said.get("input", b""), target)
+            + refusals.sound_tokens(request, "input", target),
         )
 
     def stream(

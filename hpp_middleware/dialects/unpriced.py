@@ -1,13 +1,16 @@
 """What changes the cost in a way that has no price, or no bound, here: refused by name, before anything is held."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+import msgspec
 from msgspec import Raw
 
 from hpp_middleware.core.body import words
+from hpp_middleware.dialects.sound import is_bounded
 from hpp_middleware.errors import RequestError
-from hpp_middleware.types.completion import Target
+from hpp_middleware.types.completion import Request, Target
 
 __all__ = [
     "CONTEXT",
@@ -18,12 +21,17 @@ __all__ = [
     "refuse",
     "refuse_dear_caching",
     "said",
+    "sound_tokens",
 ]
 
 COST_FIELDS = {
     "prediction": "rejected predictions are billed beyond the output cap",
     "web_search_options": "searches are billed by the call",
     "search_parameters": "searches are billed by the source",
+    "enable_search": "searches are billed by the call",
+    "chat_template": "it may say the prompt any number of times",
+    "mm_processor_kwargs": "it changes how many tokens an image is",
+    "media_io_kwargs": "it changes how many tokens an image is",
     "conversation": "the prompt would be longer than what is sent",
     "previous_response_id": "the prompt would be longer than what is sent",
     "best_of": "it multiplies the output",
@@ -106,3 +114,28 @@ def packed_tokens(conversation: bytes, target: Target) -> int:
     if conversation.find(b'"file_data"') < 0 and conversation.find(b'url"') < 0:
         return 0
     return (target.model.context or CONTEXT) if PACKED.search(conversation) is not None else 0
+
+
+def sound_tokens(request: Request, name: str, target: Target) -> int:
+    """
+    What sound costs above its bytes, at most: where it is packed (FLAC, Opus), or calls a byte a second, a few of them
+    may be hours.
+
+    Args:
+        request: What is asked.
+        name: The field that its conversation is in.
+        target: The model.
+    """
+    if not request.audio_input or all(_sounds_bounded(msgspec.json.decode(request.fields[name]))):
+        return 0
+    return target.model.context or CONTEXT
+
+
+def _sounds_bounded(found: Any) -> Iterator[bool]:
+    """Of each sound inside, whether its bytes bound its length."""
+    sound = found.get("input_audio") if isinstance(found, dict) else None
+    if sound is not None:
+        data, form = (sound.get(name) if isinstance(sound, dict) else None for name in ("data", "format"))
+        yield form in ("wav", "mp3") and isinstance(data, str) and is_bounded(data, form)
+    for inner in found.values() if isinstance(found, dict) else found if isinstance(found, list) else ():
+        yield from _sounds_bounded(inner)

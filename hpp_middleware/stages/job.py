@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from hpp_middleware.core import reply, settlement
 from hpp_middleware.core.bound import Bound
+from hpp_middleware.core.drawing import IMAGE_IN_CHAT
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.ports import Dialect, StreamReader
@@ -14,9 +15,6 @@ from hpp_middleware.types.provider import Limits, MissingUsage, Timeouts
 from hpp_middleware.types.streams import KeepAlive
 
 __all__ = ["Job"]
-
-IMAGE_IN_CHAT = 2_520
-"""Tokens of the largest image that comes out of a chat (https://ai.google.dev/gemini-api/docs/pricing)."""
 
 
 class Job(Struct, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from msgspec import Raw
 
 from hpp_middleware.dialects.chat import Call, Message, Part, bad, data_url, parts_of, text_of
 from hpp_middleware.dialects.gemini import thinking
-from hpp_middleware.dialects.gemini.sound import is_bounded
+from hpp_middleware.dialects.sound import is_bounded
 
 __all__ = ["Contents"]
 

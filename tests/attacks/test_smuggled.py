@@ -1,0 +1,71 @@
+"""What costs more than its bytes say, in places where nobody looks for it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from attacks.targets import API_OF, DIALECTS, target
+from attacks.test_bounds import CONTEXT, MICRO, held, sound, user, wav
+from attacks.test_mutated_requests import LIMITS
+from hpp_middleware.errors import RequestError
+
+IMAGE = "data:image/png;base64," + "A" * 100
+PADDED = "data:image/png" + f";{'a' * 100}" * 8 + ";base64," + "A" * 100
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic", "gemini", "bedrock", "ollama"])
+def test_an_image_whose_header_is_long_takes_nothing_from_the_text(dialect: str) -> None:
+    """It is not sent on where the request is translated, and was measured all the same."""
+
+    def asked(url: str) -> dict[str, Any]:
+        text = {"type": "text", "text": "word " * 2000}
+        return user(*[{"type": "image_url", "image_url": {"url": url}}] * 10, text)
+
+    where = target(dialect, "claude-sonnet-4-5" if dialect != "gemini" else "gemini-2.5-flash")
+    assert held("chat", where, **asked(PADDED)) >= held("chat", where, **asked(IMAGE)) - 10 * 21
+
+
+@pytest.mark.parametrize("dialect", ["openai", "azure", "gemini"])
+def test_the_sound_of_an_earlier_answer_is_not_referred_to(dialect: str) -> None:
+    where = target(dialect, "gpt-audio")
+    said = {"role": "assistant", "content": "x", "audio": {"id": "audio_1"}}
+    asked = {"role": "user", "content": "And then?"}
+    with pytest.raises(RequestError, match=r"messages\[0\]\.audio"):
+        held("chat", where, max_tokens=9, messages=[said, asked])
+    assert held("chat", where, max_tokens=9, messages=[{**said, "audio": None}, asked]) < 200
+
+
+def test_tokens_to_be_embedded_hide_no_text_beside_them() -> None:
+    where = target("openai", "e")
+    assert held("embeddings", where, input=[1, 2], dimensions=100, user="u") == 2
+    assert held("embeddings", where, input=[1, 2], prompt="x" * 9000) > 9000
+    with pytest.raises(RequestError, match="messages is not accepted"):
+        held("embeddings", where, input=[1], messages=[{"role": "user", "content": "x"}])
+
+
+@pytest.mark.parametrize("field", ["chat_template", "mm_processor_kwargs", "media_io_kwargs", "Enable_Search"])
+def test_what_makes_a_prompt_longer_than_it_is_sent_is_refused(field: str) -> None:
+    with pytest.raises(RequestError, match=field):
+        held("chat", target("openai", "m"), **user({"type": "text", "text": "x"}), **{field: {"max_pixels": 10**9}})
+
+
+@pytest.mark.parametrize("asked", [sound(wav(1)), sound("A" * 400, "flac"), sound("T2dnUwAA", "wav")])
+def test_sound_of_any_length_in_few_bytes_is_held_for_by_what_fits_into_the_model(asked: dict[str, Any]) -> None:
+    assert held("chat", target("openai", "gpt-audio"), **asked) > CONTEXT
+    part = {**asked["messages"][0]["content"][0]}
+    assert held("responses", target("openai", "gpt-audio"), input=[{"role": "user", "content": [part]}]) > CONTEXT
+
+
+def test_sound_whose_bytes_bound_its_length_is_held_for_by_them() -> None:
+    assert held("chat", target("openai", "gpt-audio"), **sound(wav(8000))) < 2000
+
+
+@pytest.mark.parametrize("dialect", ["openai", "azure"])
+def test_an_image_that_comes_out_of_a_chat_is_not_cut_by_a_cap(dialect: str) -> None:
+    where = target(dialect, "gemini-3-pro-image", drawn=120 * MICRO)
+    with pytest.raises(RequestError, match="max_tokens must be at least 2520"):
+        held("chat", where, **user({"type": "text", "text": "draw"}), modalities=["image", "text"])
+    body = json.dumps({"model": "x/y", "messages": [{"role": "user", "content": "draw"}]}).encode()
+    call = DIALECTS[dialect].call(API_OF["chat"].request(body, LIMITS), where, cap=300, request_id="req_1")
+    assert call.least_cap == 2520
