@@ -187,15 +187,18 @@ class Relay:
         self._usage, self._usage_raw, self._texts_reported = reading, mended(raw), self._texts
         return True
 
-    def report(self, reading: Reading, raw: Raw, *, early: bool = False) -> None:
+    def report(self, reading: Reading | None, raw: Raw, *, early: bool = False) -> None:
         """
         Usage that was read elsewhere, in another dialect; the last report counts.
 
         Args:
-            reading: What it comes to.
+            reading: What it comes to; None where it cannot be read: then the one before it stands, in doubt.
             raw: As it came.
             early: Whether it does not say yet what came out.
         """
+        if reading is None:
+            self._usage = self._usage and Reading(self._usage.usage, doubtful=True)
+            return
         self._usage, self._usage_raw, self._texts_reported = reading, mended(raw), self._texts
         self._usage_early = early
         self._usage_shown = Raw(_encode(told(reading.usage)))
@@ -318,11 +321,8 @@ class Relay:
 
     def _cut(self) -> bytes:
         self.cut = self.done = True
-        choices = [
-            {"index": index, "delta": {}, "finish_reason": "length"}
-            for index in range(self._request.n)
-            if index not in self._finished
-        ]
+        left = (index for index in range(self._request.n) if index not in self._finished)
+        choices = [{"index": index, "delta": {}, "finish_reason": "length"} for index in left]
         return sse.data_event(_encode({**self.stub(), "choices": choices})) + self._bill(End.CUT) + sse.DONE
 
 
@@ -393,7 +393,6 @@ def _arguments(calls: Any) -> int:
 def text(raw: Raw) -> str | None:
     """A string of at most 200 characters; None where it is none."""
     try:
-        found = _string.decode(raw)
+        return _string.decode(raw)[:200]
     except BROKEN:
         return None
-    return found[:200]

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from hpp_middleware.core.relay import BROKEN
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.dialects import chat, translating
 from hpp_middleware.dialects.chat import Chat, Message, Part, bad, parts_of
@@ -56,6 +57,9 @@ _SAID = frozenset(
     }
 )
 
+_NULL = Raw(b"null")
+_REPORT = ("prompt_eval_count", "prompt_eval_cached_count", "eval_count", "load_duration", "total_duration")
+
 _encode = msgspec.json.Encoder().encode
 _arguments = msgspec.json.Decoder(dict[str, Any])
 _mapping = msgspec.json.Decoder(dict[str, Any])
@@ -77,19 +81,26 @@ class _Said(Struct):
     tool_calls: list[_Call] | None = None
 
 
+class _Counts(Struct):
+    prompt_eval_count: int | None = None
+    prompt_eval_cached_count: int | None = None
+    eval_count: int | None = None
+
+
 class _Chunk(Struct):
     message: _Said | None = None
     done: bool = False
     done_reason: str | None = None
-    prompt_eval_count: int | None = None
-    prompt_eval_cached_count: int | None = None
-    eval_count: int | None = None
-    load_duration: int | None = None
-    total_duration: int | None = None
+    prompt_eval_count: Raw = _NULL
+    prompt_eval_cached_count: Raw = _NULL
+    eval_count: Raw = _NULL
+    load_duration: Raw = _NULL
+    total_duration: Raw = _NULL
     error: str | None = None
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
+_decode_counts = msgspec.json.Decoder(_Counts).decode
 
 
 class Ollama:
@@ -234,14 +245,17 @@ class Chunks:
 
 
 def _reported(chunk: _Chunk) -> Reported | None:
-    counted = {name: getattr(chunk, name) for name in ("prompt_eval_count", "prompt_eval_cached_count", "eval_count")}
-    durations = {name: getattr(chunk, name) for name in ("load_duration", "total_duration")}
-    if chunk.prompt_eval_count is None and chunk.done_reason not in {"load", "unload"}:
+    said = {name: value for name in _REPORT if (value := getattr(chunk, name)) != _NULL}
+    if "prompt_eval_count" not in said and chunk.done_reason not in {"load", "unload"}:
         return None
-    raw = {name: value for name, value in {**counted, **durations}.items() if value is not None}
-    prompt, cached = chunk.prompt_eval_count or 0, chunk.prompt_eval_cached_count or 0
-    usage = Usage(input=prompt - min(cached, prompt), cache_read=min(cached, prompt), output=chunk.eval_count or 0)
-    return Reported(usage, Raw(_encode(raw)), doubtful=cached > prompt)
+    raw = Raw(_encode(said))
+    try:
+        found = _decode_counts(raw)
+    except BROKEN:
+        return Reported(None, raw)
+    prompt, cached = found.prompt_eval_count or 0, found.prompt_eval_cached_count or 0
+    usage = Usage(input=prompt - min(cached, prompt), cache_read=min(cached, prompt), output=found.eval_count or 0)
+    return Reported(usage, raw, doubtful=cached > prompt)
 
 
 def _error(message: str) -> dict[str, Any]:

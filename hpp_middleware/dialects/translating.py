@@ -16,7 +16,7 @@ from hpp_middleware.core import names, relay, reply, sse
 from hpp_middleware.core.feeding import alive
 from hpp_middleware.core.relay_cost import Charge, priced
 from hpp_middleware.core.settlement import End as Ended
-from hpp_middleware.core.usage import reading, told
+from hpp_middleware.core.usage import Reading, reading, told
 from hpp_middleware.errors import GatewayError
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.price import Usage
@@ -65,16 +65,21 @@ class Reported(Struct, frozen=True):
     The usage so far; the last report counts.
 
     Attributes:
-        usage: In disjoint buckets.
+        usage: In disjoint buckets; None where it cannot be read, which spoils no answer: it is no report then.
         raw: As it came, for the ledger.
         doubtful: Whether it contradicts itself.
         early: Whether it says what went in, and not yet what came out; another report is to follow.
     """
 
-    usage: Usage
+    usage: Usage | None
     raw: Raw
     doubtful: bool = False
     early: bool = False
+
+    @property
+    def reading(self) -> Reading | None:
+        """What the ledger makes of it; None where it cannot be true, either."""
+        return reading(self.usage, doubtful=self.doubtful) if self.usage is not None else None
 
 
 class Failed(Struct, frozen=True):
@@ -211,9 +216,7 @@ class Reader:
             native = {} if piece.native is None else {"native_finish_reason": piece.native}
             return self._chunk({"index": piece.index, "delta": {}, "finish_reason": piece.reason, **native})
         if isinstance(piece, Reported):
-            found = reading(piece.usage, doubtful=piece.doubtful)
-            if found is not None:
-                self._relay.report(found, piece.raw, early=piece.early)
+            self._relay.report(piece.reading, piece.raw, early=piece.early)
         elif isinstance(piece, Begun):
             self._id = piece.id
         elif isinstance(piece, Failed):
@@ -312,7 +315,7 @@ class _Whole:
     def seen(self) -> Seen:
         report, choices = self._report, Raw(_encode(list(self.choices.values())))
         sizes = [relay.text_bytes(choice) for choice in relay.decode_choices(choices)]
-        found = reading(report.usage, doubtful=report.doubtful) if report is not None else None
+        found = report.reading if report is not None else None
         return Seen(
             usage=found.usage if found is not None else None,
             usage_raw=relay.mended(report.raw) if report is not None else None,

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from hpp_middleware.core.relay import BROKEN
 from hpp_middleware.dialects.bedrock.errors import error
 from hpp_middleware.dialects.translating import Delta, End, Failed, Finish, Piece, Reported
 from hpp_middleware.types.price import Usage
@@ -123,7 +124,10 @@ def reported(raw: Raw, *, holds_cached: bool = False) -> Reported:
     Returns:
         Doubtful where its parts do not fit together, or what they mean is not documented.
     """
-    found = _decode_usage(raw)
+    try:
+        found = _decode_usage(raw)
+    except BROKEN:
+        return Reported(None, Raw(bytes(raw)))
     read, written = found.cache_read_input_tokens or 0, found.cache_write_input_tokens or 0
     details = found.cache_details or []
     long = sum(detail.input_tokens for detail in details if detail.ttl == "1h")

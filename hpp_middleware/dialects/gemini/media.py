@@ -15,7 +15,7 @@ from hpp_middleware.core.drawing import most_tokens
 from hpp_middleware.core.fields import NULL, bad
 from hpp_middleware.core.relay import UNREADABLE, ProtocolError, StreamedError, mended
 from hpp_middleware.core.relay_cost import Charge
-from hpp_middleware.core.usage import Reading, reading
+from hpp_middleware.core.usage import Reading
 from hpp_middleware.core.usage_media import told_images
 from hpp_middleware.dialects import media
 from hpp_middleware.dialects.gemini.embeddings import Refusing
@@ -118,7 +118,7 @@ class GeminiImages(Refusing, media.Images):
             told = reported(raw, whole=True, drawn=True) if raw != NULL else None
         except UNREADABLE as problem:
             raise ProtocolError("the body is no answer of generateContent") from problem
-        report = reading(told.usage, doubtful=told.doubtful) if told is not None else None
+        report = told.reading if told is not None else None
         parts = [part for each in found.candidates for part in each.content.parts if not part.thought]
         images = [part.inline_data for part in parts if part.inline_data is not None]
         seen = _seen(report, raw, told_images, images=len(images))

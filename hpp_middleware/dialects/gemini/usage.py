@@ -11,6 +11,7 @@ Source: https://ai.google.dev/api/generate-content#UsageMetadata.
 import msgspec
 from msgspec import Raw, Struct
 
+from hpp_middleware.core.relay import BROKEN
 from hpp_middleware.dialects.translating import Reported
 from hpp_middleware.types.price import Usage
 
@@ -55,7 +56,10 @@ def reported(raw: Raw, *, whole: bool, drawn: bool = False) -> Reported | None:
     Returns:
         None where it is no report: Vertex tells the type of the traffic alone until the end.
     """
-    found = _metadata.decode(raw)
+    try:
+        found = _metadata.decode(raw)
+    except BROKEN:
+        return Reported(None, raw)
     if found.prompt_token_count is None or not (whole or found.tells_output):
         return None
     prompt, tool = found.prompt_token_count, found.tool_use_prompt_token_count or 0

@@ -1,0 +1,105 @@
+"""Counts that can be none, one at a time, in every place where a dialect tells usage: none of them spoils an answer."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from attacks.mutating import Written, written
+from attacks.targets import target
+from attacks.test_mutated_answers import (
+    CONVERSE,
+    GEMINI,
+    NATIVE,
+    OLLAMA,
+    STREAMS,
+    WHOLE,
+    ask,
+    charging,
+    sse,
+    streamed,
+    whole,
+)
+from hpp_middleware.core.settlement import End
+
+ODD = ("-1", "1.5", '"5"', "true", "null", "{}", "[]", "1e400", "10000000000", "9223372036854775808", "1" * 400)
+COUNTS = frozenset({"usage", "usageMetadata", "prompt_eval_count", "eval_count", "prompt_eval_cached_count"})
+LAST: dict[str, Any] = dict(OLLAMA[1])  # type: ignore[call-overload]
+ANSWERED: dict[str, list[Any]] = {**WHOLE, "gemini": GEMINI[1:], "ollama": [LAST | {"message": {"content": "hi"}}]}
+
+
+def places(value: Any, *, counts: bool = False) -> Iterator[tuple[Any, Any]]:
+    """Where a report has something: what it is in, and at which key or index."""
+    for at in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        inside = counts or at in COUNTS
+        if inside:
+            yield value, at
+        yield from places(value[at], counts=inside)
+
+
+def odd_ones(value: Any) -> Iterator[Any]:
+    """Copies in each of which one thing of a report is another, or gone."""
+    for number, _ in enumerate(places(value)):
+        for odd in (*map(Written, ODD), None):
+            copy = json.loads(json.dumps(value))
+            within, at = list(places(copy))[number]
+            if odd is None:
+                del within[at]
+            else:
+                within[at] = odd
+            yield copy
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic", "gemini", "bedrock", "ollama"])
+def test_no_count_spoils_a_completion(dialect: str) -> None:
+    where = target(dialect, "gemini-2.5-flash" if dialect == "gemini" else "claude-sonnet-4-5", native=False)
+    request, found, _ = ask("chat", where)
+    for body in odd_ones(ANSWERED[dialect][0]):
+        assert whole(request, found, where, written(body).encode(), charging(where)) == "answer", written(body)
+    request, found, _ = ask("chat", where, stream=True)
+    events, wire = STREAMS[dialect]
+    for odd in odd_ones([event for event in events if "error" not in {*event, event.get("type")}]):
+        assert streamed(request, found, where, wire(odd), charging(where), step=10**6) == "answer", written(odd)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "api"),
+    [
+        *(("openai", api) for api in ("responses", "embeddings", "images")),
+        ("anthropic", "messages"),
+        ("gemini", "images"),
+    ],
+)
+def test_no_count_spoils_an_answer_of_another_api(dialect: str, api: str) -> None:
+    where = target(dialect, "gemini-2.5-flash" if dialect == "gemini" else "claude-sonnet-4-5")
+    request, found, _ = ask(api, where)
+    for body in odd_ones(GEMINI[1] if dialect == "gemini" else NATIVE[api][1][0]):
+        assert whole(request, found, where, written(body).encode(), charging(where)) == "answer", written(body)
+    events = [event for event in NATIVE[api][0] if event["type"] != "error"]
+    if events:
+        request, found, _ = ask(api, where, stream=True)
+    for odd in odd_ones(events):
+        assert streamed(request, found, where, sse(odd), charging(where), step=10**6) == "answer", written(odd)
+
+
+def test_a_report_behind_another_that_cannot_be_read_puts_that_in_doubt() -> None:
+    where = target("gemini", "gemini-2.5-flash")
+    request, dialect, _ = ask("chat", where, stream=True)
+    reader = dialect.stream(request, where, event_bytes=1 << 20, cap=1000, request_id="req_1")
+    said = {"candidates": [{"content": {"parts": [{"text": "hi"}]}}]}
+    ends = {"candidates": [{"finishReason": "STOP"}]}
+    for event, counted in ((said, 3), (ends, 1.5)):
+        usage = {"promptTokenCount": 10, "candidatesTokenCount": counted}
+        reader.feed(sse([{**event, "usageMetadata": usage}]))
+    reader.close()
+    assert (reader.seen.usage.completion if reader.seen.usage else None, reader.seen.usage_doubtful) == (3, True)
+
+
+def test_an_answer_whose_report_cannot_be_read_is_charged_as_one_without() -> None:
+    where = target("bedrock")
+    request, dialect, _ = ask("chat", where)
+    body = {**CONVERSE[0], "usage": {"inputTokens": 10.5, "outputTokens": 5}}
+    seen = dialect.answer(json.dumps(body).encode(), request, where, request_id="req_1")[1]
+    settled = charging(where)(End.COMPLETED, seen)
+    assert (seen.usage, settled.outcome, settled.estimated, settled.usage.output > 0) == (None, "completed", True, True)
