@@ -142,3 +142,13 @@ async def test_a_handler_from_before_is_called_and_comes_back(
             assert signal.getsignal(signal.SIGUSR1) is before
     finally:
         signal.signal(signal.SIGUSR1, earlier)
+
+
+@pytest.mark.anyio
+async def test_what_the_block_raises_leaves_it_as_it_was() -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    found = gateway("http://127.0.0.1:9/v1")
+    with pytest.raises(ZeroDivisionError):
+        async with found.opened(), found.heeding(signal.SIGUSR1):
+            raise ZeroDivisionError
+    assert signal.getsignal(signal.SIGUSR1) is before
