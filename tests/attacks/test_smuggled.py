@@ -1,12 +1,15 @@
 """What costs more than its bytes say, in places where nobody looks for it."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from attacks.targets import API_OF, DIALECTS, target
 from attacks.test_bounds import CONTEXT, MICRO, held, sound, user, wav
+from attacks.test_mutated_answers import ASKED
 from attacks.test_mutated_requests import LIMITS
 from hpp_middleware.errors import RequestError
 
@@ -48,6 +51,20 @@ def test_tokens_to_be_embedded_hide_no_text_beside_them() -> None:
 def test_what_makes_a_prompt_longer_than_it_is_sent_is_refused(field: str) -> None:
     with pytest.raises(RequestError, match=field):
         held("chat", target("openai", "m"), **user({"type": "text", "text": "x"}), **{field: {"max_pixels": 10**9}})
+
+
+@pytest.mark.parametrize("api", ["chat", "messages", "responses", "embeddings", "images"])
+def test_what_an_operator_says_changes_the_cost_is_refused_by_every_api(api: str) -> None:
+    where = target("openai", "m")
+    where = msgspec.structs.replace(where, provider=replace(where.provider, cost_fields=frozenset({"plugins"})))
+    with pytest.raises(RequestError, match="plugins is not accepted"):
+        held(api, where, **ASKED[api], plugins=[{"id": "web"}])
+
+
+@pytest.mark.parametrize("field", ["chat_template", "num_predict", "prediction", "N_Cmpl"])
+def test_messages_that_are_passed_on_have_no_field_that_chat_completions_refuse(field: str) -> None:
+    with pytest.raises(RequestError, match=f"{field} is not accepted"):
+        held("messages", target("openai", "m"), **ASKED["messages"], **{field: 5})
 
 
 @pytest.mark.parametrize("asked", [sound(wav(1)), sound("A" * 400, "flac"), sound("T2dnUwAA", "wav")])

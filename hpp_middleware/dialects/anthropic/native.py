@@ -17,6 +17,7 @@ from msgspec import Raw, Struct
 from hpp_middleware.core import body as bodies
 from hpp_middleware.core.messages import FIELDS
 from hpp_middleware.core.relay_cost import Charge
+from hpp_middleware.dialects import unpriced
 from hpp_middleware.dialects.anthropic import betas, errors, head, passing, request
 from hpp_middleware.dialects.anthropic.proven import proven
 from hpp_middleware.errors import RequestError
@@ -196,6 +197,7 @@ def _more_tokens(fields: dict[str, Raw], target: Target) -> int:
         RequestError: 400: something of the request cannot be held for.
     """
     _refuse_unpriced(fields, strictly=target.provider.dialect == "anthropic")
+    unpriced.refuse(fields, unpriced.COST_FIELDS, target.provider.cost_fields)
     more = 0
     try:
         if _has(fields, "tools"):
