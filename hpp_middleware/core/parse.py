@@ -337,8 +337,8 @@ def _part(raw: Raw, where: str) -> tuple[str, int] | None:
         raise _bad(where, "must carry its data inline: what is only referred to cannot be held for")
     if kind in {"input_audio", "audio_url"}:
         return "audio", 0
-    if kind != "image_url":
-        return None
+    if kind not in {"image_url", "input_image"}:  # other servers' forms are counted, and their bytes as well
+        return ("image", 0) if kind.startswith("image") else None
     if not part.image_url or part.image_url == _NULL:
         raise _bad(f"{where}.image_url", "is required")
     if bytes(part.image_url)[:1] == b'"':  # Mistral's short form

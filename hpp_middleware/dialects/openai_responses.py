@@ -9,7 +9,7 @@ a server leaves out that OpenAI's SDKs rely on (llama.cpp's: numbers of events, 
 Source: https://platform.openai.com/docs/api-reference/responses and ``responses-streaming``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from hpp_middleware.core import relay, responses, sse
+from hpp_middleware.core.body import words
 from hpp_middleware.core.feeding import Count, fed, size
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.core.settlement import End
@@ -58,6 +59,11 @@ Endpoint = Callable[..., tuple[str, Headers]]
 
 class _Tool(Struct):
     type: str = "function"
+    tools: "list[_Tool] | None" = None
+
+
+class _Giving(Struct):
+    tools: list[_Tool] | None = None
 
 
 class _Event(Struct, gc=False):
@@ -71,6 +77,7 @@ class _Event(Struct, gc=False):
 
 
 _tools = msgspec.json.Decoder(list[_Tool])
+_giving = msgspec.json.Decoder(list[_Giving])
 _items = msgspec.json.Decoder(list[Raw])
 _event = msgspec.json.Decoder(_Event)
 _anything = msgspec.json.Decoder(dict[str, Any])
@@ -291,11 +298,16 @@ def _names_of(found: _Event) -> set[Any]:
 
 
 def _hidden_tools(fields: Mapping[str, Raw]) -> int:
-    """How many tools a provider describes to the model in words of its own."""
-    tools = fields.get("tools", relay.NULL)
-    if is_null(tools):
-        return 0
-    return sum(tool.type not in {"function", "custom", "namespace"} for tool in _tools.decode(tools))
+    """How many tools a provider describes to the model in words of its own, wherever they are given."""
+    tools, given = fields.get("tools", relay.NULL), fields["input"]
+    found = [] if is_null(tools) else _tools.decode(tools)
+    if words(given).find(b'"additional_tools"') >= 0 and bytes(memoryview(given)[:1]) == b"[":
+        found += [tool for item in _giving.decode(given) for tool in item.tools or ()]
+    return _hidden(found)
+
+
+def _hidden(tools: Iterable[_Tool]) -> int:
+    return sum((tool.type not in {"function", "custom", "namespace"}) + _hidden(tool.tools or ()) for tool in tools)
 
 
 def _error_in(data: bytes) -> bytes:

@@ -51,7 +51,7 @@ CONTEXT = 200_000
 """Tokens: what fits into a model whose context is not known."""
 
 PACKED = re.compile(
-    rb'"file_data"\s*:\s*"(?!data:text/|")|"(?:url|image_url)"\s*:\s*"data:(?!image/|text/)', re.IGNORECASE
+    rb'"file_data"\s*:\s*"(?!data:text/|")|"(?:[a-z]{1,20}_)?url"\s*:\s*"data:(?!image/|text/)', re.IGNORECASE
 )
 """A document whose pages are billed: what is neither text nor an image."""
 
@@ -135,7 +135,8 @@ def _sounds_bounded(found: Any) -> Iterator[bool]:
     """Of each sound inside, whether its bytes bound its length."""
     sound = found.get("input_audio") if isinstance(found, dict) else None
     if sound is not None:
-        data, form = (sound.get(name) if isinstance(sound, dict) else None for name in ("data", "format"))
-        yield form in ("wav", "mp3") and isinstance(data, str) and is_bounded(data, form)
+        told = sound if isinstance(sound, dict) else {"data": sound}  # Mistral's short form
+        data, forms = told.get("data"), [told["format"]] if "format" in told else ["wav", "mp3"]
+        yield isinstance(data, str) and any(form in ("wav", "mp3") and is_bounded(data, form) for form in forms)
     for inner in found.values() if isinstance(found, dict) else found if isinstance(found, list) else ():
         yield from _sounds_bounded(inner)

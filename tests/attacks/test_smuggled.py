@@ -11,6 +11,8 @@ from attacks.targets import API_OF, DIALECTS, target
 from attacks.test_bounds import CONTEXT, MICRO, held, sound, user, wav
 from attacks.test_mutated_answers import ASKED
 from attacks.test_mutated_requests import LIMITS
+from hpp_middleware.core.bound import IMAGE_TOKENS
+from hpp_middleware.dialects.openai_responses import TOOL_TOKENS
 from hpp_middleware.errors import RequestError
 
 IMAGE = "data:image/png;base64," + "A" * 100
@@ -51,6 +53,32 @@ def test_tokens_to_be_embedded_hide_no_text_beside_them() -> None:
 def test_what_makes_a_prompt_longer_than_it_is_sent_is_refused(field: str) -> None:
     with pytest.raises(RequestError, match=field):
         held("chat", target("openai", "m"), **user({"type": "text", "text": "x"}), **{field: {"max_pixels": 10**9}})
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "input_image", "image_url": "https://example.com/a.png"},
+        {"type": "input_image", "image_url": {"url": IMAGE}},
+        {"type": "image_embeds", "image_embeds": "AAAA"},
+        {"type": "image", "image": "https://example.com/a.png"},
+    ],
+)
+def test_an_image_in_another_server_s_words_is_one(part: dict[str, Any]) -> None:
+    assert held("chat", target("openai", "m"), **user(*[part] * 20)) > 20 * IMAGE_TOKENS
+
+
+@pytest.mark.parametrize("name", ["document_url", "file_url", "video_url", "audio_url"])
+def test_a_document_in_mistral_s_words_is_held_for_by_what_fits_into_the_model(name: str) -> None:
+    part = {"type": name, name: "data:application/pdf;base64,AAAA"}
+    assert held("chat", target("openai", "m"), **user(part)) > CONTEXT
+
+
+def test_tools_with_instructions_of_the_provider_s_own_are_counted_wherever_they_are_given() -> None:
+    shell = {"type": "shell"}
+    given = {"type": "additional_tools", "tools": [shell, {"type": "namespace", "name": "n", "tools": [shell]}]}
+    asked = {"input": [given, {"role": "user", "content": "x"}], "tools": [{"type": "apply_patch"}]}
+    assert held("responses", target("openai", "gpt-5"), **asked) > 3 * TOOL_TOKENS
 
 
 @pytest.mark.parametrize("api", ["chat", "messages", "responses", "embeddings", "images"])
