@@ -17,7 +17,14 @@ from hpp_middleware.types.price import Price, Usage
 from hpp_middleware.types.provider import MissingUsage
 from hpp_middleware.types.quota import Outcome
 
-__all__ = ["TABLE", "End", "Missing", "Row", "Settlement", "plus", "settle", "together"]
+__all__ = ["MOST_NANO", "TABLE", "End", "Missing", "Row", "Settlement", "plus", "settle", "together"]
+
+
+MOST_NANO = 10**14
+"""
+More nano-dollars, $100,000, than any call can cost: a report that comes to more is a fault of the upstream, and none.
+No store could count a few of them, and a settlement that none can count would leave its hold.
+"""
 
 
 class End(Enum):
@@ -118,8 +125,9 @@ def settle(
         return Settlement(0, None, estimated=False, usage=Usage())
     missing = row.missing
     reported = 0
+    if seen.usage is not None and (reported := pricing.cost(seen.usage, price)) > MOST_NANO:
+        seen, reported = msgspec.structs.replace(seen, usage=None), 0
     if seen.usage is not None:
-        reported = pricing.cost(seen.usage, price)
         if seen.usage_doubtful:
             reported = min(hold, reported)  # a report that contradicts itself is an estimate; none is above the hold
         interrupted = missing is Missing.ESTIMATE or missing is Missing.HOLD

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from rig import Witness, check_books, gateway, read_chat
 
 from attacks.mutating import Written, written
 from attacks.targets import target
 from attacks.test_mutated_answers import (
     CONVERSE,
     GEMINI,
+    MESSAGE,
     NATIVE,
     OLLAMA,
     STREAMS,
@@ -21,7 +23,9 @@ from attacks.test_mutated_answers import (
     streamed,
     whole,
 )
-from hpp_middleware.core.settlement import End
+from hpp_middleware.core.settlement import MOST_NANO, End
+from hpp_middleware.testing import FakeUpstream
+from hpp_middleware.testing.script import Script
 
 ODD = ("-1", "1.5", '"5"', "true", "null", "{}", "[]", "1e400", "10000000000", "9223372036854775808", "1" * 400)
 COUNTS = frozenset({"usage", "usageMetadata", "prompt_eval_count", "eval_count", "prompt_eval_cached_count"})
@@ -103,3 +107,18 @@ def test_an_answer_whose_report_cannot_be_read_is_charged_as_one_without() -> No
     seen = dialect.answer(json.dumps(body).encode(), request, where, request_id="req_1")[1]
     settled = charging(where)(End.COMPLETED, seen)
     assert (seen.usage, settled.outcome, settled.estimated, settled.usage.output > 0) == (None, "completed", True, True)
+
+
+@pytest.mark.anyio
+async def test_a_report_that_no_store_can_count_leaves_no_hold() -> None:
+    witness = Witness()
+    usage = {"input_tokens": 5, "output_tokens": 3, "server_tool_use": {"web_search_requests": 10**9}}
+    async with FakeUpstream() as upstream:
+        provider = {"dialect": "anthropic", "base_url": upstream.url.removesuffix("/v1")}
+        async with gateway(upstream, provider=provider, model={"web_search": "10"}, observers=(witness,)) as found:
+            body = json.dumps({**MESSAGE[0], "usage": usage}).encode()
+            upstream.next(Script(raw_body=body, content_type="application/json"))
+            assert (await read_chat(found))[0] == 200
+            (line,) = await check_books(found)
+    assert (line.line, line.report.estimated, 0 < line.amount <= line.held) == ("resolution", True, True)
+    assert (witness.alarms, line.held < MOST_NANO) == (["doubtful_usage"], True)
