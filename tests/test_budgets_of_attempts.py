@@ -125,6 +125,7 @@ async def test_a_request_that_is_refused_for_its_budget_is_one_of_its_limits() -
     [
         pytest.param({"only": ["fake/a"]}, id="only"),
         pytest.param({"ignore": ["fake/cheap"]}, id="ignore"),
+        pytest.param({"allow_fallbacks": False}, id="allow_fallbacks"),
     ],
 )
 async def test_where_preferences_leave_the_cheaper_model_out_the_budget_is_told(provider: dict[str, Any]) -> None:

@@ -295,11 +295,13 @@ class Lineup:
         if request.preferences is None:
             return lined_up
         preferences.known(request.preferences, setup.catalog.providers, setup.catalog.find)
+        # A cheaper model is a budget's choice: no request has named it, but one that leaves the choice to the router.
+        own = () if chosen.downgraded is not None and request.model != AUTO else (chosen.target,)
         found, self.passed_over = preferences.applied(
             lined_up,
             request.preferences,
             request,
-            named={target.id for target in (chosen.target, *named)},
+            named={target.id for target in (*own, *named)},
             ranked=lambda targets: sorted(targets, key=self._slowness),
         )
         if not found:
