@@ -6,6 +6,7 @@ The decisions are :mod:`hpp_middleware.core.health`'s. All of it is in memory, a
 
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 
@@ -25,6 +26,9 @@ __all__ = ["Health"]
 
 MOST_PRICES = 4096
 """So many prices of upstreams are remembered, and not made anew."""
+
+RATES = 9
+"""How many answers tell how fast a model writes: the median of the last ones."""
 
 FRESH_S = 3.0
 """Whom this worker has found well so long ago, it asks, whatever others say."""
@@ -236,7 +240,10 @@ class Health:
     def rated(self, watched: Watched, model: str, token_s: float, *, stream: bool) -> None:
         """How long a token of an answer took to write."""
         kind = model, stream
-        watched.rates[kind] = balance.pace(watched.rates.get(kind), token_s, now=self._clock())
+        found = watched.rates.get(kind)
+        if found is None:
+            found = watched.rates[kind] = deque(maxlen=RATES)
+        found.append(token_s)
 
     def pace_s(self, target: Target, *, stream: bool = True) -> float | None:
         """How long a target's model takes to begin an answer, in seconds, at its fastest upstream; None if unknown."""
@@ -246,7 +253,8 @@ class Health:
     def token_s(self, target: Target, *, stream: bool = True) -> float | None:
         """How long a target's model takes to write a token, in seconds, at its fastest upstream; None if unknown."""
         kind = target.model_name, stream
-        return min((each.rates[kind][0] for each in self._of(target) if kind in each.rates), default=None)
+        known = [sorted(each.rates[kind]) for each in self._of(target) if kind in each.rates]
+        return min((each[len(each) // 2] for each in known), default=None)  # of each the median
 
     def _of(self, target: Target) -> Sequence[Watched]:
         """Whom a target's model may be asked of."""

@@ -1,5 +1,6 @@
 """One upstream as a worker watches it, and the ticket of one call to it."""
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from hpp_middleware.core import health
@@ -25,7 +26,7 @@ class Watched:
         in_flight: How many calls it is answering.
         well_at: When it was last found well, by this worker.
         paces: How long its answers take to begin, by model and whether they are streams, and as of when.
-        rates: How long it takes to write a token, likewise.
+        rates: How long it took to write a token, in its last answers, likewise.
         upstream: Its settings, where it is one of several.
         part: The same as a provider of its own.
     """
@@ -40,7 +41,7 @@ class Watched:
         self.upstream = upstream
         self.part = part
         self.paces: dict[tuple[str, bool], tuple[float, float]] = {}
-        self.rates: dict[tuple[str, bool], tuple[float, float]] = {}
+        self.rates: dict[tuple[str, bool], deque[float]] = {}
         self.circuit = health.CLOSED
         self.rests: dict[str, float] = {}
         self.in_flight = 0
