@@ -54,10 +54,12 @@ MOST_PROVIDERS = 256
 
 _ONLY_USAGE = Raw(b'{"include_usage":true}')
 _TOOL_TYPES = (Raw(b'"function"'), Raw(b'"custom"'))
+_FUNCTION = frozenset({"cache_control", "description", "function", "input_schema", "name", "parameters", "strict"})
+"""What a function consists of that says no type; another member may name a tool of the provider's."""
 
 
 class _Tool(Struct):
-    type: Raw = _TOOL_TYPES[0]
+    type: Raw = Raw()
 
 
 _encode = msgspec.json.Encoder().encode
@@ -317,12 +319,19 @@ def _refuse_server_tools(tools: list[Raw]) -> None:
     for index, tool in enumerate(tools):
         if not bytes(tool).startswith(b"{"):
             continue  # no tool at all: the upstream's to judge
-        if _tool.decode(tool).type not in _TOOL_TYPES:
+        kind = _tool.decode(tool).type
+        if kind not in _TOOL_TYPES and (kind or not _is_function(tool)):
             raise RequestError(
                 f"tools[{index}].type is not accepted: only function and custom tools run at the client; others are "
                 "billed by the provider.",
                 param=f"tools[{index}].type",
             )
+
+
+def _is_function(tool: Raw) -> bool:
+    """Whether a tool that says no type is one that the client runs."""
+    names = _members.decode(tool).keys()
+    return bool(names) and names <= _FUNCTION
 
 
 def _place_cap(fields: dict[str, Raw], target: Target, cap: int | None) -> None:

@@ -81,6 +81,14 @@ def test_tools_with_instructions_of_the_provider_s_own_are_counted_wherever_they
     assert held("responses", target("openai", "gpt-5"), **asked) > 3 * TOOL_TOKENS
 
 
+@pytest.mark.parametrize("tool", [{"googleSearch": {}}, {"google_search": {}, "name": "f"}, {}])
+def test_a_tool_that_says_no_type_is_a_function_or_refused(tool: dict[str, Any]) -> None:
+    where, asked = target("openai", "m"), user({"type": "text", "text": "x"})
+    assert held("chat", where, **asked, tools=[{"function": {"name": "f"}}])
+    with pytest.raises(RequestError, match=r"tools\[0\]\.type"):
+        held("chat", where, **asked, tools=[tool])
+
+
 @pytest.mark.parametrize("api", ["chat", "messages", "responses", "embeddings", "images"])
 def test_what_an_operator_says_changes_the_cost_is_refused_by_every_api(api: str) -> None:
     where = target("openai", "m")
