@@ -17,6 +17,9 @@ from programs.drawing import AUTO, MODELS, Asked, Made
 __all__ = ["books", "only_who_may_be_asked"]
 
 
+_NOT_ARRIVED = ("upstream_unavailable", "timeout")
+
+
 async def books(found: Made, fakes: Mapping[str, FakeUpstream], *, departures: int) -> list[Entry]:
     """
     Accounts, ledger, usage, budgets, limits and the providers' own logs agree, and nothing is held or owed.
@@ -47,8 +50,8 @@ async def books(found: Made, fakes: Mapping[str, FakeUpstream], *, departures: i
     assert all(
         line.line != "resolution" or sum(each.cost for each in line.report.attempts) >= line.amount for line in lines
     )
-    # Whoever is left alone, or is not there, is asked nothing; whose client has left meanwhile, perhaps.
-    made = [each for each in attempts if each.provider != "gone" and each.error != "upstream_unavailable"]
+    # Who is left alone, or is not there, is asked nothing; where time was up or the client left, perhaps.
+    made = [each for each in attempts if each.provider != "gone" and each.error not in _NOT_ARRIVED]
     assert len(made) <= sum(len(fake.log) for fake in fakes.values()) + departures
     return lines
 

@@ -89,7 +89,7 @@ async def program(seed: int, store: Any) -> None:
                     _scripted(each, names)
                 before = _logged(fakes)
                 given = await _carried_out(found, one, fakes)
-                departures += one.leaves_after is not None
+                departures += given is None
                 only_who_may_be_asked(found, one, fakes, before)
                 if given is not None and given.status == 429 and before == _logged(fakes):
                     _says_whether_to_wait(given)
@@ -131,9 +131,17 @@ async def _posted(found: Made, one: Asked) -> AsyncGenerator[Call]:
             yield call
 
 
-async def _read(call: Call) -> Answer:
-    """An answer, or an error that says what it is."""
-    status = await call.started()
+async def _read(call: Call) -> Answer | None:
+    """
+    An answer, or an error that says what it is.
+
+    None where there was no response: one that was cut in the very moment in which its head was sent, since its time was
+    up, may be out or not, and nothing can be said behind it.
+    """
+    try:
+        status = await call.started()
+    except anyio.EndOfStream:
+        return None
     body = await call.read()
     await call.returned()
     assert status != 500, body
@@ -149,6 +157,8 @@ async def _repeated(found: Made, one: Asked, first: Answer | None, fakes: Mappin
         _scripted(each, [])
     async with _posted(found, one) as call:
         again = await _read(call)
+    if again is None:
+        return
     whole = first is not None and first.status == 200 and b'"error"' not in first.body
     if first is None or not whole or "idempotency-replayed" in first.headers:
         return
