@@ -108,8 +108,10 @@ def test_a_store_that_cannot_be_opened_is_told_and_all_end(tmp_path: Path) -> No
     done = command(configured(tmp_path), "serve", "--workers", "2", "--port", "0")
     assert done.code == 1
     assert done.out == ""
-    assert all(line.startswith("hpp-router: ") for line in done.err.split("\n")[:-1])
-    assert "store.url" in done.err
+    # A worker may find the other one there, and warn of this version of SQLite.
+    told = [line for line in done.err.split("\n")[:-1] if " WARNING SQLite " not in line]
+    assert told
+    assert all(line.startswith("hpp-router: store.url") for line in told)
 
 
 def test_their_figures_are_added_up_by_whichever_is_asked(
