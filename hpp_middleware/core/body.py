@@ -5,6 +5,7 @@ So router and upstream can never read two different bodies, and no body costs fa
 """
 
 import re
+from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -12,7 +13,7 @@ from msgspec import Raw
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.provider import Limits
 
-__all__ = ["HEAD", "LARGE", "LONG", "members", "unescaped", "words"]
+__all__ = ["HEAD", "LARGE", "LONG", "decoded", "members", "unescaped", "words"]
 
 # A string that never ends counts as one to the end of the body, so that no byte is looked at twice.
 _TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{},:]', re.DOTALL)
@@ -59,6 +60,19 @@ def members(body: bytes, limits: Limits) -> dict[str, Raw]:
         raise RequestError("The body is not valid JSON.") from None
 
 
+def decoded(value: bytes | Raw) -> Any:
+    """
+    A value of the body whole, of which :func:`members` has seen that it is JSON, but not what its numbers are.
+
+    Raises:
+        RequestError: 400: a number in it is none that can be read.
+    """
+    try:
+        return msgspec.json.decode(value)
+    except (msgspec.DecodeError, RecursionError):
+        raise RequestError("The body is not valid JSON.") from None
+
+
 def unescaped(raw: Raw) -> bytes:
     """
     The JSON with no escape that could hide a word from a search of its bytes.
@@ -69,10 +83,7 @@ def unescaped(raw: Raw) -> bytes:
     value = bytes(raw)  # of which ``find`` is the quicker half of ``in``: that takes bytes for a number first
     if value.find(b"\\") < 0 or _HIDING.search(value) is None:
         return value
-    try:
-        return msgspec.json.encode(msgspec.json.decode(value))
-    except (msgspec.DecodeError, RecursionError):
-        raise RequestError("The body is not valid JSON.") from None
+    return msgspec.json.encode(decoded(value))
 
 
 def words(raw: Raw) -> bytes:

@@ -4,10 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 
-from hpp_middleware.core.body import words
+from hpp_middleware.core.body import decoded, words
 from hpp_middleware.dialects.sound import is_bounded
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Request, Target
@@ -125,8 +124,10 @@ def sound_tokens(request: Request, name: str, target: Target) -> int:
         request: What is asked.
         name: The field that its conversation is in.
         target: The model.
+    Raises:
+        RequestError: 400: a number in it is none that can be read.
     """
-    if not request.audio_input or all(_sounds_bounded(msgspec.json.decode(request.fields[name]))):
+    if not request.audio_input or all(_sounds_bounded(decoded(request.fields[name]))):
         return 0
     return target.model.context or CONTEXT
 

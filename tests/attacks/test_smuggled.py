@@ -14,6 +14,7 @@ from attacks.test_mutated_requests import LIMITS
 from hpp_middleware.core.bound import IMAGE_TOKENS
 from hpp_middleware.dialects.openai_responses import TOOL_TOKENS
 from hpp_middleware.errors import RequestError
+from hpp_middleware.stages.speak import said
 
 IMAGE = "data:image/png;base64," + "A" * 100
 PADDED = "data:image/png" + f";{'a' * 100}" * 8 + ";base64," + "A" * 100
@@ -122,3 +123,15 @@ def test_an_image_that_comes_out_of_a_chat_is_not_cut_by_a_cap(dialect: str) -> 
     body = json.dumps({"model": "x/y", "messages": [{"role": "user", "content": "draw"}]}).encode()
     call = DIALECTS[dialect].call(API_OF["chat"].request(body, LIMITS), where, cap=300, request_id="req_1")
     assert call.least_cap == 2520
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_sound_beside_a_number_beyond_every_range_is_a_400(api: str) -> None:
+    part = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}, "x": "1e999"}
+    asks = user(part) if api == "chat" else {"input": [{"role": "user", "content": [part]}], "store": False}
+    body = json.dumps({"model": "x/y", **asks}).replace('"1e999"', "1e999").encode()
+    where, spoken = target("openai", "gpt-audio"), API_OF[api]
+    request, dialect = said(spoken, spoken.request(body, LIMITS), where, DIALECTS, LIMITS)
+    with pytest.raises(RequestError, match="valid JSON") as raised:
+        dialect.call(request, where, cap=10, request_id="req_1")
+    assert raised.value.status == 400
