@@ -18,9 +18,9 @@ SAMPLES = [*REUSED.values(), *ENDED.values(), *BROKEN.values(), *AMBIGUOUS.value
 SHORT = [sample for sample in SAMPLES if len(sample) < 1000]
 
 
-def fed(data: bytes, cuts: list[int], *, ended: bool = True) -> Outcome:
+def fed(data: bytes, cuts: list[int], *, ended: bool = True, make: type[Reading] = Reading) -> Outcome:
     """What comes of bytes that arrive in pieces."""
-    reading = Reading()
+    reading = make()
     body = b""
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     try:
@@ -79,6 +79,54 @@ def test_what_is_read_is_read_alike_by_another_parser_or_refused(
         return  # refused, or its connection carries nothing more
     judged = judge(bytes(data))
     assert judged is None or judged == (outcome[0], outcome[2])
+
+
+class Parsed(Reading):
+    """A reader that has every head parsed, the ordinary ones too."""
+
+    def _is_ordinary(self, found: object) -> bool:
+        return False
+
+
+ORDINARY = [
+    sample
+    for sample in (
+        *SHORT,
+        b"HTTP/1.1 200 OK\r\nServer: a: b\r\nContent-Type: application/json\r\ncontent-length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\nProxy-Connection: close\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n" + b"".join(b"X-%d: v\r\n" % n for n in range(199)) + b"\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n" + b"".join(b"X-%d: v\r\n" % n for n in range(200)) + b"\r\nhello",
+    )
+    if sample.startswith(b"HTTP/1.1 200 OK")
+]
+pieces_of_heads = [
+    b" ",
+    b"\t",
+    b"\r\n",
+    b"\n",
+    b":",
+    b"0",
+    b",",
+    b"Content-Length: 5\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+]
+insertions = st.lists(st.tuples(st.integers(0, 150), st.sampled_from(pieces_of_heads)), max_size=2)
+
+
+@settings(max_examples=rounds(600, soak=5_000), deadline=None)
+@given(st.sampled_from(ORDINARY), mutations, insertions)
+def test_an_ordinary_head_is_read_as_the_parser_reads_it(
+    sample: bytes, changes: list[tuple[int, int, str]], inserted: list[tuple[int, bytes]]
+) -> None:
+    data = bytearray(sample)
+    for at, piece in inserted:
+        data[at:at] = piece
+    for place, value, kind in changes:
+        at = place % (len(data) + 1)
+        data[at : at + (kind != "i")] = b"" if kind == "d" else bytes([value])
+    assert fed(bytes(data), []) == fed(bytes(data), [], make=Parsed)
 
 
 def judge(data: bytes) -> tuple[int, bytes] | None:

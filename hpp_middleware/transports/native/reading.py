@@ -1,9 +1,12 @@
 """
 A response, read from bytes: no IO.
 
-httptools parses the head and the chunks. What it lets pass and what two readers could understand differently is refused
-here: a response whose end is in doubt could give one consumer's answer to another.
+The head of an ordinary answer, which says how long it is, is read in one pass. httptools parses every other head, and the
+chunks. What it lets pass and what two readers could understand differently is refused here: a response whose end is in
+doubt could give one consumer's answer to another.
 """
+
+import re
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -19,6 +22,11 @@ MOST_TAKEN = 64 * 1024
 
 _BODYLESS = frozenset({204, 304})
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
+_ORDINARY = re.compile(rb"HTTP/1\.1 200 OK\r\n((?:[A-Za-z0-9-]+: [!-~][ -~]*(?<! )\r\n)+)\r\n")
+_FIELD = re.compile(r"([^:\r\n]+): ([^\r\n]+)\r\n")
+_SAYS_MORE = frozenset({"connection", "proxy-connection", "transfer-encoding", "upgrade"})
+"""Headers by which a parser may take what follows for something else than so many bytes of a body."""
+
 _END = b"\r\n\r\n"
 
 
@@ -39,22 +47,11 @@ class Reading:
         reusable: Once complete, whether another response may follow on the same connection.
     """
 
-    __slots__ = (
-        "_count",
-        "_head",
-        "_interim",
-        "_last",
-        "_left",
-        "_overhead",
-        "_parsed",
-        "_parser",
-        "complete",
-        "headers",
-        "pieces",
-        "reusable",
-        "size",
-        "status",
-    )
+    _interim = _count = 0  # of interim responses; of headers, then of trailers
+    _parsed = False
+    _parser: HttpResponseParser | None = None  # of a chunked body
+    _overhead = 0  # bytes since the last that belong to the body
+    _last = b""
 
     def __init__(self) -> None:
         self.status = 0
@@ -64,13 +61,7 @@ class Reading:
         self.complete = False
         self.reusable = False
         self._head = b""  # of the head, while it is not whole
-        self._parsed = False
-        self._interim = 0
-        self._count = 0  # of headers, then of trailers
         self._left: int | None = None  # of a body with a length; None where it goes on until the connection ends
-        self._parser: HttpResponseParser | None = None  # of a chunked body
-        self._overhead = 0  # bytes since the last that belong to the body
-        self._last = b""
 
     def feed(self, data: bytes) -> None:
         """
@@ -85,12 +76,12 @@ class Reading:
             return
         if self.complete:
             self.reusable = False  # nobody has asked for more
+        elif self._left is not None:
+            self._feed_counted(self._left, data)
         elif self._parser is not None:
             self._feed_chunks(self._parser, data)
-        elif self._left is None:
-            self.on_body(data)
         else:
-            self._feed_counted(self._left, data)
+            self.on_body(data)
 
     def end(self) -> None:
         """
@@ -107,12 +98,11 @@ class Reading:
     def take(self) -> bytes:
         """What has come of the body since the last time, or as much of it as is passed on at once."""
         pieces = self.pieces
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        if self.size > MOST_TAKEN:
-            pieces.append(data[MOST_TAKEN:])
-            data = data[:MOST_TAKEN]
-        self.size -= len(data)
+        data = pieces.pop() if len(pieces) == 1 else b"".join(pieces)
+        self.pieces, self.size = [], 0
+        if len(data) > MOST_TAKEN:
+            self._keep(data[MOST_TAKEN:])
+            return data[:MOST_TAKEN]
         return data
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -136,10 +126,8 @@ class Reading:
 
     def on_body(self, data: bytes) -> None:
         """For httptools: a piece of the body; what follows its end is another's."""
-        if self.complete:
-            return
-        self.pieces.append(data)
-        self.size += len(data)
+        if not self.complete:
+            self._keep(data)
 
     def on_message_begin(self) -> None:
         """For httptools: a response begins; within a body it is one that nobody has asked for."""
@@ -153,6 +141,9 @@ class Reading:
 
     def _feed_head(self, data: bytes) -> bytes:
         """What follows the head, if it is there."""
+        found = _ORDINARY.match(data) if not self._head else None
+        if found is not None and self._is_ordinary(found):
+            return data[found.end() :]
         head = self._head + data if self._head else data
         while not self.status and (end := head.find(_END)) >= 0:
             if end > HEAD_BYTES:
@@ -166,6 +157,19 @@ class Reading:
         if len(head) > HEAD_BYTES or not b"HTTP/1.".startswith(head[:7]) or b"\n\n" in head:
             raise BrokenResponseError("the head is none, or too large")
         return b""
+
+    def _is_ordinary(self, found: re.Match[bytes]) -> bool:
+        """Take a head which says how long the body is, once, and nothing else of how it is to be read."""
+        fields = _FIELD.findall(found[1].decode("ascii"))
+        headers = {name.lower(): value for name, value in fields}
+        length = headers.get("content-length", "")
+        is_once = len(headers) == len(fields) <= HEADERS and found.end() <= HEAD_BYTES
+        if not is_once or not is_length(length) or not _SAYS_MORE.isdisjoint(headers):
+            return False
+        self.status, self.headers, self.reusable = 200, headers, True
+        self._left = int(length)
+        self.complete = not self._left
+        return True
 
     def _parse(self, head: bytes) -> None:
         if head[:8] not in {b"HTTP/1.1", b"HTTP/1.0"}:
@@ -219,10 +223,9 @@ class Reading:
         if len(data) > left:
             data = data[:left]
             self.reusable = False
-        self.on_body(data)
+        self._keep(data)
         self._left = left - len(data)
-        if not self._left:
-            self._finish()
+        self.complete = not self._left
 
     def _feed_chunks(self, parser: HttpResponseParser, data: bytes) -> None:
         before = len(self.pieces)
@@ -242,6 +245,10 @@ class Reading:
         self._overhead = 0 if len(self.pieces) > before else self._overhead + len(data)
         if self._overhead > HEAD_BYTES:
             raise BrokenResponseError("the trailers are too large")
+
+    def _keep(self, data: bytes) -> None:
+        self.pieces.append(data)
+        self.size += len(data)
 
     def _finish(self) -> None:
         self.complete = True
