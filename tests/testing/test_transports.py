@@ -44,7 +44,7 @@ def trusting(_ca_file: str | None) -> ssl.SSLContext:
 
 
 def framed_anyhow(self: Reading, *given: object, **named: object) -> None:
-    self.headers.pop("content-length", None)
+    self.headers = {name: value for name, value in self.headers.items() if name != "content-length"}
     framed(self, *given, **named)  # type: ignore[arg-type]
 
 
@@ -66,11 +66,12 @@ class _Endless:
     def locked(self) -> bool:
         return False
 
-    def take(self) -> None: ...
+    def take(self) -> bool:
+        return True
 
     async def acquire(self) -> None: ...
 
-    def release(self) -> None: ...
+    def give(self) -> None: ...
 
 
 @asyncio_only

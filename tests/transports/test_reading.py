@@ -1,5 +1,6 @@
 """The native client's reader, fed with everything: split anywhere, and hostile."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import h11
@@ -12,7 +13,7 @@ from hpp_middleware.testing.transports.keeping import AMBIGUOUS
 from hpp_middleware.testing.transports.reading import BROKEN, ENDED, REUSED
 from hpp_middleware.transports.native.reading import HEAD_BYTES, MOST_TAKEN, BrokenResponseError, Reading
 
-Outcome = tuple[int, dict[str, str], bytes, bool, bool] | str
+Outcome = tuple[int, Mapping[str, str], bytes, bool, bool] | str
 
 SAMPLES = [*REUSED.values(), *ENDED.values(), *BROKEN.values(), *AMBIGUOUS.values()]
 SHORT = [sample for sample in SAMPLES if len(sample) < 1000]

@@ -2,10 +2,12 @@
 
 import asyncio
 import select
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import cast
 
 from hpp_middleware.transports.native.reading import BrokenResponseError, Reading
+from hpp_middleware.transports.native.request import Origin
 
 __all__ = ["Connection"]
 
@@ -20,25 +22,26 @@ class Connection(asyncio.Protocol):
     A connection.
 
     Attributes:
+        origin: Where it goes.
         gone: Whether its socket is closed.
         lost: Whether it can carry nothing any more.
         since: When it became idle, by the event loop's clock.
-        reading: The response that is awaited, or read; there once a request was sent.
+        paused: Whether the peer was told to wait.
     """
 
-    __slots__ = ("_is_asked", "_loop", "_paused", "_poll", "_transport", "_waiter", "gone", "lost", "reading", "since")
+    __slots__ = ("_loop", "_polled", "_reading", "_transport", "_waiter", "gone", "lost", "origin", "paused", "since")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, origin: Origin) -> None:
+        self.origin = origin
         self.gone = False
         self.lost = False
         self.since = 0.0
+        self.paused = False
         self._loop = loop
         self._transport: asyncio.Transport
-        self.reading: Reading
-        self._is_asked = False
+        self._reading: Reading | None = None  # what was asked for
         self._waiter: asyncio.Future[None] | None = None
-        self._paused = False
-        self._poll: Any = None
+        self._polled: Callable[[int], object] = bool  # of no milliseconds: nothing
 
     def is_quiet(self) -> bool:
         """
@@ -47,52 +50,47 @@ class Connection(asyncio.Protocol):
         What the event loop has not seen yet is asked of the kernel: a peer that has closed would break the next
         request.
         """
-        return not self.lost and not (self._poll is not None and self._poll.poll(0))
+        return not (self.lost or self._polled(0))
 
-    def ask(self, head: bytes, body: bytes) -> None:
-        """Send a request; its response is in :attr:`reading` from here on."""
-        self.reading, self._is_asked = Reading(), True
+    def ask(self, head: bytes, body: bytes, reading: Reading) -> None:
+        """
+        Send a request.
+
+        Args:
+            head: Its head.
+            body: Its body.
+            reading: Fed with the response.
+        """
+        self._reading = reading
         if len(body) <= _JOINED:
             self._transport.write(head + body)
         else:
             self._transport.write(head)
             self._transport.write(body)
 
-    async def head(self) -> None:
+    def more(self) -> "asyncio.Future[None]":
         """
-        Wait for the head of the response.
+        What is done when there is more of the response, or its end.
 
         Raises:
             BrokenResponseError: There is none to come.
         """
-        reading = self.reading
-        while not reading.status:
-            await self._more()
+        if self.lost:
+            raise BrokenResponseError("the connection ended before the response")
+        waiter = self._waiter = self._loop.create_future()
+        return waiter
 
-    async def read(self) -> bytes:
-        """
-        What has come of the body; empty at its end.
-
-        Raises:
-            BrokenResponseError: It broke off.
-        """
-        reading = self.reading
-        while not reading.pieces:
-            if reading.complete:
-                return b""
-            await self._more()
-        data = reading.take()
-        if self._paused and reading.size <= MOST_UNREAD:
-            self._paused = False
-            self._transport.resume_reading()
-        return data
+    def go_on(self) -> None:
+        """What came has been taken: the peer need wait no more."""
+        self.paused = False
+        self._transport.resume_reading()
 
     def ended(self) -> bool:
         """End the exchange; whether the connection can carry another one."""
-        if self._is_asked:
-            self._is_asked = False
-            ended = self.reading.complete and self.reading.reusable and not self._paused
-            if not ended or self._transport.get_write_buffer_size():
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            whole = reading.complete and reading.reusable and not self.paused
+            if not whole or self._transport.get_write_buffer_size():
                 self.lost = True
         return not self.lost
 
@@ -106,22 +104,23 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         found = transport.get_extra_info("socket")
         if found is not None and hasattr(select, "poll"):
-            self._poll = select.poll()
-            self._poll.register(found.fileno(), select.POLLIN)
+            poll = select.poll()
+            poll.register(found.fileno(), select.POLLIN)
+            self._polled = poll.poll
 
     def data_received(self, data: bytes) -> None:
         """See :class:`asyncio.Protocol`."""
-        if not self._is_asked:
+        reading = self._reading
+        if reading is None:
             self.close()  # nobody has asked
             return
-        reading = self.reading
         try:
             reading.feed(data)
         except BrokenResponseError:
             self.close()
         else:
-            if reading.size > MOST_UNREAD and not self._paused:
-                self._paused = True
+            if reading.size > MOST_UNREAD and not self.paused:
+                self.paused = True
                 self._transport.pause_reading()
         self._wake()
 
@@ -138,21 +137,13 @@ class Connection(asyncio.Protocol):
 
     def _end(self) -> None:
         """The peer has ended in order: so does a response that has no other end."""
-        if self._is_asked and not self.lost:
+        if self._reading is not None and not self.lost:
             with suppress(BrokenResponseError):  # whoever reads finds it incomplete
-                self.reading.end()
+                self._reading.end()
         self.lost = True
         self._wake()
 
-    async def _more(self) -> None:
-        if self.lost:
-            raise BrokenResponseError("the connection ended before the response")
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)

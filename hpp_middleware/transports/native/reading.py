@@ -1,12 +1,13 @@
 """
 A response, read from bytes: no IO.
 
-The head of an ordinary answer, which says how long it is, is read in one pass. httptools parses every other head, and the
-chunks. What it lets pass and what two readers could understand differently is refused here: a response whose end is in
-doubt could give one consumer's answer to another.
+The head of an ordinary answer, which says how long it is, is read in one pass. httptools parses every other head, and
+the chunks. What it lets pass and what two readers could understand differently is refused here: a response whose end is
+in doubt could give one consumer's answer to another.
 """
 
 import re
+from collections.abc import Mapping
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -47,6 +48,7 @@ class Reading:
         reusable: Once complete, whether another response may follow on the same connection.
     """
 
+    _fields: dict[str, str]  # the headers, while they are parsed
     _interim = _count = 0  # of interim responses; of headers, then of trailers
     _parsed = False
     _parser: HttpResponseParser | None = None  # of a chunked body
@@ -55,7 +57,7 @@ class Reading:
 
     def __init__(self) -> None:
         self.status = 0
-        self.headers: dict[str, str] = {}
+        self.headers: Mapping[str, str] = {}
         self.pieces: list[bytes] = []
         self.size = 0
         self.complete = False
@@ -114,11 +116,11 @@ class Reading:
             return
         key = name.decode("latin-1").lower()
         text = value.decode("latin-1").strip(" \t")
-        if key in self.headers:
+        if key in self._fields:
             if key in _FRAMING:
                 raise BrokenResponseError("the framing is told twice")
-            text = f"{self.headers[key]}, {text}"
-        self.headers[key] = text
+            text = f"{self._fields[key]}, {text}"
+        self._fields[key] = text
 
     def on_headers_complete(self) -> None:
         """For httptools: the head has been read."""
@@ -174,7 +176,7 @@ class Reading:
     def _parse(self, head: bytes) -> None:
         if head[:8] not in {b"HTTP/1.1", b"HTTP/1.0"}:
             raise BrokenResponseError("the protocol is another")
-        self.headers = {}
+        self.headers = self._fields = {}
         self._count = 0
         self._parsed = False
         parser = HttpResponseParser(self)

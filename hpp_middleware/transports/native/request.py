@@ -71,10 +71,6 @@ class Start(NamedTuple):
     place: Place
     head: bytes
 
-    def begins(self, call: HTTPCall) -> bool:
-        """Whether this call's head does."""
-        return call.shared is self.shared and call.url == self.url and call.method == self.method
-
 
 def start(call: HTTPCall, where: Place) -> Start:
     """
@@ -85,8 +81,8 @@ def start(call: HTTPCall, where: Place) -> Start:
     """
     if not _METHOD.match(call.method):
         raise ValueError("the method is none")
-    lines = [f"{call.method} {where.target} HTTP/1.1", f"Host: {where.host}", *_lines(call.shared)]
-    return Start(call.url, call.method, call.shared, where, _joined(lines))
+    text = f"{call.method} {where.target} HTTP/1.1\r\nHost: {where.host}\r\n"
+    return Start(call.url, call.method, call.shared, where, _encoded(text, call.shared))
 
 
 def ended(call: HTTPCall) -> bytes:
@@ -96,15 +92,17 @@ def ended(call: HTTPCall) -> bytes:
     Raises:
         ValueError: As above.
     """
-    return _joined([*_lines(call.headers[len(call.shared) :]), f"Content-Length: {len(call.body)}", ""])
+    length = f"Content-Length: {len(call.body)}\r\n\r\n"
+    return _encoded("", call.headers[len(call.shared) :], length)
 
 
-def _lines(headers: Sequence[tuple[str, str]]) -> list[str]:
-    return [f"{name}: {value}" for name, value in headers]
-
-
-def _joined(lines: list[str]) -> bytes:
-    text = "\r\n".join(lines) + "\r\n"
-    if text.count("\r") != len(lines) or text.count("\n") != len(lines) or "\0" in text:
+def _encoded(before: str, headers: Sequence[tuple[str, str]], behind: str = "") -> bytes:
+    """Headers, each a line of its own, between other lines."""
+    text = before
+    for name, value in headers:
+        text += f"{name}: {value}\r\n"
+    text += behind
+    lines = len(headers) + 2  # on either side there are two
+    if text.count("\r") != lines or text.count("\n") != lines or "\0" in text:
         raise ValueError("a header would end its line")
     return text.encode("latin-1")

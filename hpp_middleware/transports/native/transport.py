@@ -2,12 +2,13 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable
 
 from hpp_middleware.transports.errors import fault
 from hpp_middleware.transports.native import request
-from hpp_middleware.transports.native.connection import Connection
-from hpp_middleware.transports.native.reading import BrokenResponseError
+from hpp_middleware.transports.native.connection import MOST_UNREAD, Connection
+from hpp_middleware.transports.native.reading import BrokenResponseError, Reading
 from hpp_middleware.transports.tls import context
 from hpp_middleware.types.http import HTTPCall
 
@@ -21,9 +22,19 @@ MOST_TURNS = 10
 class Room(asyncio.Semaphore):
     """How many more connections there may be."""
 
-    def take(self) -> None:
-        """What ``acquire`` does where nobody waits: it is not to be called where the room is :meth:`locked`."""
+    def take(self) -> bool:
+        """What ``acquire`` does where there is one, and nobody waits; else False."""
+        if self._waiters or not self._value:
+            return False
         self._value -= 1
+        return True
+
+    def give(self) -> None:
+        """What ``release`` does."""
+        if self._waiters:
+            self.release()
+        else:
+            self._value += 1
 
 
 class NativeTransport:
@@ -44,8 +55,8 @@ class NativeTransport:
         self._ca_file = ca_file
         self._tls: ssl.SSLContext | None = None
         self._starts: dict[int, request.Start] = {}  # by the id of their shared headers, which each keeps alive
-        self._idle: dict[request.Origin, list[Connection]] = {}
-        self._busy: set[Connection] = set()
+        self._idle: defaultdict[request.Origin, list[Connection]] = defaultdict(list)
+        self._open: set[Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -53,33 +64,34 @@ class NativeTransport:
     async def send(self, call: HTTPCall, *, provider: str, sent: Callable[[], None]) -> "NativeResponse":
         """See :class:`hpp_middleware.ports.Transport`."""
         start = self._starts.get(id(call.shared))
-        if start is None or not start.begins(call):
+        if start is None or start.url != call.url or start.method != call.method:
             start = self._start(call)
         head = start.head + request.ended(call)
         origin = start.place.origin
         connection = self._at_hand(origin) or await self._connection(origin, call.connect_s, provider)
+        response = NativeResponse(self, connection, provider)
         try:
             sent()
-            connection.ask(head, call.body)
-            if not connection.reading.status:
-                await connection.head()
+            connection.ask(head, call.body, response)
+            while not response.status:
+                await connection.more()
         except BrokenResponseError as error:
-            self.give_back(origin, connection)
+            self.give_back(connection)
             raise fault("broken", provider) from error
         except BaseException:
-            self.give_back(origin, connection)
+            self.give_back(connection)
             raise
-        return NativeResponse(self, origin, connection, provider)
+        return response
 
     async def aclose(self) -> None:
         """Close every connection."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        closing = [*self._busy, *(one for idle in self._idle.values() for one in idle)]
+        closing = list(self._open)
         self._idle.clear()
         for connection in closing:
-            connection.close()
+            self._close(connection)
         for _ in range(MOST_TURNS):  # of the event loop, which closes their sockets
             if all(connection.gone for connection in closing):
                 break
@@ -93,12 +105,11 @@ class NativeTransport:
 
     def _at_hand(self, origin: request.Origin) -> Connection | None:
         """An idle connection to have at once, to be given back; None where there is none, or others wait for one."""
-        if self._closed or self._free.locked():
+        if not self._idle[origin] or not self._free.take():
             return None
         connection = self._idle_one(origin)
-        if connection is not None:
-            self._free.take()
-            self._busy.add(connection)
+        if connection is None:
+            self._free.give()
         return connection
 
     async def _connection(self, origin: request.Origin, seconds: float, provider: str) -> Connection:
@@ -124,18 +135,17 @@ class NativeTransport:
         try:
             connection = self._idle_one(origin) or await self._connect(loop, origin, deadline, provider)
         except BaseException:
-            self._free.release()
+            self._free.give()
             raise
-        self._busy.add(connection)
         return connection
 
     def _idle_one(self, origin: request.Origin) -> Connection | None:
-        idle = self._idle.get(origin)
+        idle = self._idle[origin]
         while idle:
             connection = idle.pop()
             if connection.is_quiet():
                 return connection
-            connection.close()
+            self._close(connection)
         return None
 
     async def _connect(
@@ -145,7 +155,7 @@ class NativeTransport:
             tls = self._context() if origin.is_secure else None
             async with asyncio.timeout_at(deadline):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(loop), origin.host, origin.port, ssl=tls
+                    lambda: Connection(loop, origin), origin.host, origin.port, ssl=tls
                 )
         except TimeoutError as error:
             raise fault("slow_to_reach", provider) from error
@@ -154,6 +164,7 @@ class NativeTransport:
         if self._closed:
             connection.close()
             raise fault("unreachable", provider)
+        self._open.add(connection)
         return connection
 
     def _context(self) -> ssl.SSLContext:
@@ -161,70 +172,75 @@ class NativeTransport:
             self._tls = context(self._ca_file)
         return self._tls
 
-    def give_back(self, origin: request.Origin, connection: Connection) -> None:
+    def give_back(self, connection: Connection) -> None:
         """End an exchange: its connection is kept, or closed."""
-        self._busy.discard(connection)
         if not connection.ended() or self._closed or self._loop is None:
-            connection.close()
+            self._close(connection)
         else:
             connection.since = self._loop.time()
-            self._idle.setdefault(origin, []).append(connection)
+            self._idle[connection.origin].append(connection)
             if self._timer is None:
                 self._timer = self._loop.call_later(IDLE_S, self._close_old, self._loop)
-        self._free.release()
+        self._free.give()
+
+    def _close(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        connection.close()
 
     def _close_old(self, loop: asyncio.AbstractEventLoop) -> None:
         """Close what nobody has used for a while."""
-        kept: dict[request.Origin, list[Connection]] = {}
-        for origin, idle in self._idle.items():
-            for connection in idle:
-                if connection.lost or loop.time() - connection.since >= IDLE_S:
-                    connection.close()
-                else:
-                    kept.setdefault(origin, []).append(connection)
-        self._idle = kept
-        self._timer = loop.call_later(IDLE_S / 2, self._close_old, loop) if kept else None
+        idle = [connection for each in self._idle.values() for connection in each]
+        self._idle.clear()
+        for connection in idle:
+            if connection.lost or loop.time() - connection.since >= IDLE_S:
+                self._close(connection)
+            else:
+                self._idle[connection.origin].append(connection)
+        self._timer = loop.call_later(IDLE_S / 2, self._close_old, loop) if self._idle else None
 
 
-class NativeResponse:
+class NativeResponse(Reading):
     """
-    The head of a response, and its body piece by piece.
+    A response: its head, and its body piece by piece.
 
-    Attributes:
-        status: The status code.
-        headers: Names in lower case.
+    Args:
+        pool: Given the connection back.
+        connection: What it comes by.
+        provider: Named in errors.
     """
 
-    __slots__ = ("_connection", "_origin", "_over", "_provider", "_transport", "headers", "status")
+    _over = False
 
-    def __init__(
-        self, transport: NativeTransport, origin: request.Origin, connection: Connection, provider: str
-    ) -> None:
-        self.status = connection.reading.status
-        self.headers: Mapping[str, str] = connection.reading.headers
-        self._transport = transport
-        self._origin = origin
+    def __init__(self, pool: NativeTransport, connection: Connection, provider: str) -> None:
+        super().__init__()
+        self._pool = pool
         self._connection = connection
         self._provider = provider
-        self._over = False
 
     @property
     def ended(self) -> bool:
         """See :class:`hpp_middleware.ports.UpstreamResponse`."""
-        reading = self._connection.reading
-        return self._over or (reading.complete and not reading.pieces)
+        return self._over or (self.complete and not self.pieces)
 
     async def read(self) -> bytes:
         """See :class:`hpp_middleware.ports.UpstreamResponse`."""
         if self._over:
             return b""
+        connection = self._connection
         try:
-            return await self._connection.read()
+            while not self.pieces:
+                if self.complete:
+                    return b""
+                await connection.more()
         except BrokenResponseError as error:
             raise fault("broken", self._provider) from error
+        data = self.take()
+        if connection.paused and self.size <= MOST_UNREAD:
+            connection.go_on()
+        return data
 
     async def aclose(self) -> None:
         """See :class:`hpp_middleware.ports.UpstreamResponse`."""
         if not self._over:
             self._over = True
-            self._transport.give_back(self._origin, self._connection)
+            self._pool.give_back(self._connection)
