@@ -13,7 +13,7 @@ from msgspec import Raw
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.provider import Limits
 
-__all__ = ["HEAD", "LARGE", "LONG", "decoded", "members", "unescaped", "words"]
+__all__ = ["HEAD", "LARGE", "LONG", "STAND_IN", "brief", "decoded", "members", "unescaped", "words"]
 
 # A string that never ends counts as one to the end of the body, so that no byte is looked at twice.
 _TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{},:]', re.DOTALL)
@@ -30,6 +30,9 @@ LONG, HEAD = 4096, 64
 _BETWEEN = b" \t\r\n:,"
 """What does not begin a string that is worth cutting: it may as well stand between two of them."""
 
+STAND_IN = b"\x7f"
+"""What stands for data that :func:`brief` leaves out, before its length."""
+
 LARGE = 1024 * 1024
 """A larger body is looked at mark by mark, up to the first that breaks a bound."""
 
@@ -40,17 +43,45 @@ _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _members = msgspec.json.Decoder(dict[str, Raw])
 
 
-def members(body: bytes, limits: Limits) -> dict[str, Raw]:
+def brief(body: bytes) -> bytes:
+    """
+    JSON without the data of long data URLs, whose lengths stand in for it: an image is a megabyte, and each look at it
+    would take as long as reading it does.
+
+    A body where a length could be the client's own words is left as it is. So is what may be no string, or has an
+    escape: what goes is inside of one string for certain, if this is JSON at all.
+    """
+    if len(body) < SMALL or body.find(STAND_IN) >= 0:
+        return body
+    kept, start, at = [], 0, body.find(b'"')
+    while at >= 0:
+        near = body.rfind(b'"', at + 1, at + LONG)
+        if near > at:
+            at = near
+            continue
+        end = body.find(b'"', at + 1)
+        if end > at + LONG and body[at + 1 : at + 6].lower() == b"data:" and body.find(b"\\", at, end) < 0:
+            kept.append(body[start : at + HEAD] + STAND_IN + str(end - at - HEAD).encode())
+            start = end
+        at = end
+    return b"".join((*kept, body[start:])) if kept else body
+
+
+def members(body: bytes, limits: Limits, short: bytes | None = None) -> dict[str, Raw]:
     """
     The top level of a JSON object, each key once (the last), each value raw.
 
+    Args:
+        body: The JSON.
+        limits: Bounds on it.
+        short: What :func:`brief` makes of it, where that is known.
     Raises:
         RequestError: 400: it is no UTF-8, no JSON, no object, or too deep.
     """
     try:
         if not body.isascii():
             body.decode("utf-8")
-        _bounded(body, limits)
+        _bounded(short or body, limits)
         return _members.decode(body)
     except UnicodeDecodeError:
         raise RequestError("The body is not valid UTF-8.") from None
@@ -120,6 +151,8 @@ def _bounded(body: bytes, limits: Limits) -> None:
     there are, the ones that are not text are looked at: at first all at once, and then, of a body that is too large for
     that or breaks a bound, one by one.
     """
+    if len(body) < SMALL and len(body) <= limits.values and body.count(b"[") + body.count(b"{") <= limits.depth:
+        return
     nested = _count(body, b"[") + _count(body, b"{")
     if nested <= limits.depth and (
         len(body) <= limits.values or nested + _count(body, b",") + _count(body, b":") <= limits.values

@@ -5,14 +5,11 @@ The top level becomes members whose values stay raw bytes, each key once, so tha
 different bodies. Bad input is a 400 that names the field.
 """
 
-import re
-from typing import Literal
-
 import msgspec
 from msgspec import Raw, Struct
 
-from hpp_middleware.core import preferences
-from hpp_middleware.core.body import members, unescaped
+from hpp_middleware.core import preferences, usual
+from hpp_middleware.core.body import brief, members, unescaped
 from hpp_middleware.core.fields import NULL as _NULL
 from hpp_middleware.core.fields import bad as _bad
 from hpp_middleware.core.fields import decoded as _decode
@@ -79,12 +76,10 @@ _NEED_NO_LOOK = ACTED_ON | {
 }
 """The usual keys: in lower case, and no other spelling of one that matters."""
 
-_MODEL = re.compile(r"[A-Za-z0-9._:/@-]{1,200}")
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _REFERRING = frozenset({"file", "file_url", "document_url", "video_url", "audio_url"})
 """Parts that may name content which is not sent: its size, and so its cost, has no bound."""
 
-_NO_IMAGES = Images()
 _TEXT_ALONE: frozenset[str] = frozenset()
 
 
@@ -109,48 +104,6 @@ class _StreamOptions(Struct):
     include_usage: bool | None = None
 
 
-# The usual request, in one step; any other one is looked at field by field, and the one that is wrong is named.
-class _UsualImage(Struct, gc=False):
-    url: Raw  # perhaps a megabyte, of which no string is to be made
-
-
-class _UsualPart(Struct, gc=False):
-    type: Literal["text", "image_url", "input_audio"]
-    image_url: _UsualImage | None = None
-
-
-class _UsualMessage(Struct, gc=False):
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[_UsualPart]
-    audio: None = None
-
-
-class _Usual(Struct, gc=False):
-    model: str
-    messages: list[_UsualMessage]
-    stream: bool | None = None
-    n: int | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-
-
-class _Known(Struct, gc=False):
-    """What the router acts on in every request."""
-
-    model: str
-    stream: bool
-    n: int
-    cap: int | None
-    images: Images
-    audio: bool
-
-
-_PART = 64 * 1024
-
-_HEADER = 32
-"""How much of a data URL may stand before its data: what is longer is no image, and may not even be sent on with it."""
-
-_usual_body = msgspec.json.Decoder(_Usual)
 _message_fields = msgspec.json.Decoder(_Message)
 _part_fields = msgspec.json.Decoder(_Part)
 _image_url = msgspec.json.Decoder(_ImageURL)
@@ -168,10 +121,25 @@ def completion(body: bytes, limits: Limits) -> Request:
     Raises:
         RequestError: 400; ``param`` and the message name the field.
     """
-    fields = members(body, limits)
+    short = brief(body)
+    fields = members(body, limits, short)
+    plain = fields.keys() <= usual.PLAIN
+    found = usual.known(short, limits, plain=plain, brief=short is not body)
+    if plain and found is not None:
+        return Request(
+            fields=fields,
+            plain=fields if found.plain else None,
+            model=found.model,
+            stream=found.stream,
+            include_usage="stream_options" in fields and _include_usage(fields),
+            n=found.n,
+            cap=found.cap,
+            images=found.images,
+            audio_input=found.audio,
+        )
     _refuse_twins(fields)
     wanted = preferences.taken(fields)
-    known = _at_once(body, limits) or _one_by_one(fields, limits)
+    known = found or _one_by_one(fields, limits)
     if "tools" in fields:
         _check_tools(fields, limits)
     return Request(
@@ -190,37 +158,18 @@ def completion(body: bytes, limits: Limits) -> Request:
     )
 
 
-def _at_once(body: bytes, limits: Limits) -> _Known | None:
-    """What the router acts on, where all of it is as usual; None where each field is to be looked at."""
-    try:
-        found = _usual_body.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    n, one, other = found.n, found.max_tokens, found.max_completion_tokens
-    cap = one if other is None else other if one is None else max(one, other)
-    least = cap if one is None or other is None else min(one, other)
-    if not (n is None or 1 <= n <= limits.n):
-        return None
-    if cap is not None and not (least is not None and least >= 1 and cap <= limits.max_tokens):
-        return None
-    seen = _seen(found.messages) if 0 < len(found.messages) <= limits.messages else None
-    if seen is None or not is_model_id(found.model):
-        return None
-    return _Known(found.model, found.stream or False, n or 1, cap, *seen)
-
-
-def _one_by_one(fields: dict[str, Raw], limits: Limits) -> _Known:
+def _one_by_one(fields: dict[str, Raw], limits: Limits) -> usual.Known:
     """The same, field by field."""
     model = model_of(fields)
     images, audio = _messages(fields, limits)
     cap = _cap(fields, limits)
     stream = _read(fields, "stream", _truth, "true or false") or False
-    return _Known(model, stream, _integer(fields, "n", 1, limits.n) or 1, cap, images, audio)
+    return usual.Known(model, stream, _integer(fields, "n", 1, limits.n) or 1, cap, images, audio)
 
 
 def is_model_id(name: str) -> bool:
     """Whether a name can be a model's: it stands in response headers, so that nothing else passes."""
-    return _MODEL.fullmatch(name) is not None
+    return usual.MODEL.match(name) is not None
 
 
 def _refuse_twins(fields: dict[str, Raw]) -> None:
@@ -267,38 +216,6 @@ def _messages(fields: dict[str, Raw], limits: Limits) -> tuple[Images, bool]:
             inline += size
             audio |= kind == "audio"
     return Images(count, inline), audio
-
-
-def _seen(messages: list[_UsualMessage]) -> tuple[Images, bool] | None:
-    """What messages have besides text; None where each is to be looked at."""
-    count = inline = 0
-    audio = False
-    for message in messages:
-        if isinstance(message.content, str):
-            continue
-        for part in message.content:
-            if part.type == "image_url":
-                size = _usual_bytes(part.image_url.url) if part.image_url is not None else None
-                if size is None:
-                    return None
-                count += 1
-                inline += size
-            audio |= part.type == "input_audio"
-    return Images(count, inline) if count else _NO_IMAGES, audio
-
-
-def _usual_bytes(url: Raw) -> int | None:
-    """As :func:`inline_bytes`, of a URL with no escape, which is as long as it is sent; None for any other one."""
-    view = memoryview(url)
-    head = bytes(view[:9]).lower()
-    if not head.startswith((b'"data:', b'"https://')):
-        return None
-    # In parts, since a megabyte at once is memory that has to be asked of the system.
-    if any(bytes(view[at : at + _PART]).find(b"\\") >= 0 for at in range(0, len(view), _PART)):
-        return None
-    if bytes(view[1:12]).lower() != b"data:image/":
-        return 0
-    return len(view) - 2 if bytes(view[1 : _HEADER + 2]).find(b",") > 0 else None
 
 
 def _parts(raw: Raw, where: str) -> list[tuple[str, int]]:
@@ -354,7 +271,7 @@ def _part(raw: Raw, where: str) -> tuple[str, int] | None:
 def inline_bytes(url: str) -> int | None:
     """How many bytes of image data a URL has; None for one that is not accepted."""
     if url[:11].lower() == "data:image/":
-        return len(url) - max(0, url.find(",") - _HEADER)
+        return len(url) - max(0, url.find(",") - usual.HEADER)
     # Something else in an image's place (a PDF) has none: its bytes count as well.
     return 0 if url[:5].lower() == "data:" or url[:8].lower() == "https://" else None
 

@@ -109,15 +109,14 @@ class OpenAI:
 
     def call(self, request: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
         """See :class:`hpp_middleware.ports.Dialect`."""
-        said = unpriced.said(request.fields, "messages", "tools", "cache_control")
-        _refuse_unpriced(request, target, said)
         provider = target.provider
+        more_tokens = 0
+        if request.plain is not request.fields or provider.cost_fields:
+            more_tokens = _looked_at(request, target)
         fields = dict(request.fields)
         fields["model"] = Raw(_encode(target.model_name))
-        if request.cap is not None or cap is not None:
+        if cap is not None or "max_tokens" in fields or "max_completion_tokens" in fields:
             _place_cap(fields, target, cap)
-        elif "max_tokens" in fields or "max_completion_tokens" in fields:
-            _place_cap(fields, target, None)
         if not provider.include_usage:
             fields.pop("stream_options", None)  # it refuses the field, and reports usage all the same
         elif request.stream:
@@ -129,9 +128,8 @@ class OpenAI:
             body=_encode(fields),
             connect_s=provider.timeouts.connect,
             shared=shared,
-            more_tokens=unpriced.packed_tokens(said["messages"], target)
-            + unpriced.sound_tokens(request, "messages", target),
-            least_cap=_least_cap(request, target),
+            more_tokens=more_tokens,
+            least_cap=0 if target.price.base.output_image is None else _least_cap(request, target),
         )
 
     def endpoint(self, provider: Provider, path: str, *, stream: bool) -> tuple[str, tuple[tuple[str, str], ...]]:
@@ -285,7 +283,15 @@ def _headers(provider: Provider, accept: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _refuse_unpriced(request: Request, target: Target, said: dict[str, bytes]) -> None:
+def _looked_at(request: Request, target: Target) -> int:
+    """
+    What a request says besides text and images: what has no price here is refused.
+
+    Returns:
+        The tokens that documents and sound cost above their bytes, at most.
+    Raises:
+        RequestError: 400; it names the field.
+    """
     if request.audio_input and target.price.base.cache_read_audio is not None:
         raise RequestError(
             f"{target.id} has no price for audio input here: this API does not tell how much of it was cached.",
@@ -297,7 +303,9 @@ def _refuse_unpriced(request: Request, target: Target, said: dict[str, bytes]) -
         unpriced.refuse(request.fields, COST_FIELDS, theirs)
     if "tools" in request.fields and request.fields["tools"] != _NULL:
         _refuse_server_tools(_raws.decode(request.fields["tools"]))
+    said = unpriced.said(request.fields, "messages", "tools", "cache_control")
     unpriced.refuse_dear_caching(said)
+    return unpriced.packed_tokens(said["messages"], target) + unpriced.sound_tokens(request, "messages", target)
 
 
 def _least_cap(request: Request, target: Target) -> int:
@@ -307,8 +315,6 @@ def _least_cap(request: Request, target: Target) -> int:
     Raises:
         RequestError: 400: the client's own cap is lower.
     """
-    if target.price.base.output_image is None:
-        return 0
     least = target.model.image_output_tokens or IMAGE_IN_CHAT
     if request.cap is not None and request.cap < least:
         raise RequestError(f"max_tokens must be at least {least} where an image may come out.", param="max_tokens")

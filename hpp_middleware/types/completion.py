@@ -45,6 +45,8 @@ class Request(Struct, frozen=True, kw_only=True):
         drawing: What is to be drawn; its model knows no other output cap.
         models: What is to be asked behind ``model``, where that does not answer: it is not among ``fields``.
         preferences: Who may answer, as the client says; None where it does not. Nor is this among ``fields``.
+        plain: ``fields`` themselves, where all that they say is known to be text, images, and settings without a price:
+            then nothing dearer need be looked for in them. Nobody has looked at other fields that are made of them.
     """
 
     fields: dict[str, Raw]
@@ -63,6 +65,7 @@ class Request(Struct, frozen=True, kw_only=True):
     drawing: Drawing | None = None
     models: tuple[Named, ...] = ()
     preferences: Preferences | None = None
+    plain: dict[str, Raw] | None = None
 
 
 class Target(Struct, frozen=True, kw_only=True):

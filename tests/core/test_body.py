@@ -144,3 +144,55 @@ def test_of_an_image_only_its_beginning_is_searched() -> None:
     assert bodies.words(Raw(b'[{"url":' + image + b'},"cache_control"]')) == (
         b'[{"url":' + image[: bodies.HEAD] + b'"},"cache_control"]'
     )
+
+
+def image(size: int, filler: str = "A") -> str:
+    return f"data:image/png;base64,{filler * size}"
+
+
+def spoken(content: Any, **fields: Any) -> bytes:
+    said = {"model": "a/b", "messages": [{"role": "user", "content": content}], **fields}
+    return json.dumps(said, ensure_ascii=False).encode()
+
+
+def test_the_length_of_an_image_stands_in_for_its_data() -> None:
+    url = image(100_000)
+    body = spoken([{"type": "text", "text": 'say "it"\n'}, {"type": "image_url", "image_url": {"url": url}}], n=1)
+    short = bodies.brief(body)
+    said = json.loads(short, strict=False)
+    kept = said["messages"][0]["content"][1]["image_url"].pop("url")
+    assert len(short) < 1_000
+    assert kept == f"{url[: bodies.HEAD - 1]}\x7f{len(url) - bodies.HEAD + 1}"
+    whole = json.loads(body)
+    del whole["messages"][0]["content"][1]["image_url"]["url"]
+    assert said == whole
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        spoken("data:image/png"),
+        spoken("x" * 100_000),
+        spoken(image(100_000) + "\n"),
+        spoken(image(100_000), user="\x7f1"),
+        HEAD + b"[1," + b" " * 100_000 + b'2],"n":1}',
+        HEAD + b'"a\\"data:' + b"x" * 100_000 + b'\\"b"}',
+    ],
+    ids=["small", "text", "an escape", "its own words", "no string", "escaped quotes"],
+)
+def test_what_is_no_data_for_certain_is_left_in(body: bytes) -> None:
+    assert bodies.brief(body) is body
+
+
+@given(st.lists(st.sampled_from(["data:", "x" * 5_000, '"', "\\", "\n", ",", " ", "é"]), max_size=8))
+def test_what_is_cut_out_is_the_inside_of_one_string(pieces: list[str]) -> None:
+    texts = ["".join(pieces), image(20_000), *pieces]
+    short = json.loads(bodies.brief(json.dumps(texts, ensure_ascii=False).encode()), strict=False)
+    assert [each.partition("\x7f")[0] for each in short] == [
+        text if "\x7f" not in found else text[: bodies.HEAD - 1] for text, found in zip(texts, short, strict=True)
+    ]
+    assert all(
+        len(text) == bodies.HEAD - 1 + int(found.partition("\x7f")[2])
+        for text, found in zip(texts, short, strict=True)
+        if "\x7f" in found
+    )

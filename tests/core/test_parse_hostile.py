@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from parsing import HELLO, LIMITS, accepted, body
 from rounds import rounds
 
-from hpp_middleware.core import parse
+from hpp_middleware.core import parse, usual
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Request
 
@@ -132,11 +133,11 @@ settings_ = st.fixed_dictionaries(
 def test_a_usual_request_is_taken_as_any_other(given_messages: list[Any], others: dict[str, Any]) -> None:
     def outcome() -> Request | tuple[Any, ...]:
         try:
-            return accepted(body(messages=given_messages, **others))
+            return replace(accepted(body(messages=given_messages, **others)), plain=None)
         except RequestError as error:
             return error.message, error.param
 
     taken = outcome()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parse, "_at_once", lambda data, limits: None)
+        patch.setattr(usual, "known", lambda data, limits, *, plain, brief: None)
         assert outcome() == taken

@@ -1,5 +1,6 @@
 """The messages and tools of a request body: what is refused by its field, and what is counted."""
 
+import json
 from typing import Any
 
 import pytest
@@ -149,3 +150,19 @@ def test_too_many_messages_or_tools_are_refused() -> None:
 def test_a_tools_schema_is_the_upstreams_to_judge() -> None:
     schema = '[{"type":"function","function":{"parameters":{"maximum":1e999,"minimum":' + "9" * 5000 + "}}}]"
     assert bytes(accepted(raw(tools=schema)).fields["tools"]) == schema.encode()
+
+
+@pytest.mark.parametrize("size", [10, 10_000, 1_000_000])
+@pytest.mark.parametrize("form", ["data:image/png;base64,", "DATA:Image/png,"])
+def test_a_large_image_is_measured_as_a_small_one(size: int, form: str) -> None:
+    url = form + "A" * size
+    found = accepted(body(messages=picture({"url": url})))
+    assert found.images == Images(1, len(url))
+
+
+def test_no_words_of_a_client_stand_in_for_data() -> None:
+    small, large = "data:image/png;base64,AA\x7f999999", "data:image/png;base64," + "A" * 100_000
+    content = [{"type": "image_url", "image_url": {"url": url}} for url in (small, large)]
+    said = json.dumps({"model": "p/m", "messages": [{"role": "user", "content": content}]}, ensure_ascii=False)
+    found = accepted(said.encode())
+    assert found.images == Images(2, len(small) + len(large))

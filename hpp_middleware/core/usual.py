@@ -1,0 +1,181 @@
+"""
+The usual request, read in one step: what the router acts on, where all of it is as in nearly every request.
+
+Of any other one nothing is said here: it is looked at field by field, and what is wrong with it is named.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Generic, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from hpp_middleware.core.body import STAND_IN
+from hpp_middleware.types.completion import Images
+from hpp_middleware.types.provider import Limits
+
+__all__ = ["HEADER", "MODEL", "PLAIN", "Known", "known"]
+
+MODEL = re.compile(r"\A[A-Za-z0-9._:/@-]{1,200}\Z")
+
+HEADER = 32
+"""How much of a data URL may stand before its data: what is longer is no image, and may not even be sent on with it."""
+
+PLAIN = frozenset(
+    {
+        "frequency_penalty",
+        "logprobs",
+        "max_completion_tokens",
+        "max_tokens",
+        "messages",
+        "metadata",
+        "model",
+        "n",
+        "parallel_tool_calls",
+        "presence_penalty",
+        "response_format",
+        "seed",
+        "stop",
+        "store",
+        "stream",
+        "stream_options",
+        "temperature",
+        "tool_choice",
+        "top_logprobs",
+        "top_p",
+        "user",
+    }
+)
+"""Fields that have no price of their own, and ask the router for nothing but what :class:`Known` and usage tell."""
+
+_NO_IMAGES = Images()
+_TEXT = _NO_IMAGES, False
+
+_Role = Literal["system", "developer", "user", "assistant", "tool"]
+_Count = Annotated[int, Meta(ge=1)]
+
+
+# A URL is perhaps a megabyte, of which no string is to be made.
+class _Image(Struct, gc=False):
+    url: Raw
+
+
+class _PlainImage(Struct, gc=False, forbid_unknown_fields=True):
+    url: Raw
+    detail: str | None = None
+
+
+class _Part(Struct, gc=False):
+    type: Literal["text", "image_url", "input_audio"]
+    image_url: _Image | None = None
+
+
+class _PlainPart(Struct, gc=False, forbid_unknown_fields=True):
+    type: Literal["text", "image_url"]
+    text: str | None = None
+    image_url: _PlainImage | None = None
+
+
+class _Message(Struct, gc=False):
+    role: _Role
+    content: str | list[_Part]
+    audio: None = None
+
+
+class _PlainMessage(Struct, gc=False, forbid_unknown_fields=True):
+    role: _Role
+    content: str | list[_PlainPart]
+    name: str | None = None
+
+
+_M = TypeVar("_M")
+
+
+class _Body(Struct, Generic[_M], gc=False):
+    model: Annotated[str, Meta(pattern=MODEL.pattern)]
+    messages: Annotated[list[_M], Meta(min_length=1)]
+    stream: bool | None = None
+    n: _Count | None = None
+    max_tokens: _Count | None = None
+    max_completion_tokens: _Count | None = None
+
+
+class Known(Struct, gc=False):
+    """
+    What the router acts on in every request.
+
+    Attributes:
+        cap: The client's output cap, the larger where it gave both.
+        audio: Whether a part of its messages is audio.
+        plain: Whether its messages are known to be text and images, and nothing else.
+    """
+
+    model: str
+    stream: bool
+    n: int
+    cap: int | None
+    images: Images
+    audio: bool = False
+    plain: bool = False
+
+
+_usual = msgspec.json.Decoder(_Body[_Message])
+_plain = msgspec.json.Decoder(_Body[_PlainMessage])
+
+
+def known(body: bytes, limits: Limits, *, plain: bool = False, brief: bool = False) -> Known | None:
+    """
+    What the router acts on, where all of it is as usual; None where each field is to be looked at.
+
+    Args:
+        body: The request, which is JSON.
+        limits: Bounds on it.
+        plain: Whether its messages may be text and images alone.
+        brief: Whether the data of its images is stood in for: see :func:`~hpp_middleware.core.body.brief`.
+    """
+    try:
+        found = _plain.decode(body) if plain else _usual.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return known(body, limits, brief=brief) if plain else None
+    messages, n, cap, other = found.messages, found.n or 1, found.max_tokens, found.max_completion_tokens
+    if other is not None and (cap is None or other > cap):
+        cap = other
+    if n > limits.n or len(messages) > limits.messages or (cap is not None and cap > limits.max_tokens):
+        return None
+    seen: tuple[Images, bool] | None = _TEXT
+    for message in messages:
+        if not isinstance(message.content, str):
+            seen = _seen(messages, brief=brief)
+            break
+    if seen is None:
+        return None
+    return Known(found.model, found.stream or False, n, cap, *seen, plain)
+
+
+def _seen(messages: Sequence[_Message | _PlainMessage], *, brief: bool) -> tuple[Images, bool] | None:
+    """What messages have besides text: images, and whether a part is audio; None where each is to be looked at."""
+    count = inline = 0
+    audio = False
+    for message in messages:
+        for part in message.content if not isinstance(message.content, str) else ():
+            if part.type == "image_url":
+                size = _image_bytes(bytes(part.image_url.url), brief=brief) if part.image_url is not None else None
+                if size is None:
+                    return None
+                count += 1
+                inline += size
+            audio |= part.type == "input_audio"
+    return Images(count, inline) if count else _NO_IMAGES, audio
+
+
+def _image_bytes(url: bytes, *, brief: bool) -> int | None:
+    """The bytes of image data that a URL has, told in JSON without an escape; None for any other one."""
+    if url.find(b"\\") >= 0:
+        return None
+    if url[:9].lower() == b'"https://':
+        return 0
+    if url[:12].lower() != b'"data:image/' or url.find(b",", 1, HEADER + 2) < 0:
+        return None
+    said, _, left_out = url[1:-1].partition(STAND_IN) if brief else (url[1:-1], b"", b"")
+    return len(said) + int(left_out or 0)
