@@ -12,10 +12,11 @@ from chains import A_NANO, B_NANO, MODELS, A, answered, pair, the_entry
 from rig import ALICE, KEY, ask, check_books
 
 from hpp_middleware import Gateway
+from hpp_middleware.audit import Audited, Auditor
 from hpp_middleware.stages.ceilings import Ceilings
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.testing.stores.bench import Clock
-from hpp_middleware.types.budget import Budget
+from hpp_middleware.types.budget import Budget, Group
 from hpp_middleware.types.limits import RateLimit
 from hpp_middleware.types.provider import Declared
 
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.anyio
 
 DOLLAR = 10**9
 FAILS = Script(status=500)
+TEAM = {"alice": Declared(quota=DOLLAR, keys=(KEY,), parent="team")}
 COSTS = Script(status=500, raw_body=json.dumps({"error": {"message": "no"}, "usage": A}).encode())
 """A failure that reports usage, and so is charged for it."""
 
@@ -40,16 +42,15 @@ async def used(found: Gateway, budgets: Sequence[Budget]) -> list[int]:
     return [each.used for each in balances]
 
 
-async def test_a_model_that_failed_for_nothing_is_charged_nothing_in_its_budget() -> None:
+async def test_each_model_is_charged_in_its_own_budget_and_one_that_failed_for_nothing_in_none() -> None:
     budgets = of_models("fake/a", "other/c", "other/d")
     async with pair(budgets=budgets, fallbacks={"fake/a": ["other/c", "other/d"]}) as found:
         found.fake.script = COSTS
         found.other.next(FAILS)
         assert (await answered(found.gateway))[0] == 200
         assert found.asked == (["a"], ["c", "d"])
-        both = (await the_entry(found.gateway)).amount
-        assert both == A_NANO + B_NANO
-        assert await used(found.gateway, budgets) == [both, 0, both]
+        assert (await the_entry(found.gateway)).amount == A_NANO + B_NANO
+        assert await used(found.gateway, budgets) == [A_NANO, 0, B_NANO]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -66,13 +67,13 @@ async def test_where_all_fail_those_pay_that_cost_something(*, stream: bool) -> 
 @pytest.mark.parametrize(
     ("scripts", "costs"),
     [
-        pytest.param((DOUBT, GOOD), [SMALL_NANO + STRONG_NANO] * 2, id="both"),
+        pytest.param((DOUBT, GOOD), [SMALL_NANO, STRONG_NANO], id="both"),
         pytest.param((FAILS, GOOD), [0, STRONG_NANO], id="the smaller one fails"),
         pytest.param((DOUBT, FAILS), [SMALL_NANO, 0], id="the stronger one fails"),
         pytest.param((FAILS, FAILS), [0, 0], id="both fail"),
     ],
 )
-async def test_a_cascade_is_charged_in_the_budgets_of_models_that_cost_something(
+async def test_each_model_of_a_cascade_is_charged_in_its_own_budget(
     scripts: Sequence[Script], costs: list[int], fake_upstream: FakeUpstream
 ) -> None:
     budgets = of_models("fake/small", "fake/strong")
@@ -81,8 +82,27 @@ async def test_a_cascade_is_charged_in_the_budgets_of_models_that_cost_something
         await asked_auto(found)
         assert len(fake_upstream.log) == 2
         (line,) = await check_books(found)
-        assert line.amount == max(costs)
+        assert line.amount == sum(costs)
         assert await used(found, budgets) == costs
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_is_no_models_own_is_charged_the_whole(*, stream: bool) -> None:
+    budgets = [*of_models("fake/*", "other/c"), Budget(amount=DOLLAR, period="day", consumer="*")]
+    fallbacks, groups = {"fake/a": ["fake/cheap", "other/c"]}, {"team": Group(quota=DOLLAR)}
+    async with pair(budgets=budgets, fallbacks=fallbacks, accounts=groups, consumers=TEAM) as found:
+        found.fake.script = COSTS
+        assert (await answered(found.gateway, stream=stream))[0] == 200
+        assert found.asked == (["a", "cheap"], ["c"])
+        entry = await the_entry(found.gateway)
+        fake = sum(each.cost for each in entry.report.attempts if each.provider == "fake")
+        assert entry.amount == fake + B_NANO
+        assert await used(found.gateway, budgets) == [fake, B_NANO, entry.amount]
+        assert (await found.gateway.store.balance("team")).used == entry.amount
+        assert isinstance(found.gateway.store, Audited)
+        auditor = Auditor(found.gateway.store)
+        checked = [await auditor.shared(await auditor.reconcile(name)) for name in await auditor.accounts()]
+        assert [each.findings for each in checked] == [()] * 5
 
 
 async def test_a_stronger_model_needs_no_room_in_the_budget_of_one_that_has_failed(fake_upstream: FakeUpstream) -> None:

@@ -40,7 +40,7 @@ class Shares:
             if line.seq > self._read.get(line.account, 0):
                 self._read[line.account] = line.seq
                 for name in line.draft.also:
-                    self._sums[name] += line.amount
+                    self._sums[name] += line.share(name)
 
     def names(self, account: str) -> bool:
         """Whether a line that was read names an account besides its own."""

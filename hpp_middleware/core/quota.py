@@ -338,13 +338,20 @@ def _charge(operation: Settle, accounts: Sequence[Account], hold: Hold, state: H
     entries = _entries(lines, accounts[0], hold, operation.report, now)
     charged = _replace(hold, state=state, charged=operation.amount, resolved=now)
     moved = operation.amount if state != "corrected" else operation.amount - hold.charged
-    written = _charged(accounts, moved, entries, freed=freed)
+    written = _charged(accounts, moved, entries, freed=freed, spared=operation.report.spared)
     result = Result(id=operation.id, status="done", amount=operation.amount, entries=entries)
     return Change(written, charged, result)
 
 
-def _charged(accounts: Sequence[Account], amount: int, entries: Sequence[Entry], *, freed: int) -> tuple[Account, ...]:
-    """Every account is charged; the ledger lines, and what is counted by them, are the payer's."""
+def _charged(
+    accounts: Sequence[Account],
+    amount: int,
+    entries: Sequence[Entry],
+    *,
+    freed: int,
+    spared: Sequence[tuple[str, int]],
+) -> tuple[Account, ...]:
+    """Every account is charged, but for what it is spared; ledger lines, and what they count, are the payer's."""
     requests = tokens = 0
     for entry in entries:
         requests += entry.line == "resolution"
@@ -361,7 +368,11 @@ def _charged(accounts: Sequence[Account], amount: int, entries: Sequence[Entry],
     )
     if len(accounts) == 1:
         return (charged,)
-    others = [_replace(each, settled=each.settled + amount, held=each.held - freed) for each in accounts[1:]]
+    less = dict(spared)
+    others = [
+        _replace(each, settled=each.settled + amount - less.get(each.id, 0), held=each.held - freed)
+        for each in accounts[1:]
+    ]
     return (charged, *others)
 
 

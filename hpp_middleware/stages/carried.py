@@ -301,6 +301,8 @@ class Carried(ABC):
             late=late,
             began=began,
         )
+        if planned.scope is not None:
+            found.scope = planned.scope
         if job is not None:
             self.job = found.job = job
         self.last = found  # which speaks for all from here on, and so knows what it is to do

@@ -220,13 +220,30 @@ def report(exchange: "Carried", settlement: Settlement) -> Report:
         usage=settlement.usage,
         usage_raw=raw if raw is not None and memoryview(raw).nbytes <= MOST_RAW_BYTES else _NULL,
         attempts=tuple(attempts),
+        spared=_spared(exchange, settlement) if before else (),
     )
+
+
+def _spared(exchange: "Carried", whole: Settlement) -> tuple[tuple[str, int], ...]:
+    """By how much less than the whole each budget of only some of the calls is charged: by what the others came to."""
+    parts: dict[str, int] = {}
+    for each in exchange.exchanges:
+        cost = _own(each, whole if each is exchange.last else each.settlement())
+        for account in each.scope.accounts[1:] if each.scope is not None else ():
+            parts[account] = parts.get(account, 0) + cost
+    return tuple((account, whole.amount - part) for account, part in parts.items() if part < whole.amount)
+
+
+def _own(exchange: Exchange, charged: Settlement) -> int:
+    """What one call alone is charged."""
+    before = exchange.job.before
+    return charged.amount if before is None else charged.amount - before.amount
 
 
 def _attempt(exchange: Exchange, charged: Settlement, *, priced: bool) -> Attempt:
     """One call; one of several has its own price, and what it alone has come to."""
-    seen, target, before = exchange.seen, exchange.job.target, exchange.job.before
-    cost = charged.amount if before is None else charged.amount - before.amount
+    seen, target = exchange.seen, exchange.job.target
+    cost = _own(exchange, charged)
     if seen.usage is not None and (charged.estimated or charged.usage is not seen.usage):
         cost = price.cost(seen.usage, target.price)  # else the report is what was charged
     return Attempt(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from hpp_middleware.core import relay, relay_cost, relay_json, reply, sse
+from hpp_middleware.core.ceilings import Scope
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.core.verdict import verdict
 from hpp_middleware.errors import GatewayError, OverloadedError, StoreError, UpstreamError
@@ -28,8 +29,6 @@ from hpp_middleware.types.completion import Seen, Target
 from hpp_middleware.types.replay import Answer
 
 __all__ = ["Exchange"]
-
-TAIL_S = 0.5
 
 
 class Exchange:
@@ -51,6 +50,7 @@ class Exchange:
 
     Attributes:
         job: What to do; to be set when there is a hold.
+        scope: What its model is charged to; None where that is the payer's account alone.
         end: How it ended; None while it runs, and where the host cancelled it.
         error: What the client is to be told, or was told as the last event of its stream.
         duration_s: How long it took.
@@ -58,6 +58,7 @@ class Exchange:
     """
 
     job: Job
+    scope: Scope | None = None
     end: End | None = None
     error: GatewayError | None = None
     duration_s = 0.0
@@ -340,7 +341,6 @@ class Exchange:
                     self._upstream.around.limit(self.job.limits.usage_wait_s)
             await self._delivery.send(data, more=not done)
         if not reader.cut:
-            self._upstream.around.limit(TAIL_S)
             await self._upstream.drain()
 
     def _answers(self) -> None:

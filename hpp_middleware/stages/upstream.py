@@ -32,6 +32,9 @@ Refusal = Callable[[int, Mapping[str, str], bytes], bytes]
 
 ERROR_BYTES = 64 * 1024
 
+TAIL_S = 0.5
+"""How long the end of a response may take behind its last event."""
+
 _SECRET_OPTIONS = (
     "access_key_id",
     "secret_access_key",
@@ -258,6 +261,7 @@ class Upstream:
 
     async def drain(self) -> None:
         """Read to the end what usually is there already, so that the connection can be used again."""
+        self.around.limit(TAIL_S)
         with suppress(Exception):  # whatever breaks here, the answer is whole
             while self._response is not None and await self._response.read():
                 pass

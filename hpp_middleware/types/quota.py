@@ -119,6 +119,8 @@ class Report(Struct, frozen=True, kw_only=True, gc=False):
 
     Attributes:
         usage_raw: The usage as the upstream reported it; JSON's ``null`` where it reported none.
+        spared: By how much less than the whole accounts are charged that the draft names besides the payer's: a budget
+            of one model has no part in what another one of the same request came to.
     """
 
     outcome: Outcome
@@ -126,6 +128,7 @@ class Report(Struct, frozen=True, kw_only=True, gc=False):
     usage: Usage = Usage()
     usage_raw: Raw = Raw(b"null")  # not Raw | None, which msgspec does not read back
     attempts: tuple[Attempt, ...] = ()
+    spared: tuple[tuple[str, int], ...] = ()
 
 
 class Hold(Struct, frozen=True, kw_only=True, gc=False):
@@ -211,6 +214,12 @@ class Entry(Struct, frozen=True, kw_only=True, gc=False):
     created: float
     draft: Draft
     report: Report
+
+    def share(self, account: str) -> int:
+        """What this line charges to an account that its draft names besides the payer's; all lines of a hold sum up."""
+        if self.line == "overage" or not self.report.spared:
+            return self.amount
+        return self.amount - dict(self.report.spared).get(account, 0)
 
 
 class Balance(Struct, frozen=True, kw_only=True, gc=False):

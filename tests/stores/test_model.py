@@ -107,7 +107,12 @@ RESIZES = st.builds(
     LIMITS,
 )
 CHECKPOINTS = st.builds(lambda hold, orphan: Checkpoint(id=hold, orphan_amount=orphan), HOLDS, st.integers(-5, 400))
-SETTLES = st.builds(settle, HOLDS, AMOUNTS, ANSWERS)
+SPARED: st.SearchStrategy[dict[str, int]] = st.one_of(
+    st.builds(dict), st.dictionaries(st.sampled_from(["day-1", "team", "alice", "nobody"]), st.integers(0, 300))
+)
+SETTLES = st.builds(
+    lambda hold, amount, kept, spared: settle(hold, amount, kept, spared=spared), HOLDS, AMOUNTS, ANSWERS, SPARED
+)
 RELEASES = st.builds(lambda hold: Release(id=hold), HOLDS)
 GRANTS = st.builds(
     lambda number, account, amount, expect: Grant(id=f"grant-{number}", account=account, amount=amount, expect=expect),

@@ -64,6 +64,7 @@ class _Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     limited: tuple[str, ...] | UnsetType = UNSET
     limits: tuple[int, ...] | UnsetType = UNSET
     rest: bool = False
+    spared: dict[str, int] | UnsetType = UNSET
 
 
 class Request(NamedTuple):
@@ -226,6 +227,7 @@ def _ending(op: str, hold: str, amount: int, report: Report) -> _Item:
         report=as_json(report),
         outcome=report.outcome,
         tokens=tokens(report.usage),
+        spared={name: number(less) for name, less in report.spared} if report.spared else UNSET,
     )
 
 

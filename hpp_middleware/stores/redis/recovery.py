@@ -97,7 +97,7 @@ async def _shares(archive: Archive, accounts: Sequence[str]) -> Counter[str]:
             while page := await archive.lines(name, after, _AT_ONCE):
                 for line in page:
                     for other in line.draft.also:
-                        found[other] += line.amount
+                        found[other] += line.share(other)
                 after = page[-1].seq
     return found
 

@@ -214,6 +214,7 @@ def _settle(operation: Settle) -> Arguments:
         "1" if operation.report.outcome == "failed" and operation.amount == 0 else "0",
         str(kept.most) if kept is not None else "",
         kept.body if kept is not None else b"",
+        *(text for name, less in operation.report.spared for text in (name, str(less))),
     )
 
 

@@ -164,9 +164,10 @@ def _limits(limits: Mapping[str, int] | None) -> tuple[Limit, ...]:
     return tuple(Limit(account=account, amount=amount) for account, amount in limits.items())
 
 
-def settle(hold: str, amount: int, kept: Kept | None = None) -> Settle:
-    """A settlement of a completed request."""
-    return Settle(id=hold, amount=amount, report=REPORT, kept=kept)
+def settle(hold: str, amount: int, kept: Kept | None = None, *, spared: Mapping[str, int] | None = None) -> Settle:
+    """A settlement of a completed request; ``spared``: by how much less accounts besides the payer's are charged."""
+    report = msgspec.structs.replace(REPORT, spared=tuple(spared.items())) if spared else REPORT
+    return Settle(id=hold, amount=amount, report=report, kept=kept)
 
 
 class Bench(Generic[StoreT]):
@@ -275,7 +276,7 @@ class Bench(Generic[StoreT]):
             balance = await self.store.balance(account)
             held = [amount for hold, amount in self._live.items() if account in self._accounts[hold]]
             charged = [
-                entry.amount
+                entry.amount if account == entry.account else entry.share(account)
                 for lines in self.lines.values()
                 for entry in lines
                 if account in self._accounts[entry.hold]

@@ -41,6 +41,26 @@ async def every_account_of_a_hold_is_charged(bench: Bench[QuotaStore]) -> None:
 
 
 @promise
+async def an_account_may_be_spared_a_part_of_what_the_payer_is_charged(bench: Bench[QuotaStore]) -> None:
+    await bench.start(QUOTA)
+    await bench.start(QUOTA, "alice/team")
+    await bench.apply(Renew(owner="dying", ttl_s=LEASE_S))
+    limits = {BUDGET: 500, NEXT: 500}
+    await bench.apply(*(reserve(name, 100, "alice", "alice/team", limits=limits) for name in ("within", "above")))
+    await bench.apply(reserve("late", 100, "alice", "alice/team", owner="dying", orphan=30, limits=limits))
+    await bench.one(settle("within", 40, spared={BUDGET: 15, NEXT: 40}))
+    await bench.one(settle("above", 130, spared={BUDGET: 120, "alice": 130, "alice/nobody": 130}))
+    again = await bench.one(settle("above", 130, spared={BUDGET: 120}))
+    assert again.status == "done", "a repeat changes nothing"
+    await bench.wait(LEASE_S)
+    await bench.one(Sweep())
+    await bench.one(settle("late", 50, spared={NEXT: 50}))
+    for account, used in (("alice", 220), ("alice/team", 220), (BUDGET, 25 + 10 + 50), (NEXT, 0 + 130 + 0)):
+        balance = await bench.balance(account)
+        assert (balance.used, balance.held) == (used, 0), "what a settlement spares an account is not charged there"
+
+
+@promise
 async def a_refusal_says_which_account_was_short(bench: Bench[QuotaStore]) -> None:
     await bench.start(300)
     await bench.start(200, "alice/team")
@@ -199,6 +219,7 @@ async def what_is_given_back_always_fits(bench: Bench[QuotaStore]) -> None:
 
 PROMISES: tuple[Promise, ...] = (
     every_account_of_a_hold_is_charged,
+    an_account_may_be_spared_a_part_of_what_the_payer_is_charged,
     a_refusal_says_which_account_was_short,
     the_rest_is_granted_where_it_is_asked_for,
     a_reserve_declares_its_budgets,

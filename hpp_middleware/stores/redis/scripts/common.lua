@@ -151,7 +151,8 @@ local function line_text(id, hold, class, seq, amount, report)
 end
 
 -- Bring a hold into a state in which it is charged, and write the lines that say so; nil where no store could count it.
-local function charge(id, hold, amount, state, report, tokens)
+-- Accounts besides the payer's may be charged less than all: by how much, spared says.
+local function charge(id, hold, amount, state, report, tokens, spared)
   local classes, amounts, freed = { 'resolution' }, {}, hold[AMOUNT]
   local total = amount
   if state == 'corrected' then
@@ -182,8 +183,9 @@ local function charge(id, hold, amount, state, report, tokens)
   end
   if state ~= 'corrected' then redis.call('HINCRBY', ACCOUNTS, column('requests', payer), 1) end
   if tokens ~= '0' then redis.call('HINCRBY', ACCOUNTS, column('tokens', payer), tokens) end
-  for _, name in ipairs(names) do
-    redis.call('HINCRBY', ACCOUNTS, column('settled', name), integer(total))
+  for place, name in ipairs(names) do
+    local less = place > 1 and spared and spared[name] or 0
+    redis.call('HINCRBY', ACCOUNTS, column('settled', name), integer(total - less))
   end
   move_held(hold[WHOSE], 0 - freed)
   hold[CHARGED] = amount

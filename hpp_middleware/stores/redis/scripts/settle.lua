@@ -1,6 +1,6 @@
 -- Swap a hold for what was used.
 -- ARGV: 3 id, 4 amount, 5 whether it is sane, 6 report, 7 tokens, 8 whether the request failed and cost nothing, 9 how
--- many bytes of answers may be kept (empty for no answer), 10 the answer
+-- many bytes of answers may be kept (empty for no answer), 10 the answer, 11... account and amount of what is spared
 
 local id, amount = ARGV[3], tonumber(ARGV[4])
 local hold = read_hold(id)
@@ -14,7 +14,9 @@ if not after then
   return reply(id, 'conflict', before)
 end
 
-local lines = charge(id, hold, amount, after, ARGV[6], ARGV[7])
+local spared = {}
+for place = 11, #ARGV, 2 do spared[ARGV[place]] = tonumber(ARGV[place + 1]) end
+local lines = charge(id, hold, amount, after, ARGV[6], ARGV[7], spared)
 if not lines then return reply(id, 'refused', before) end
 
 local key, payer = hold[CLAIM], hold[WHOSE][1]
