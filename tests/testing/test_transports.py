@@ -44,7 +44,7 @@ def trusting(_ca_file: str | None) -> ssl.SSLContext:
 
 
 def framed_anyhow(self: Reading, *given: object, **named: object) -> None:
-    self.headers = {name: value for name, value in self.headers.items() if name != "content-length"}
+    self.headers = {name: value for name, value in self.headers.items() if name != "transfer-encoding"}
     framed(self, *given, **named)  # type: ignore[arg-type]
 
 
