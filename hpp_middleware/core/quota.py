@@ -95,15 +95,16 @@ def reserve(operation: Reserve, accounts: Sequence[Account], hold: Hold | None, 
         if not same:
             return Change(tuple(accounts), None, Result(id=operation.id, status="conflict"))
         return Change(tuple(accounts), None, Result(id=operation.id, status="done", amount=hold.amount))
-    before, accounts = accounts, _limited(accounts, operation.limits) if operation.limits else accounts
-    available = _available(accounts)
+    rooms = _limited(accounts, operation.limits) if operation.limits else accounts
+    available = rooms[0].available if len(rooms) == 1 else min([account.available for account in rooms])
     want, floor = operation.want, operation.floor
     is_sane = 0 <= want <= MAX_NANO and floor >= 0
     amount = granted(want, floor, available, rest=operation.rest) if is_sane else None
     if amount is None:
-        short = _short(accounts) if is_sane else ""
+        short = _short(rooms) if is_sane else ""
         refused = Result(id=operation.id, status="refused", available=available, short=short)
-        return Change(tuple(before), None, refused)
+        return Change(tuple(accounts), None, refused)
+    claim = operation.claim
     placed = Hold(
         id=operation.id,
         accounts=operation.accounts,
@@ -114,11 +115,10 @@ def reserve(operation: Reserve, accounts: Sequence[Account], hold: Hold | None, 
         deadline=now + operation.ttl_s,
         orphan_amount=max(0, min(operation.orphan_amount, amount)),
         draft=operation.draft,
-        claim=operation.claim.key if operation.claim is not None else None,
+        claim=None if claim is None else claim.key,
     )
-    return Change(
-        _held(accounts, amount), placed, Result(id=operation.id, status="done", amount=amount, available=available)
-    )
+    result = Result(id=operation.id, status="done", amount=amount, available=available)
+    return Change(_held(rooms, amount), placed, result)
 
 
 def resize(operation: Resize, accounts: Sequence[Account], hold: Hold | None) -> Change:
@@ -311,13 +311,6 @@ def _short(accounts: Sequence[Account]) -> str:
     return min(accounts, key=lambda account: account.available).id
 
 
-def _available(accounts: Sequence[Account]) -> int:
-    """What all of them have room for."""
-    if len(accounts) == 1:
-        return accounts[0].available
-    return min([account.available for account in accounts])
-
-
 def _held(accounts: Sequence[Account], more: int) -> tuple[Account, ...]:
     """The accounts with so much more held in each."""
     if len(accounts) == 1:
@@ -326,74 +319,52 @@ def _held(accounts: Sequence[Account], more: int) -> tuple[Account, ...]:
 
 
 def _charge(operation: Settle, accounts: Sequence[Account], hold: Hold, state: HoldState, *, now: float) -> Change:
-    """Bring a hold into a state in which it is charged, with the ledger lines that say so."""
-    lines: list[tuple[LineClass, int]]
-    if state == "corrected":
-        lines, freed = [("correction", operation.amount - hold.charged)], 0
-    else:
-        within = min(operation.amount, hold.amount)
-        lines, freed = [("resolution", within)], hold.amount
-        if operation.amount > within:
-            lines.append(("overage", operation.amount - within))
-    entries = _entries(lines, accounts[0], hold, operation.report, now)
-    charged = _replace(hold, state=state, charged=operation.amount, resolved=now)
-    moved = operation.amount if state != "corrected" else operation.amount - hold.charged
-    written = _charged(accounts, moved, entries, freed=freed, spared=operation.report.spared)
-    result = Result(id=operation.id, status="done", amount=operation.amount, entries=entries)
-    return Change(written, charged, result)
+    """
+    Bring a hold into a state in which it is charged, with the ledger lines that say so.
 
-
-def _charged(
-    accounts: Sequence[Account],
-    amount: int,
-    entries: Sequence[Entry],
-    *,
-    freed: int,
-    spared: Sequence[tuple[str, int]],
-) -> tuple[Account, ...]:
-    """Every account is charged, but for what it is spared; ledger lines, and what they count, are the payer's."""
-    requests = tokens = 0
-    for entry in entries:
-        requests += entry.line == "resolution"
-        if entry.line != "overage":  # a correction brings the tokens that the sweeper could not know
-            tokens += entry.report.usage.total
-    payer = accounts[0]
-    charged = _replace(
-        payer,
-        settled=payer.settled + amount,
-        held=payer.held - freed,
-        seq=payer.seq + len(entries),
-        requests=payer.requests + requests,
-        tokens=payer.tokens + tokens,
-    )
-    if len(accounts) == 1:
-        return (charged,)
-    less = dict(spared)
-    others = [
-        _replace(each, settled=each.settled + amount - less.get(each.id, 0), held=each.held - freed)
-        for each in accounts[1:]
-    ]
-    return (charged, *others)
-
-
-def _entries(
-    lines: Sequence[tuple[LineClass, int]], account: Account, hold: Hold, report: Report, now: float
-) -> tuple[Entry, ...]:
+    Every account is charged, but for what it is spared; the lines, and what is counted by them, are the payer's. A
+    correction brings the tokens that the sweeper could not know.
+    """
     if hold.draft is None:
         raise ValueError("a tombstone is never charged")
-    entries = []
-    for number, (line, amount) in enumerate(lines, start=1):
-        entry = Entry(
-            id=hold.id if line == "resolution" else f"{hold.id}:{line}",
-            hold=hold.id,
-            line=line,
-            account=account.id,
-            seq=account.seq + number,
-            amount=amount,
-            held=hold.amount,
-            created=now,
-            draft=hold.draft,
-            report=report,
-        )
-        entries.append(entry)
-    return tuple(entries)
+    payer, report = accounts[0], operation.report
+    line: LineClass = "resolution"
+    name, moved, freed = hold.id, operation.amount, hold.amount
+    within = min(moved, freed)
+    if state == "corrected":
+        line, name, freed = "correction", f"{hold.id}:correction", 0
+        moved = within = operation.amount - hold.charged
+    entry = Entry(
+        id=name,
+        hold=hold.id,
+        line=line,
+        account=payer.id,
+        seq=payer.seq + 1,
+        amount=within,
+        held=hold.amount,
+        created=now,
+        draft=hold.draft,
+        report=report,
+    )
+    entries: tuple[Entry, ...] = (entry,)
+    if moved > within:
+        over = _replace(entry, id=f"{hold.id}:overage", line="overage", seq=entry.seq + 1, amount=moved - within)
+        entries = (entry, over)
+    charged = _replace(
+        payer,
+        settled=payer.settled + moved,
+        held=payer.held - freed,
+        seq=payer.seq + len(entries),
+        requests=payer.requests + (line == "resolution"),
+        tokens=payer.tokens + report.usage.total,
+    )
+    written: tuple[Account, ...] = (charged,)
+    if len(accounts) > 1:
+        less = dict(report.spared)
+        others = [
+            _replace(each, settled=each.settled + moved - less.get(each.id, 0), held=each.held - freed)
+            for each in accounts[1:]
+        ]
+        written = (charged, *others)
+    resolved = _replace(hold, state=state, charged=operation.amount, resolved=now)
+    return Change(written, resolved, Result(id=hold.id, status="done", amount=operation.amount, entries=entries))

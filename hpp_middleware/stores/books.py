@@ -105,16 +105,15 @@ def _reserve(books: Books, operation: Reserve, now: float) -> Result:
     lease = books.lease(operation.owner)
     if lease is None or lease <= now:
         return Result(id=operation.id, status="fenced")
-    accounts = _named(books, operation.accounts)
-    hold, claim = books.hold(operation.id), operation.claim
-    if hold is None and claim is not None:
+    accounts, hold, claim = _named(books, operation.accounts), books.hold(operation.id), operation.claim
+    if claim is not None and hold is None:
         found = books.claim(claim.key)
         other = books.hold(found.hold) if found is not None else None
         taken = claims.answer(operation, claim, found, other, now=now)
         if taken is not None:
             return taken
     change = quota.reserve(operation, accounts, hold, now=now)
-    if change.hold is not None and claim is not None:
+    if claim is not None and change.hold is not None:
         books.put_claim(claims.claimed(claim, change.hold, now=now))
     return _write(books, change)
 
@@ -122,10 +121,11 @@ def _reserve(books: Books, operation: Reserve, now: float) -> Result:
 def _settle(books: Books, operation: Settle, now: float) -> Result:
     hold = books.hold(operation.id)
     change = quota.settle(operation, _accounts(books, hold), hold, now=now)
-    if change.hold is not None and change.hold.claim is not None:
-        found = books.claim(change.hold.claim)
-        stored = books.kept_bytes(change.hold.accounts[0]) if operation.kept is not None else 0
-        after = claims.after(operation, found, change.hold, stored=stored, now=now)
+    charged = change.hold
+    if charged is not None and charged.claim is not None:
+        found = books.claim(charged.claim)
+        stored = books.kept_bytes(charged.accounts[0]) if operation.kept is not None else 0
+        after = claims.after(operation, found, charged, stored=stored, now=now)
         if after is not None:
             books.put_claim(after)
     return _write(books, change)
@@ -189,14 +189,16 @@ def _named(books: Books, names: Sequence[str]) -> Sequence[Account]:
 
 
 def _write(books: Books, change: quota.Change) -> Result:
-    if change.result.status == "done":
-        if change.hold is not None:
-            books.put_hold(change.hold)
-        for entry in change.result.entries:
-            books.put_entry(entry)
-        for account in change.accounts:
-            books.put_account(account)
-    return change.result
+    result = change.result
+    if result.status != "done":
+        return result
+    if change.hold is not None:
+        books.put_hold(change.hold)
+    for entry in result.entries:
+        books.put_entry(entry)
+    for account in change.accounts:
+        books.put_account(account)
+    return result
 
 
 _HOW: dict[type[Operation], Callable[[Books, Any, float], Result]] = {

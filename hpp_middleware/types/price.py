@@ -6,6 +6,7 @@ Money is an ``int`` of nano-dollars (10^-9 USD); a rate is an ``int`` of atto-do
 """
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 __all__ = ["Price", "Rates", "Usage"]
 
@@ -53,7 +54,8 @@ class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     @property
     def total(self) -> int:
         """All tokens."""
-        return self.prompt + self.completion
+        total: int = sum(astuple(self))
+        return total - self.web_searches
 
 
 class Rates(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
