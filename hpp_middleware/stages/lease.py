@@ -30,6 +30,7 @@ SWEEP_ON_S = 0.1
 """After a sweep that was as much as one may be: so the books are tidied faster than requests can fill them."""
 
 MARGIN_S = 5.0
+SURE_S = LEASE_S - MARGIN_S
 STORE_S = 20.0
 """After this long without an answer, nothing is known of what was asked."""
 
@@ -75,6 +76,7 @@ class Lease:
         self._renewed = float("-inf")
         self.term = 0
         self._swept_at = float("-inf")
+        self._calm_until = float("-inf")  # before that no upkeep is due
         self._replay_after = float("-inf")
         self._replaying = False
         self._watched: dict[str, tuple[Callable[[], int], int]] = {}
@@ -83,7 +85,7 @@ class Lease:
     @property
     def holds(self) -> bool:
         """Whether enough of it is left to send something that costs money. By our own clock, with a margin."""
-        return self._clock() < self._renewed + LEASE_S - MARGIN_S
+        return self._clock() < self._renewed + SURE_S
 
     def covers(self, term: int) -> bool:
         """
@@ -91,7 +93,7 @@ class Lease:
 
         A lease that ran out and was renewed holds again, but what was placed before has been swept meanwhile.
         """
-        return self.term == term and self.holds
+        return self.term == term and self._clock() < self._renewed + SURE_S
 
     def apply(
         self,
@@ -114,14 +116,8 @@ class Lease:
         Raises:
             StoreError: Nothing is known of any of them.
         """
-        before = self._clock()
-        if (
-            operations
-            and not (renew or self._to_tell)
-            and before < self._renewed + RENEW_AFTER_S
-            and before < self._swept_at + SWEEP_AFTER_S
-            and self.journal.is_quiet_at(before)
-        ):
+        now = self._clock()
+        if now < self._calm_until and operations and not renew and self.journal.is_quiet_at(now):
             return self._tried(operations, within_s)
         return self._with_upkeep(operations, renew=renew, account=account, within_s=within_s)
 
@@ -135,6 +131,7 @@ class Lease:
         needed, upkeep = self._due(before, renew=renew)
         if not needed and not upkeep and not operations:
             return []
+        self._calm_until = float("-inf")
         try:
             results = await self._tried([*needed, *upkeep, *operations], within_s)
         except StoreError:
@@ -147,6 +144,8 @@ class Lease:
         due = [*needed, *upkeep]
         for operation, result in zip(due, results, strict=False):
             self._kept(operation, result, before)
+        if not self._to_tell:
+            self._calm_until = min(self._renewed + RENEW_AFTER_S, self._swept_at + SWEEP_AFTER_S)
         if unanswered:
             self.journal.blame(unanswered)
         return results[len(due) :]
@@ -199,7 +198,7 @@ class Lease:
 
     async def _tried(self, operations: Sequence[Operation], within_s: float | None = None) -> list[Result]:
         try:
-            there, found = begin_within(STORE_S if within_s is None else within_s, self._store.apply(operations))
+            there, found = begin_within(within_s or STORE_S, self._store.apply(operations))
             results: list[Result] = found if there else await found  # type: ignore[assignment, misc]
         except StoreError:
             raise

@@ -8,7 +8,7 @@ import anyio
 
 from hpp_middleware.core import ceilings, replay
 from hpp_middleware.core.ceilings import Scope
-from hpp_middleware.errors import StoreError
+from hpp_middleware.errors import GatewayError, StoreError
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.types.operations import Release, Reserve, Result
 
@@ -39,31 +39,38 @@ async def place(lease: Lease, operation: Reserve, scope: Scope | None = None) ->
             instead, it is an :class:`~hpp_middleware.core.ceilings.OverBudget`. 409: its idempotency key is in use.
         StoreError: 503: it is not known whether it was placed; it has been given back as far as possible.
     """
-    # Where the lease does not hold now, it is renewed in the same step: then it is the one after that which covers.
-    term = lease.term if lease.holds else None
     try:
-        result = await _apply(lease, operation)
-        if result.status == "fenced":
-            # We slept past our lease: renewed, we are as good as new, for this hold is not placed yet.
+        for renew in (False, True):
+            # Where the lease does not hold now, it is renewed in the same step: it is the one after that which covers.
             term = lease.term if lease.holds else None
-            result = await _apply(lease, operation, renew=True)
+            (result,) = await lease.apply([operation], renew=renew, within_s=RESERVE_S)
+            if result.id != operation.id:
+                raise StoreError("The quota store answered another question.")
+            if result.status != "fenced":
+                break  # else we slept past our lease: renewed, we are as good as new, for this is not placed yet
     except StoreError as error:
         await give_back(lease, operation.id)
         raise unavailable() from error
     except BaseException:  # cancelled by force: whether it was placed is not known
         await give_back(lease, operation.id)
         raise
-    if result.status == "done" and lease.covers(lease.term if term is None else term):
-        return result
-    if result.status == "refused":
-        raise ceilings.refusal(result.short, scope)
-    if result.status in {"running", "mismatch"}:
-        raise replay.conflict(result.status)
+    if result.status == "done":
+        if lease.covers(lease.term if term is None else term):
+            return result
+        await give_back(lease, operation.id)
+        raise unavailable()
     if result.status == "finished":
         return result
-    if result.status == "done":
-        await give_back(lease, operation.id)
-    raise unavailable()
+    raise _refusal(result, scope)
+
+
+def _refusal(result: Result, scope: Scope | None) -> GatewayError:
+    """Why nothing was placed."""
+    if result.status == "refused":
+        return ceilings.refusal(result.short, scope)
+    if result.status in {"running", "mismatch"}:
+        return replay.conflict(result.status)
+    return unavailable()
 
 
 async def give_back(lease: Lease, hold_id: str) -> None:
@@ -77,13 +84,6 @@ async def give_back(lease: Lease, hold_id: str) -> None:
     finally:
         if not given_back:  # cancelled by force meanwhile, too
             lease.owe(release)
-
-
-async def _apply(lease: Lease, operation: Reserve, *, renew: bool = False) -> Result:
-    result = (await lease.apply([operation], renew=renew, within_s=RESERVE_S))[0]
-    if result.id != operation.id:
-        raise StoreError("The quota store answered another question.")
-    return result
 
 
 async def verified(answer: Awaitable[_T]) -> _T:

@@ -213,7 +213,8 @@ async def test_a_quota_that_cannot_be_verified_is_a_503_on_every_endpoint_that_n
     store = Delegate()
     async with gateway(fake_upstream, store=store) as found:
         store.error = OSError("secret-host")
-        (await found.worker()).lease._swept_at = float("-inf")
+        lease = (await found.worker()).lease
+        lease._swept_at = lease._calm_until = float("-inf")
         for path in ("/api/usage", "/api/quota-check", "/readyz"):
             async with get(found.app, path, headers={"apikey": KEY}) as call:
                 assert await call.started() == 503

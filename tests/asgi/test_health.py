@@ -55,7 +55,8 @@ async def test_one_store_that_cannot_be_read_is_enough_not_to_be_ready(part: str
     settings: dict[str, Any] = {part: broken, **({"ledger": MemoryStore()} if part == "quota" else {})}
     async with gateway(fake_upstream, **settings) as found:
         down.error = OSError(CANARY)
-        (await found.worker()).lease._swept_at = float("-inf")
+        lease = (await found.worker()).lease
+        lease._swept_at = lease._calm_until = float("-inf")
         async with get(found.app, "/readyz") as call:
             assert await call.started() == 503
             assert await call.json() == {

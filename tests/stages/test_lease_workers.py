@@ -45,7 +45,8 @@ async def test_a_dead_workers_hold_is_swept_by_another_ones_traffic_and_observer
     found = gateway(fake_upstream, store=store, observers=[witness])
     assert (await found.balance(ALICE)).held > 0
     clock.now += LEASE_S + 1
-    (await found.worker()).lease._swept_at = float("-inf")  # five seconds have passed for the worker, too
+    lease = (await found.worker()).lease
+    lease._swept_at = lease._calm_until = float("-inf")  # five seconds have passed for the worker, too
     assert (await found.balance(ALICE)).held == 0
     (line,) = await check_books(found)
     assert (line.hold, line.report.outcome, line.report.estimated) == (hold, "orphaned", True)
@@ -77,7 +78,8 @@ async def test_a_worker_that_is_stopped_between_hold_and_upstream_forwards_nothi
 
     async with gateway(fake_upstream, store=store) as found:
         held = (await found.worker()).lease
-        held._clock, held._renewed, held._swept_at = clock, float("-inf"), float("-inf")
+        held._clock = clock
+        held._renewed = held._swept_at = held._calm_until = float("-inf")
         store.after = stop
         with pytest.raises(StoreError) as caught:
             await found.complete(ALICE, question())
@@ -137,7 +139,8 @@ async def test_a_worker_that_wakes_past_its_lease_sends_no_byte_and_charges_noth
         late = Late(HttpxTransport(client) if own_client else HttpxTransport(), stop)
         async with gateway(fake_upstream, store=store, transports={"fake": late}) as found:
             held = (await found.worker()).lease
-            held._clock, held._renewed, held._swept_at = clock, float("-inf"), float("-inf")
+            held._clock = clock
+            held._renewed = held._swept_at = held._calm_until = float("-inf")
             async with ask(found, stream=stream) as call:
                 assert await call.started() == 503
                 assert (await call.json())["error"]["code"] == "quota_unavailable"
