@@ -177,7 +177,7 @@ async def test_nobody_waits_for_a_stream_that_is_drained_under_another_key(
     waited = Pending.wait
 
     async def wait(pending: Pending, name: str, seconds: float) -> None:
-        waits.extend([name] if name in pending._counts else [])
+        waits.extend([name] if pending.has(name) else [])
         await waited(pending, name, 0)
 
     monkeypatch.setattr(Pending, "wait", wait)

@@ -24,7 +24,7 @@ class Answering:
     __slots__ = ("_error", "_live", "_none")
 
     def __init__(self) -> None:
-        self._live: dict[int, Expiring] = {}
+        self._live: set[Expiring] = set()
         self._none: anyio.Event | None = None
         self._error: Callable[[], GatewayError] | None = None  # what each is ended with from now on
 
@@ -36,18 +36,18 @@ class Answering:
     @property
     def held(self) -> int:
         """What is held for them, in nano-dollars; any thread may ask."""
-        jobs = [getattr(each, "job", None) for each in list(self._live.values())]
+        jobs = [getattr(each, "job", None) for each in list(self._live)]
         return sum(job.hold for job in jobs if job is not None)  # else its hold is only being placed
 
     def began(self, exchange: Expiring) -> None:
         """There is one more."""
-        self._live[id(exchange)] = exchange
+        self._live.add(exchange)
         if self._error is not None:
             exchange.expire(self._error())
 
     def ended(self, exchange: Expiring) -> None:
         """There is one less."""
-        del self._live[id(exchange)]
+        self._live.remove(exchange)
         if not self._live and self._none is not None:
             self._none.set()
             self._none = None
@@ -55,7 +55,7 @@ class Answering:
     def expire(self, error: Callable[[], GatewayError]) -> None:
         """End all, those that are to come as well, each with an error of its own."""
         self._error = error
-        for exchange in list(self._live.values()):
+        for exchange in list(self._live):
             exchange.expire(error())
 
     async def none_is_left(self, within_s: float = float("inf")) -> None:

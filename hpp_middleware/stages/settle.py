@@ -52,8 +52,10 @@ async def settle(
     Returns:
         What the store wrote, or None.
     """
-    operation: Settle | Release = Release(id=hold_id)
-    if settlement.outcome is not None:
+    operation: Settle | Release
+    if settlement.outcome is None:
+        operation = Release(id=hold_id)
+    else:
         operation = Settle(id=hold_id, amount=settlement.amount, report=report, kept=kept)
     try:
         result = await _told(lease, operation, amends) or await _insist(lease, operation, account, amends)
@@ -101,37 +103,39 @@ async def _insist(lease: Lease, operation: Settle | Release, account: str, amend
 
 
 class Pending:
-    """How many settlements of each account, and under each idempotency key, are in flight in this worker."""
+    """The responses of this worker that are about to end, and whose settlements are in flight."""
+
+    __slots__ = ("_changed", "_ending")
 
     def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
+        self._ending: set[Ending] = set()
         self._changed: anyio.Event | None = None  # there where somebody waits
-
-    def begin(self, account: str) -> None:
-        """A response is about to end."""
-        self._counts[account] = self._counts.get(account, 0) + 1
-
-    def end(self, account: str) -> None:
-        """Its settlement is done."""
-        left = self._counts[account] - 1
-        if left:
-            self._counts[account] = left
-        else:
-            del self._counts[account]
-        if self._changed is not None:
-            self._changed.set()
-            self._changed = None
 
     def response(self, account: str, claim: str | None = None) -> "Ending":
         """One response, to be charged to an account, and known by its idempotency key's digest."""
         return Ending(self, account, claim)
 
-    async def wait(self, account: str, seconds: float) -> None:
+    def begin(self, ending: "Ending") -> None:
+        """A response is about to end."""
+        self._ending.add(ending)
+
+    def end(self, ending: "Ending") -> None:
+        """Its settlement is done."""
+        self._ending.discard(ending)
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    def has(self, name: str) -> bool:
+        """Whether one of an account's, or under an idempotency key's digest, is in flight."""
+        return any(name in each.names for each in self._ending)
+
+    async def wait(self, name: str, seconds: float) -> None:
         """Return when none of the account's, or of the key's, is in flight, or after so many seconds."""
-        if account not in self._counts:
+        if not self.has(name):
             return
         with anyio.move_on_after(seconds):
-            while account in self._counts:
+            while self.has(name):
                 self._changed = self._changed or anyio.Event()
                 await self._changed.wait()
 
@@ -146,29 +150,25 @@ class Ending:
         claim: The digest of its idempotency key.
 
     Attributes:
+        names: What it is waited for by.
         begun: Whether it was told.
     """
 
-    __slots__ = ("_account", "_claim", "_pending", "begun")
+    __slots__ = ("_pending", "begun", "names")
 
     def __init__(self, pending: Pending, account: str, claim: str | None = None) -> None:
         self.begun = False
+        self.names = (account, claim)
         self._pending = pending
-        self._account = account
-        self._claim = claim
 
     def begin(self) -> None:
         """The response is about to end, if it was not before."""
         if not self.begun:
             self.begun = True
-            self._pending.begin(self._account)
-            if self._claim is not None:
-                self._pending.begin(self._claim)
+            self._pending.begin(self)
 
     def settled(self) -> None:
         """What it comes to is in the books, or owed to them; who leaves now begins nothing any more."""
         if self.begun:
-            self._pending.end(self._account)
-            if self._claim is not None:
-                self._pending.end(self._claim)
+            self._pending.end(self)
         self.begun = True

@@ -140,7 +140,7 @@ async def test_what_a_gateway_is_doing_is_read_when_it_is_asked_for(fake_upstrea
             await fake_upstream.arrived()
             busy = scraped(observer)
             worker = await found.worker()
-            (hold,) = [exchange.job.hold for exchange in worker.answering._live.values()]  # type: ignore[attr-defined]
+            (hold,) = [exchange.job.hold for exchange in worker.answering._live]  # type: ignore[attr-defined]
             fake_upstream.holding = False
             assert await call.started() == 200
             await call.read()

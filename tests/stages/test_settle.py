@@ -184,8 +184,9 @@ async def test_settling_is_shielded_from_the_hosts_cancellation(fake_upstream: F
 
 async def test_a_reader_waits_for_settlements_of_its_own_account_only() -> None:
     pending = Pending()
-    pending.begin("alice")
-    pending.begin("alice")
+    first, second = pending.response("alice"), pending.response("alice")
+    first.begin()
+    second.begin()
     with anyio.fail_after(1):
         await pending.wait("bob", 60)
     done: list[str] = []
@@ -197,17 +198,18 @@ async def test_a_reader_waits_for_settlements_of_its_own_account_only() -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(wait)
         await anyio.wait_all_tasks_blocked()
-        pending.end("alice")
+        first.settled()
         await anyio.wait_all_tasks_blocked()
         assert done == []
-        pending.end("alice")
+        second.settled()
     assert done == ["alice"]
 
 
 async def test_a_reader_does_not_wait_for_ever() -> None:
     pending = Pending()
-    pending.begin("alice")
+    ending = pending.response("alice")
+    ending.begin()
     with anyio.fail_after(5):
         await pending.wait("alice", 0.01)
-    pending.end("alice")
-    assert not pending._counts
+    ending.settled()
+    assert not pending._ending
