@@ -93,6 +93,8 @@ def told(status: int | None, *, ok: bool | None) -> Told:
         status: What it answered with; None where it gave no status.
         ok: Whether it answered as it should; None where that cannot be known: the client left, or we did not ask.
     """
+    if ok and (status is None or status < 400):
+        return "well"
     if ok is None:
         return "nothing"
     if status is not None and 400 <= status < 500 and status != 408:

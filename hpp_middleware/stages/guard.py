@@ -51,8 +51,13 @@ class Guard(Protocol):
         """Stop it after so long from now in any case, whatever is said of :meth:`wait` later."""
         ...
 
-    def wait(self, seconds: float) -> None:
-        """What it waits for next may take about so long from now; what was said before of that counts no more."""
+    def wait(self, seconds: float) -> float:
+        """
+        What it waits for next may take about so long from now; what was said before of that counts no more.
+
+        Returns:
+            When that is over, by :func:`time.monotonic`.
+        """
         ...
 
     def close(self) -> None:
@@ -201,14 +206,19 @@ class _OnAsyncio:
 
     def limit(self, seconds: float) -> None:
         """See :class:`Guard`."""
-        self._last = min(self._last, time.monotonic() + seconds)
-        self.until(min(self._due, self._last))
+        last = time.monotonic() + seconds
+        if last < self._last:
+            self._last = last
+            if last < self._due:
+                self.until(last)
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> float:
         """See :class:`Guard`."""
-        self._due = min(self._last, time.monotonic() + seconds)
-        if self._due + seconds * LATE < self._rings and self._task is not None:
+        over = time.monotonic() + seconds
+        due = self._due = min(self._last, over)
+        if due + seconds * LATE < self._rings and self._task is not None:
             self._set()
+        return over
 
     def close(self) -> None:
         """See :class:`Guard`."""
@@ -283,9 +293,11 @@ class _OnAnyLoop:
         self._last = min(self._last, time.monotonic() + seconds)
         self.until(min(self._due, self._last))
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> float:
         """See :class:`Guard`."""
-        self.until(min(self._last, time.monotonic() + seconds))
+        over = time.monotonic() + seconds
+        self.until(min(self._last, over))
+        return over
 
     def close(self) -> None:
         """See :class:`Guard`."""

@@ -6,7 +6,6 @@ The decisions are :mod:`hpp_middleware.core.health`'s. All of it is in memory, a
 
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 
@@ -14,7 +13,7 @@ import msgspec
 
 from hpp_middleware.core import balance, health
 from hpp_middleware.core.price import scaled
-from hpp_middleware.stages.watched import Ticket, Watched
+from hpp_middleware.stages.watched import NO_TERM, Ticket, Watched
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.events import Alarm, UpstreamChanged
 from hpp_middleware.types.health import Rest, UpstreamState
@@ -26,9 +25,6 @@ __all__ = ["Health"]
 
 MOST_PRICES = 4096
 """So many prices of upstreams are remembered, and not made anew."""
-
-RATES = 9
-"""How many answers tell how fast a model writes: the median of the last ones."""
 
 FRESH_S = 3.0
 """Whom this worker has found well so long ago, it asks, whatever others say."""
@@ -46,6 +42,9 @@ class Health:
         changed: Told of a circuit that has opened, or closed.
         clock: Monotonic seconds.
         chance: Draws from 0 to 1.
+
+    Attributes:
+        clock: See above.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class Health:
     ) -> None:
         self._alarm = alarm
         self._changed = changed
-        self._clock = clock
+        self.clock = clock
         self._chance = chance
         self._untold: dict[tuple[str, str], None] = {}
         self._prices: dict[tuple[Price, Decimal], Price] = {}
@@ -83,10 +82,23 @@ class Health:
             model: The model's name there, whose limit may be what it rests for.
         """
         watched = self._watched.get(key)
-        if watched is None or watched.breaker is None or not (watched.circuit.is_open or watched.rests):
+        if watched is None or watched.breaker is None or not watched.is_suspect:
             return 0.0
-        now = self._clock()
+        now = self.clock()
         return max(health.wait_s(watched.circuit, watched.breaker, now=now), self._rest_s(watched, model, now))
+
+    def ask(self, key: str, model: str) -> Ticket | float:
+        """
+        A call is to be sent: its ticket, as :meth:`began` gives it, or how long it must wait, as :meth:`admits` tells.
+
+        Args:
+            key: The upstream's.
+            model: The model's name there.
+        """
+        watched = self._watched.get(key)
+        if watched is not None and not watched.is_suspect:
+            return Ticket(self, watched, model, watched.circuit.term)
+        return self.admits(key, model) or self.began(key, model)
 
     def began(self, key: str, model: str = "") -> Ticket:
         """
@@ -98,13 +110,14 @@ class Health:
         watched = self._watched.get(key)
         if watched is None:
             watched = Watched(key, None)  # a host's own: nothing is held against it
-        if watched.breaker is None or not watched.circuit.is_open:
-            return Ticket(self, watched, model, probe=None)
-        now = self._clock()
-        if health.wait_s(watched.circuit, watched.breaker, now=now):
-            return Ticket(self, watched, model, probe=None, counts=False)
-        watched.circuit = health.begun(watched.circuit, watched.breaker, now=now)
-        return Ticket(self, watched, model, probe=watched.circuit.probes[-1])
+        circuit, breaker = watched.circuit, watched.breaker
+        if breaker is None or not circuit.is_open:
+            return Ticket(self, watched, model, circuit.term)
+        now = self.clock()
+        if health.wait_s(circuit, breaker, now=now):
+            return Ticket(self, watched, model, NO_TERM)
+        circuit = watched.circuit = health.begun(circuit, breaker, now=now)
+        return Ticket(self, watched, model, circuit.term, circuit.probes[-1])
 
     def order(self, keys: Sequence[str], how: Choice, *, model: str = "", stream: bool = True) -> list[str]:
         """
@@ -142,6 +155,9 @@ class Health:
             target: The model.
             stream: Whether a stream is asked for.
         """
+        watched = self._watched.get(target.key)
+        if watched is not None and not watched.is_suspect:
+            return [target]
         several = self._several.get(target.provider_name)
         if several is None or target.upstream is not None:
             return [target] if not self.admits(target.key, target.model_name) else []
@@ -181,7 +197,7 @@ class Health:
 
     def states(self) -> dict[str, UpstreamState]:
         """How each upstream is doing, as this worker sees it, for any thread; no address and no key is in it."""
-        now = self._clock()
+        now = self.clock()
         return {
             key: UpstreamState(
                 state=health.state(each.circuit, now=now),
@@ -194,7 +210,7 @@ class Health:
 
     def untold(self) -> list[Rest]:
         """What other workers have not been told yet: openings, closings and rests; then it counts as told."""
-        now, untold, self._untold = self._clock(), self._untold, {}
+        now, untold, self._untold = self.clock(), self._untold, {}
         rests = []
         for key, model in sorted(untold):
             watched = self._watched[key]
@@ -213,7 +229,7 @@ class Health:
         What other workers leave alone, so does this one; but not whom it has itself found well a moment ago: then it is
         the other's own way there that fails.
         """
-        now = self._clock()
+        now = self.clock()
         for rest in rests:
             watched = self._watched.get(rest.key)
             if watched is None or watched.breaker is None:
@@ -226,24 +242,11 @@ class Health:
                 self._now(watched, health.heard(watched.circuit, watched.breaker, now=now, for_s=rest.for_s))
                 self._untold = told  # it is nothing of our own
 
-    def well(self, watched: Watched, term: int) -> None:
+    def well(self, watched: Watched, term: int, now: float) -> None:
         """A call of this term is answered."""
         if watched.breaker is not None:
-            now = watched.well_at = self._clock()
+            watched.well_at = now
             self._now(watched, health.succeeded(watched.circuit, watched.breaker, now=now, term=term))
-
-    def paced(self, watched: Watched, model: str, first_byte_s: float, *, stream: bool) -> None:
-        """How long an answer took to begin: what one of several is chosen by."""
-        kind = model, stream
-        watched.paces[kind] = balance.pace(watched.paces.get(kind), first_byte_s, now=self._clock())
-
-    def rated(self, watched: Watched, model: str, token_s: float, *, stream: bool) -> None:
-        """How long a token of an answer took to write."""
-        kind = model, stream
-        found = watched.rates.get(kind)
-        if found is None:
-            found = watched.rates[kind] = deque(maxlen=RATES)
-        found.append(token_s)
 
     def pace_s(self, target: Target, *, stream: bool = True) -> float | None:
         """How long a target's model takes to begin an answer, in seconds, at its fastest upstream; None if unknown."""
@@ -263,47 +266,37 @@ class Health:
             return several
         return [each for each in (self._watched.get(target.key),) if each is not None]
 
-    def ended(
+    def unwell(
         self,
         watched: Watched,
         model: str,
         told: health.Told,
         *,
         term: int,
-        probe: float | None,
         retry_after_s: float | None,
+        now: float,
     ) -> None:
-        """A call of this term has ended; see :meth:`Ticket.ended`."""
+        """A call of this term has failed, or was refused for its key."""
         breaker = watched.breaker
         if breaker is None:
             return
-        if told == "well":
-            self.well(watched, term)
-        elif told == "nothing":
-            watched.circuit = health.nothing(watched.circuit, term=term, probe=probe)
-        elif told == "limited":  # it has answered, and so is well: it is the key that is over its limit
-            self.well(watched, term)
-            now = self._clock()
+        if told == "limited":  # it has answered, and so is well: it is the key that is over its limit
+            self.well(watched, term, now)
             watched.rests = {name: until for name, until in watched.rests.items() if until > now}
             watched.rests[model] = max(
                 now + health.rest_s(breaker, retry_after_s=retry_after_s), watched.rests.get(model, now)
             )
             self._untold[watched.key, model] = None
-        else:
-            self._now(
-                watched,
-                health.failed(
-                    watched.circuit, breaker, now=self._clock(), term=term, why=told, retry_after_s=retry_after_s
-                ),
-                refused=told != "failed",
-            )
+            return
+        circuit = health.failed(watched.circuit, breaker, now=now, term=term, why=told, retry_after_s=retry_after_s)
+        self._now(watched, circuit, refused=told != "failed")
 
     def _now(self, watched: Watched, circuit: health.Circuit, *, refused: bool = False) -> None:
         """Take a circuit's next value, and tell of it if it has opened or closed."""
         before, watched.circuit = watched.circuit, circuit
         if circuit.term == before.term:
             return
-        now = self._clock()
+        now = self.clock()
         self._untold[watched.key, ""] = None
         if refused and self._alarm is not None:
             self._alarm(Alarm(kind="upstream_refused", request_id="", detail=f"{watched.key} refuses its key"))

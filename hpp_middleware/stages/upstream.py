@@ -8,6 +8,7 @@ deadlines are the exchange's.
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 
 import msgspec
 from anyio.lowlevel import checkpoint
@@ -81,6 +82,7 @@ class Upstream:
     _term = 0
     _withheld = False
     _response: UpstreamResponse | None = None
+    _headers: Mapping[str, str] = MappingProxyType({})
     _ticket: Ticket | None = None
 
     def __init__(self, target: Target, transport: Transport, health: Health | None = None) -> None:
@@ -98,11 +100,7 @@ class Upstream:
         """
         self._timeouts, self.around = timeouts, around
         around.limit(timeouts.total)
-        self._begin_by(timeouts.connect + timeouts.first_byte)  # until it is sent
-
-    def _begin_by(self, seconds: float) -> None:
-        self._first_by = time.monotonic() + seconds
-        self.around.wait(seconds)
+        self._first_by = around.wait(timeouts.connect + timeouts.first_byte)  # until it is sent
 
     def under(self, lease: Lease) -> None:
         """Send nothing once this lease has run out, in whose present term the hold was placed."""
@@ -110,11 +108,12 @@ class Upstream:
 
     def closed_off(self) -> UpstreamError | None:
         """Why it is not asked after all, since it has failed meanwhile; else the call counts from here on."""
-        if self._health is not None:
-            key, model = self._target.key, self._target.model_name
-            if wait_s := self._health.admits(key, model):
-                return UpstreamUnavailableError(self._target.provider_name, wait_s)
-            self._ticket = self._health.began(key, model)
+        if self._health is None:
+            return None
+        asked = self._health.ask(self._target.key, self._target.model_name)
+        if not isinstance(asked, Ticket):
+            return UpstreamUnavailableError(self._target.provider_name, asked)
+        self._ticket = asked
         return None
 
     def ended(
@@ -131,10 +130,11 @@ class Upstream:
         """
         if self._ticket is None:
             return
-        status = error.upstream_status if isinstance(error, UpstreamError) else None
-        asked_s = None
+        status = asked_s = None
+        if isinstance(error, UpstreamError):
+            status = error.upstream_status
         if ok is False and self._response is not None:
-            asked_s = retry_after_s(self._response.headers, now=time.time(), limited=status == 429)
+            asked_s = retry_after_s(self._headers, now=time.time(), limited=status == 429)
         self._ticket.ended(
             ok=ok,
             status=status or self.status,
@@ -170,35 +170,38 @@ class Upstream:
                 raise
             raise told from error
         self.sent = True
-        self.status = self._response.status
+        self.status, self._headers = self._response.status, self._response.headers
 
     def header(self, name: str) -> str:
         """A header of the response; empty where it has none of that name."""
-        return self._response.headers.get(name, "") if self._response is not None else ""
+        return self._headers.get(name, "")
 
     @property
     def is_readable(self) -> bool:
         """Whether the body comes as it is: identity was asked for, and nothing else is decoded here."""
-        encoding = self.header("content-encoding")
+        encoding = self._headers.get("content-encoding")
         return not encoding or encoding.strip().lower() in {"", "identity"}
 
     def is_stream(self, media_type: str) -> bool:
         """Whether the response is a stream of this type."""
         return self.header("content-type").lower().startswith(media_type)
 
-    async def read(self) -> bytes:
+    async def read(self, *, anew: bool = True) -> bytes:
         """
         The next piece; empty at the end.
 
         Until the answer flows, all of it has one deadline, which a sign of life does not move: neither the head nor a
         comment is a part of the answer. From then on every byte is one, a comment's too: a model that thinks says so.
 
+        Args:
+            anew: Whether its deadline is to be set: nothing else was waited for since the request was sent, where not.
         Raises:
             UpstreamError: The connection broke.
         """
         if self._response is None:
             return b""
-        self.around.wait(self._timeouts.idle if self.flowing else self._first_by - time.monotonic())
+        if anew:
+            self.around.wait(self._timeouts.idle if self.flowing else self._first_by - time.monotonic())
         try:
             piece = await self._response.read()
         except UpstreamError:
@@ -222,7 +225,7 @@ class Upstream:
             UpstreamError: The connection broke.
             ProtocolError: It is larger.
         """
-        body = await self.read()
+        body = await self.read(anew=False)
         self.flowing = True
         if body and not getattr(self._response, "ended", False):
             pieces, size = [body], len(body)
@@ -248,7 +251,7 @@ class Upstream:
         body = await self.read_all(ERROR_BYTES, or_cut=True)
         if read is not None and self._response is not None:
             with suppress(*relay.UNREADABLE):  # then the status alone speaks
-                body = read(self.status or 0, self._response.headers, body)
+                body = read(self.status or 0, self._headers, body)
         provider = self._target.provider
         error = reply.upstream_error(
             self._target.provider_name,
@@ -310,4 +313,4 @@ class Upstream:
             raise unavailable()
         if not self.sent:
             self.sent = True
-            self._begin_by(self._timeouts.first_byte)
+            self._first_by = self.around.wait(self._timeouts.first_byte)

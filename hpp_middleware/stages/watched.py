@@ -3,7 +3,7 @@
 from collections import deque
 from typing import TYPE_CHECKING
 
-from hpp_middleware.core import health
+from hpp_middleware.core import balance, health
 from hpp_middleware.types.health import Breaker
 from hpp_middleware.types.provider import Provider
 from hpp_middleware.types.upstreams import Upstream
@@ -11,7 +11,13 @@ from hpp_middleware.types.upstreams import Upstream
 if TYPE_CHECKING:
     from hpp_middleware.stages.health import Health
 
-__all__ = ["Ticket", "Watched"]
+__all__ = ["NO_TERM", "Ticket", "Watched"]
+
+NO_TERM = -1
+"""That of a call which should not have been sent."""
+
+RATES = 9
+"""How many answers tell how fast a model writes: the median of the last ones."""
 
 
 class Watched:
@@ -47,6 +53,33 @@ class Watched:
         self.in_flight = 0
         self.well_at = float("-inf")
 
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it may have to be left alone; else it may be asked for anything."""
+        return self.circuit.is_open or bool(self.rests)
+
+    def measured(
+        self, model: str, first_byte_s: float | None, token_s: float | None, *, stream: bool, now: float
+    ) -> None:
+        """
+        How fast an answer was, as far as that is known.
+
+        Args:
+            model: The model's name there.
+            first_byte_s: How long it took to begin: what one of several is chosen by.
+            token_s: How long a token of it took to write.
+            stream: Whether it was one.
+            now: Monotonic seconds.
+        """
+        kind = model, stream
+        if first_byte_s is not None:
+            self.paces[kind] = balance.pace(self.paces.get(kind), first_byte_s, now=now)
+        if token_s is not None:
+            rates = self.rates.get(kind)
+            if rates is None:
+                rates = self.rates[kind] = deque(maxlen=RATES)
+            rates.append(token_s)
+
 
 class Ticket:
     """
@@ -56,22 +89,18 @@ class Ticket:
         found: Whose.
         watched: The upstream.
         model: The model's name there.
+        term: The circuit's, in which it is made; what is of :data:`NO_TERM` says nothing.
         probe: When it is forgotten, if it is a probe.
-        counts: Whether it is made in the circuit's present term: one that should not have been sent says nothing.
     """
 
-    __slots__ = ("_health", "_is_paced", "_over", "_probe", "_term", "_watched", "model")
+    _over = _is_paced = False
 
-    def __init__(
-        self, found: "Health", watched: Watched, model: str, *, probe: float | None, counts: bool = True
-    ) -> None:
+    def __init__(self, found: "Health", watched: Watched, model: str, term: int, probe: float | None = None) -> None:
         self._health = found
         self._watched = watched
-        self._term = watched.circuit.term if counts else -1
+        self._model = model
+        self._term = term
         self._probe = probe
-        self._over = False
-        self.model = model
-        self._is_paced = False
         watched.in_flight += 1
 
     def answering(self, first_byte_s: float | None = None) -> None:
@@ -83,11 +112,12 @@ class Ticket:
         """
         if self._over:
             return
+        watched, now = self._watched, self._health.clock()
         if first_byte_s is not None:
-            self._health.paced(self._watched, self.model, first_byte_s, stream=True)
+            watched.measured(self._model, first_byte_s, None, stream=True, now=now)
             self._is_paced = True
-        if self._watched.circuit.is_open:
-            self._health.well(self._watched, self._term)
+        if watched.circuit.is_open:
+            self._health.well(watched, self._term, now)
 
     def ended(
         self,
@@ -113,16 +143,17 @@ class Ticket:
         if self._over:
             return
         self._over = True
-        self._watched.in_flight -= 1
-        if ok and first_byte_s is not None and not self._is_paced:
-            self._health.paced(self._watched, self.model, first_byte_s, stream=False)
-        if ok and token_s is not None:
-            self._health.rated(self._watched, self.model, token_s, stream=self._is_paced)
-        self._health.ended(
-            self._watched,
-            self.model,
-            health.told(status, ok=ok),
-            term=self._term,
-            probe=self._probe,
-            retry_after_s=retry_after_s,
-        )
+        watched, now = self._watched, self._health.clock()
+        watched.in_flight -= 1
+        if ok:
+            is_stream = self._is_paced
+            watched.measured(self._model, None if is_stream else first_byte_s, token_s, stream=is_stream, now=now)
+        if watched.breaker is None:
+            return
+        told = health.told(status, ok=ok)
+        if told == "well":
+            self._health.well(watched, self._term, now)
+        elif told == "nothing":
+            watched.circuit = health.nothing(watched.circuit, term=self._term, probe=self._probe)
+        else:
+            self._health.unwell(watched, self._model, told, term=self._term, retry_after_s=retry_after_s, now=now)

@@ -36,7 +36,7 @@ async def opened(upstream: FakeUpstream | str, **settings: Any) -> tuple[Gateway
     """A gateway whose breaker goes by a clock of the test's own."""
     provider = {"breaker": BREAKER, **settings.pop("provider", {})}
     found, clock = gateway(upstream, provider=provider, **settings), Clock()
-    (await found.worker()).health._clock = clock
+    (await found.worker()).health.clock = clock
     return found, clock
 
 
