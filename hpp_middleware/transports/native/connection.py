@@ -22,6 +22,7 @@ class Connection(asyncio.Protocol):
     A connection.
 
     Attributes:
+        loop: The event loop.
         origin: Where it goes.
         gone: Whether its socket is closed.
         lost: Whether it can carry nothing any more.
@@ -29,7 +30,7 @@ class Connection(asyncio.Protocol):
         paused: Whether the peer was told to wait.
     """
 
-    __slots__ = ("_loop", "_polled", "_reading", "_transport", "_waiter", "gone", "lost", "origin", "paused", "since")
+    __slots__ = ("_polled", "_reading", "_transport", "_waiter", "gone", "loop", "lost", "origin", "paused", "since")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, origin: Origin) -> None:
         self.origin = origin
@@ -37,7 +38,7 @@ class Connection(asyncio.Protocol):
         self.lost = False
         self.since = 0.0
         self.paused = False
-        self._loop = loop
+        self.loop = loop
         self._transport: asyncio.Transport
         self._reading: Reading | None = None  # what was asked for
         self._waiter: asyncio.Future[None] | None = None
@@ -77,7 +78,7 @@ class Connection(asyncio.Protocol):
         """
         if self.lost:
             raise BrokenResponseError("the connection ended before the response")
-        waiter = self._waiter = self._loop.create_future()
+        waiter = self._waiter = self.loop.create_future()
         return waiter
 
     def go_on(self) -> None:
@@ -144,6 +145,6 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
+        waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)

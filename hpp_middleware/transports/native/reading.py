@@ -8,10 +8,11 @@ in doubt could give one consumer's answer to another.
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from hpp_middleware.transports.framing import is_length
+from hpp_middleware.transports.framing import LENGTH_DIGITS, is_length
 
 __all__ = ["BrokenResponseError", "Reading"]
 
@@ -23,10 +24,17 @@ MOST_TAKEN = 64 * 1024
 
 _BODYLESS = frozenset({204, 304})
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
-_ORDINARY = re.compile(rb"HTTP/1\.1 200 OK\r\n((?:[A-Za-z0-9-]+: [!-~][ -~]*(?<! )\r\n)+)\r\n")
-_FIELD = re.compile(r"([^:\r\n]+): ([^\r\n]+)\r\n")
-_SAYS_MORE = frozenset({"connection", "proxy-connection", "transfer-encoding", "upgrade"})
-"""Headers by which a parser may take what follows for something else than so many bytes of a body."""
+_PLAIN = (
+    rb"(?:(?!(?i:connection|content-length|proxy-connection|transfer-encoding|upgrade):)"
+    rb"[A-Za-z0-9-]+: [!-~][ -~]*+(?<! )\r\n)*+"
+)
+"""Headers by which no parser takes what follows for something else than it is."""
+
+_ORDINARY = re.compile(
+    rb"HTTP/1\.1 200 OK\r\n(" + _PLAIN + rb"(?i:content-length): ([0-9]{1,%d})\r\n" % LENGTH_DIGITS + _PLAIN + rb")\r\n"
+)
+_NAMES = re.compile(r"^[^:]+", re.MULTILINE)
+_VALUES = re.compile(r": (.+)\r")
 
 _END = b"\r\n\r\n"
 
@@ -48,6 +56,10 @@ class Reading:
         reusable: Once complete, whether another response may follow on the same connection.
     """
 
+    headers: Mapping[str, str] = MappingProxyType({})
+    reusable = False
+    _head = b""  # while it is not whole
+    _left: int | None = None  # of a body with a length; None where it goes on until the connection ends
     _fields: dict[str, str]  # the headers, while they are parsed
     _interim = _count = 0  # of interim responses; of headers, then of trailers
     _parsed = False
@@ -57,13 +69,9 @@ class Reading:
 
     def __init__(self) -> None:
         self.status = 0
-        self.headers: Mapping[str, str] = {}
         self.pieces: list[bytes] = []
         self.size = 0
         self.complete = False
-        self.reusable = False
-        self._head = b""  # of the head, while it is not whole
-        self._left: int | None = None  # of a body with a length; None where it goes on until the connection ends
 
     def feed(self, data: bytes) -> None:
         """
@@ -73,6 +81,10 @@ class Reading:
             BrokenResponseError: It is no response.
         """
         if not self.status:
+            found = _ORDINARY.match(data) if not self._head else None
+            if found is not None and self._is_ordinary(found):
+                self._feed_counted(int(found[2]), data[found.end() :])
+                return
             data = self._feed_head(data)
         if not data:
             return
@@ -99,12 +111,13 @@ class Reading:
 
     def take(self) -> bytes:
         """What has come of the body since the last time, or as much of it as is passed on at once."""
-        pieces = self.pieces
-        data = pieces.pop() if len(pieces) == 1 else b"".join(pieces)
-        self.pieces, self.size = [], 0
+        data = b"".join(self.pieces)
+        self.pieces.clear()
+        self.size = 0
         if len(data) > MOST_TAKEN:
-            self._keep(data[MOST_TAKEN:])
-            return data[:MOST_TAKEN]
+            data, rest = data[:MOST_TAKEN], data[MOST_TAKEN:]
+            self.pieces.append(rest)
+            self.size = len(rest)
         return data
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -129,7 +142,8 @@ class Reading:
     def on_body(self, data: bytes) -> None:
         """For httptools: a piece of the body; what follows its end is another's."""
         if not self.complete:
-            self._keep(data)
+            self.pieces.append(data)
+            self.size += len(data)
 
     def on_message_begin(self) -> None:
         """For httptools: a response begins; within a body it is one that nobody has asked for."""
@@ -143,9 +157,6 @@ class Reading:
 
     def _feed_head(self, data: bytes) -> bytes:
         """What follows the head, if it is there."""
-        found = _ORDINARY.match(data) if not self._head else None
-        if found is not None and self._is_ordinary(found):
-            return data[found.end() :]
         head = self._head + data if self._head else data
         while not self.status and (end := head.find(_END)) >= 0:
             if end > HEAD_BYTES:
@@ -161,16 +172,13 @@ class Reading:
         return b""
 
     def _is_ordinary(self, found: re.Match[bytes]) -> bool:
-        """Take a head which says how long the body is, once, and nothing else of how it is to be read."""
-        fields = _FIELD.findall(found[1].decode("ascii"))
-        headers = {name.lower(): value for name, value in fields}
-        length = headers.get("content-length", "")
-        is_once = len(headers) == len(fields) <= HEADERS and found.end() <= HEAD_BYTES
-        if not is_once or not is_length(length) or not _SAYS_MORE.isdisjoint(headers):
+        """Take a head that has each header once."""
+        text = found[1].decode("ascii")
+        values = _VALUES.findall(text)
+        headers = dict(zip(_NAMES.findall(text.lower()), values, strict=True))
+        if len(headers) < len(values) or len(values) > HEADERS or found.end() > HEAD_BYTES:
             return False
         self.status, self.headers, self.reusable = 200, headers, True
-        self._left = int(length)
-        self.complete = not self._left
         return True
 
     def _parse(self, head: bytes) -> None:
@@ -222,12 +230,15 @@ class Reading:
             self.reusable = False
 
     def _feed_counted(self, left: int, data: bytes) -> None:
-        if len(data) > left:
-            data = data[:left]
+        left -= len(data)
+        if left < 0:
+            data, left = data[:left], 0
             self.reusable = False
-        self._keep(data)
-        self._left = left - len(data)
-        self.complete = not self._left
+        if data:
+            self.pieces.append(data)
+            self.size += len(data)
+        self._left = left
+        self.complete = not left
 
     def _feed_chunks(self, parser: HttpResponseParser, data: bytes) -> None:
         before = len(self.pieces)
@@ -247,10 +258,6 @@ class Reading:
         self._overhead = 0 if len(self.pieces) > before else self._overhead + len(data)
         if self._overhead > HEAD_BYTES:
             raise BrokenResponseError("the trailers are too large")
-
-    def _keep(self, data: bytes) -> None:
-        self.pieces.append(data)
-        self.size += len(data)
 
     def _finish(self) -> None:
         self.complete = True

@@ -11,6 +11,7 @@ __all__ = ["Origin", "Place", "Start", "ended", "place", "start"]
 
 _SAFE = "/?:@!$&'()*+,;=~-._%[]"
 _METHOD = re.compile(r"[A-Z]+\Z")
+_ENDS = re.compile("[\r\n\0]")
 
 
 class Origin(NamedTuple):
@@ -81,8 +82,8 @@ def start(call: HTTPCall, where: Place) -> Start:
     """
     if not _METHOD.match(call.method):
         raise ValueError("the method is none")
-    text = f"{call.method} {where.target} HTTP/1.1\r\nHost: {where.host}\r\n"
-    return Start(call.url, call.method, call.shared, where, _encoded(text, call.shared))
+    text = f"{call.method} {where.target} HTTP/1.1\r\n" + _lines([("Host", where.host), *call.shared])
+    return Start(call.url, call.method, call.shared, where, text.encode("latin-1"))
 
 
 def ended(call: HTTPCall) -> bytes:
@@ -92,17 +93,15 @@ def ended(call: HTTPCall) -> bytes:
     Raises:
         ValueError: As above.
     """
-    length = f"Content-Length: {len(call.body)}\r\n\r\n"
-    return _encoded("", call.headers[len(call.shared) :], length)
+    own = _lines(call.headers[len(call.shared) :])
+    return f"{own}Content-Length: {len(call.body)}\r\n\r\n".encode("latin-1")
 
 
-def _encoded(before: str, headers: Sequence[tuple[str, str]], behind: str = "") -> bytes:
-    """Headers, each a line of its own, between other lines."""
-    text = before
+def _lines(headers: Sequence[tuple[str, str]]) -> str:
+    lines = ""
     for name, value in headers:
-        text += f"{name}: {value}\r\n"
-    text += behind
-    lines = len(headers) + 2  # on either side there are two
-    if text.count("\r") != lines or text.count("\n") != lines or "\0" in text:
-        raise ValueError("a header would end its line")
-    return text.encode("latin-1")
+        line = f"{name}: {value}"
+        if _ENDS.search(line):
+            raise ValueError("a header would end its line")
+        lines += f"{line}\r\n"
+    return lines

@@ -104,13 +104,11 @@ class NativeTransport:
         return found
 
     def _at_hand(self, origin: request.Origin) -> Connection | None:
-        """An idle connection to have at once, to be given back; None where there is none, or others wait for one."""
-        if not self._idle[origin] or not self._free.take():
-            return None
-        connection = self._idle_one(origin)
-        if connection is None:
-            self._free.give()
-        return connection
+        """The connection that was used last, to be given back; None where it is lost, or others wait for one."""
+        idle = self._idle[origin]
+        if idle and idle[-1].is_quiet() and self._free.take():
+            return idle.pop()
+        return None
 
     async def _connection(self, origin: request.Origin, seconds: float, provider: str) -> Connection:
         """
@@ -174,13 +172,14 @@ class NativeTransport:
 
     def give_back(self, connection: Connection) -> None:
         """End an exchange: its connection is kept, or closed."""
-        if not connection.ended() or self._closed or self._loop is None:
-            self._close(connection)
-        else:
-            connection.since = self._loop.time()
+        if connection.ended() and not self._closed:
+            loop = connection.loop
+            connection.since = loop.time()
             self._idle[connection.origin].append(connection)
             if self._timer is None:
-                self._timer = self._loop.call_later(IDLE_S, self._close_old, self._loop)
+                self._timer = loop.call_later(IDLE_S, self._close_old, loop)
+        else:
+            self._close(connection)
         self._free.give()
 
     def _close(self, connection: Connection) -> None:
