@@ -5,6 +5,7 @@ Nothing here awaits, reads a clock or draws a number. A request is tried again o
 nothing of an answer; where, and after how long, follows from what became of the attempt, and from what is left.
 """
 
+import math
 from typing import Literal
 
 from msgspec import Struct
@@ -161,12 +162,12 @@ class Budget:
     everything fails, all attempts are no more than 1.2 times the requests.
     """
 
-    __slots__ = ("_extra", "_requests", "_since")
+    __slots__ = ("_extra", "_requests", "_until")
 
     def __init__(self) -> None:
         self._requests = 0.0
         self._extra = 0.0
-        self._since: float | None = None
+        self._until = -math.inf  # the end of the window
 
     def request(self, now: float) -> None:
         """
@@ -175,12 +176,14 @@ class Budget:
         Args:
             now: Monotonic seconds.
         """
-        self._age(now)
+        if now >= self._until:
+            self._age(now)
         self._requests += 1.0
 
     def take(self, now: float) -> bool:
         """Whether one more attempt may be made; it then is counted."""
-        self._age(now)
+        if now >= self._until:
+            self._age(now)
         if self._extra + 1 > max(FLOOR, SHARE * self._requests):
             return False
         self._extra += 1
@@ -192,11 +195,10 @@ class Budget:
 
     def _age(self, now: float) -> None:
         """Halve the counts for each window that has passed: both, so that their ratio stays."""
-        if self._since is None:
-            self._since = now
-        if now - self._since < WINDOW_S:
+        if math.isinf(self._until):  # the first one begins
+            self._until = now + WINDOW_S
             return
-        windows = (now - self._since) // WINDOW_S
-        self._since += windows * WINDOW_S
+        windows = 1 + (now - self._until) // WINDOW_S
+        self._until += windows * WINDOW_S
         self._requests *= 0.5**windows
         self._extra *= 0.5**windows

@@ -47,6 +47,10 @@ class Guard(Protocol):
         """Stop it at this moment, by :func:`time.monotonic`; what was said before counts no more."""
         ...
 
+    def begin(self, seconds: float, first_s: float) -> float:
+        """As :meth:`limit` and :meth:`wait`, of one that has run nothing yet, and was told nothing."""
+        ...
+
     def limit(self, seconds: float) -> None:
         """Stop it after so long from now in any case, whatever is said of :meth:`wait` later."""
         ...
@@ -204,13 +208,17 @@ class _OnAsyncio:
         if moment < self._rings and self._task is not None:
             self._set()
 
+    def begin(self, seconds: float, first_s: float) -> float:
+        """See :class:`Guard`."""
+        now = time.monotonic()
+        self._last = now + seconds
+        self._due = now + min(seconds, first_s)
+        return now + first_s
+
     def limit(self, seconds: float) -> None:
         """See :class:`Guard`."""
-        last = time.monotonic() + seconds
-        if last < self._last:
-            self._last = last
-            if last < self._due:
-                self.until(last)
+        self._last = min(self._last, time.monotonic() + seconds)
+        self.until(min(self._due, self._last))
 
     def wait(self, seconds: float) -> float:
         """See :class:`Guard`."""
@@ -287,6 +295,11 @@ class _OnAnyLoop:
         """See :class:`Guard`."""
         self._due = moment
         self._scope.deadline = moment if moment == NEVER else anyio.current_time() + moment - time.monotonic()
+
+    def begin(self, seconds: float, first_s: float) -> float:
+        """See :class:`Guard`."""
+        self.limit(seconds)
+        return self.wait(first_s)
 
     def limit(self, seconds: float) -> None:
         """See :class:`Guard`."""

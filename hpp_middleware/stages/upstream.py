@@ -99,8 +99,7 @@ class Upstream:
             around: What stops the exchange.
         """
         self._timeouts, self.around = timeouts, around
-        around.limit(timeouts.total)
-        self._first_by = around.wait(timeouts.connect + timeouts.first_byte)  # until it is sent
+        self._first_by = around.begin(timeouts.total, timeouts.connect + timeouts.first_byte)  # until it is sent
 
     def under(self, lease: Lease) -> None:
         """Send nothing once this lease has run out, in whose present term the hold was placed."""
@@ -130,14 +129,14 @@ class Upstream:
         """
         if self._ticket is None:
             return
-        status = asked_s = None
+        status, asked_s = self.status, None
         if isinstance(error, UpstreamError):
-            status = error.upstream_status
+            status = error.upstream_status or status
         if ok is False and self._response is not None:
             asked_s = retry_after_s(self._headers, now=time.time(), limited=status == 429)
         self._ticket.ended(
             ok=ok,
-            status=status or self.status,
+            status=status,
             retry_after_s=asked_s,
             first_byte_s=first_byte_s,
             token_s=token_s,
