@@ -358,7 +358,9 @@ def _is_empty(choices: Raw) -> bool:
 
 def text_bytes(choice: _Choice) -> int:
     """UTF-8 bytes of generated text."""
-    return sum(_size(said) for said in (choice.delta, choice.message) if said is not None)
+    said, whole = choice.delta, choice.message
+    size = 0 if said is None else _size(said)
+    return size if whole is None else size + _size(whole)
 
 
 def _size(delta: _Delta) -> int:

@@ -21,6 +21,7 @@ from hpp_middleware.types.completion import Request, Seen, Target
 
 __all__ = ["answer", "usage_in"]
 
+_ARRAY = ord("[")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -46,7 +47,7 @@ def answer(body: bytes, request: Request, target: Target, *, charge: Charge | No
         raise ProtocolError("the body is not a JSON object") from None
     if error != NULL:
         raise StreamedError(bytes(error), seen)
-    if bytes(memoryview(choices)[:1]) != b"[":
+    if memoryview(choices)[0] != _ARRAY:
         raise ProtocolError("the body has no choices")
     fields["model"] = Raw(_encode(target.shown or target.id))
     if charge is not None:
@@ -68,7 +69,6 @@ def _seen(fields: dict[str, Raw], choices: Raw, request: Request) -> Seen:
         if reading is None and request.n == 1 and choice.usage and choice.usage != NULL:
             usage = choice.usage
             reading = read_openai(usage)
-    upstream_id = fields.get("id")
     return Seen(
         usage=reading.usage if reading is not None else None,
         usage_raw=mended(usage) if usage != NULL else None,
@@ -76,7 +76,7 @@ def _seen(fields: dict[str, Raw], choices: Raw, request: Request) -> Seen:
         relayed_bytes=size,
         texts=texts,
         finished=len(finished) >= request.n,
-        upstream_id=text(upstream_id) if upstream_id is not None else None,
+        upstream_id=text(fields.get("id", NULL)),
     )
 
 

@@ -5,10 +5,10 @@ Zero is a report. What is no whole number of tokens, or no number that any reque
 caller then settles by its policy for missing usage. What contradicts itself is taken, and called doubtful.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from hpp_middleware.types.price import Usage
 
@@ -18,6 +18,8 @@ MOST_TOKENS = 10**9
 """More tokens than any request can use; a larger count is a fault of the upstream, not a bill."""
 
 _Count = int | None
+_Told = Annotated[int, Meta(ge=0, le=MOST_TOKENS)]
+"""A count that is looked at as it is read; the others are where they are taken."""
 
 
 class _PromptDetails(Struct, frozen=True, gc=False):
@@ -33,20 +35,14 @@ class _CompletionDetails(Struct, frozen=True, gc=False):
 
 
 class _OpenAIUsage(Struct, frozen=True, gc=False):
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: _Count = None
+    prompt_tokens: _Told
+    completion_tokens: _Told
+    total_tokens: _Told | None = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
     prompt_cache_hit_tokens: _Count = None  # DeepSeek's name for what OpenAI calls cached_tokens
     cached_tokens: _Count = None  # Moonshot's place for it
     reasoning_tokens: _Count = None  # some servers' place for it
-
-    @property
-    def tells_no_parts(self) -> bool:
-        """Whether nothing but prompt, completion and total is told."""
-        return self.prompt_cache_hit_tokens is None and self.cached_tokens is None and self.reasoning_tokens is None
-
 
 class _ResponsesUsage(Struct, frozen=True, gc=False):
     input_tokens: int
@@ -83,14 +79,14 @@ def read_openai(raw: Raw | bytes) -> Reading | None:
         found = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if found.prompt_tokens_details is None and found.completion_tokens_details is None and found.tells_no_parts:
-        return _whole(found.prompt_tokens, found.completion_tokens, found.total_tokens)
+    prompt, completion, total = found.prompt_tokens, found.completion_tokens, found.total_tokens
+    if found == _OpenAIUsage(prompt, completion, total):  # no part is told
+        return Reading(Usage(input=prompt, output=completion), total is not None and total != prompt + completion)
     into = found.prompt_tokens_details or _NO_PROMPT_DETAILS
     out = found.completion_tokens_details or _NO_COMPLETION_DETAILS
     cached = _first(into.cached_tokens, found.prompt_cache_hit_tokens, found.cached_tokens)
     reasoning = _first(out.reasoning_tokens, found.reasoning_tokens)
-    whole = (found.prompt_tokens, found.completion_tokens, found.total_tokens)
-    return _parted(whole, into, out, cached=cached, reasoning=reasoning)
+    return _parted((prompt, completion, total), into, out, cached=cached, reasoning=reasoning)
 
 
 def read_responses(raw: Raw | bytes) -> Reading | None:
@@ -196,13 +192,6 @@ def told_responses(usage: Usage) -> dict[str, Any]:
         "output_tokens_details": {"reasoning_tokens": usage.reasoning},
         "total_tokens": usage.total,
     }
-
-
-def _whole(prompt: int, completion: int, total: int | None) -> Reading | None:
-    """A report of which no part is told."""
-    if not (0 <= prompt <= MOST_TOKENS and 0 <= completion <= MOST_TOKENS and 0 <= (total or 0) <= MOST_TOKENS):
-        return None
-    return Reading(Usage(input=prompt, output=completion), total is not None and total != prompt + completion)
 
 
 def _first(*counts: int | None) -> int:
