@@ -44,6 +44,7 @@ class _OpenAIUsage(Struct, frozen=True, gc=False):
     cached_tokens: _Count = None  # Moonshot's place for it
     reasoning_tokens: _Count = None  # some servers' place for it
 
+
 class _ResponsesUsage(Struct, frozen=True, gc=False):
     input_tokens: int
     output_tokens: int

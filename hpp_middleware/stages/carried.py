@@ -16,17 +16,14 @@ import msgspec
 from hpp_middleware.core.ceilings import Scope
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import GatewayError, StoreError
-from hpp_middleware.ports import Client, Transport
+from hpp_middleware.ports import Client
 from hpp_middleware.stages.guard import Guard
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
-from hpp_middleware.stages.limits import Admission
+from hpp_middleware.stages.means import Means
 from hpp_middleware.stages.plan import Plan
 from hpp_middleware.stages.relay import Exchange
-from hpp_middleware.stages.replay import Keyed
-from hpp_middleware.stages.settle import Pending
-from hpp_middleware.stages.setup import Setup
-from hpp_middleware.stages.worker import Worker
+from hpp_middleware.stages.settle import Ending, Pending
 from hpp_middleware.types.operations import Reserve, Resize, Result
 from hpp_middleware.types.quota import Draft
 from hpp_middleware.types.replay import Answer
@@ -39,57 +36,36 @@ class Carried(ABC):
     One request, as it is carried out.
 
     Args:
-        setup: The gateway's.
-        worker: This event loop's.
+        means: What it is carried out with.
         planned: The first call.
         reserved: What is reserved for it.
-        client: Where the answer goes.
-        transport: What to send by, instead of the provider's own.
-        keyed: The request's own key.
-        admission: Takes what another model's own limits ask; None where nothing is limited.
 
     Attributes:
         exchanges: Those that there were so far.
         last: The one that runs, or was the last to.
         job: What it is to do; there once there is a hold.
-        duration_s: How long it took, all in all.
         ending: The end of the response: who reads the account then waits until it is settled.
         amends: What puts the hold back for who was asked last, where nobody knows whether it has left there; else None.
     """
 
     last: Exchange
     job: Job
-    duration_s = 0.0
     amends: Resize | None = None
     _left = _dismissed = _expired = False
     _raised: Exception | None = None
     _waiting: Guard | None = None  # for the next exchange
     _resizes = 0
     _started = 0.0
+    _took_s: float | None = None  # where the first exchange was not all
     _term = 0
 
-    def __init__(
-        self,
-        setup: Setup,
-        worker: Worker,
-        planned: Plan,
-        reserved: Reserve,
-        client: Client,
-        *,
-        transport: Transport | None,
-        keyed: Keyed,
-        admission: Admission | None,
-    ) -> None:
-        self._setup = setup
-        self._worker = worker
+    def __init__(self, means: Means, planned: Plan, reserved: Reserve) -> None:
+        self._means = means
+        self._client = means.client
         self._now = planned
         self._reserved = reserved
-        self._client = client
-        self._transport = transport
-        self._keyed = keyed
-        self._admission = admission
         claim = reserved.claim
-        self.ending = worker.pending.response(reserved.accounts[0], claim.key if claim is not None else None)
+        self.ending = Ending(means.worker.pending, reserved.accounts[0], claim.key if claim is not None else None)
         self.exchanges: list[Exchange] = []
 
     def under(self, hold: int) -> None:
@@ -100,6 +76,11 @@ class Carried(ABC):
             RequestError: It cannot do with so little output.
         """
         self.job = self.last.job = self._job(self._now, hold)
+
+    @property
+    def duration_s(self) -> float:
+        """How long it took, all in all."""
+        return self.last.duration_s if self._took_s is None else self._took_s
 
     @property
     def priced(self) -> bool:
@@ -180,12 +161,12 @@ class Carried(ABC):
             loop: The event loop that runs, where it is asyncio's or takes its place.
         """
         self._started, self._term = time.monotonic(), lease.term
-        try:
-            await self.last.run(lease, loop)
-            if self._goes_on:
+        await self.last.run(lease, loop)
+        if self._goes_on:
+            try:
                 await self._go_on(lease, loop)
-        finally:
-            self.duration_s = time.monotonic() - self._started
+            finally:
+                self._took_s = time.monotonic() - self._started
         if self._raised is not None:
             raise self._raised
 
@@ -217,12 +198,13 @@ class Carried(ABC):
 
     async def _admits(self, then: Plan) -> bool:
         """Take what a further model's own limits ask; False where one of them is reached."""
-        return self._admission is None or await self._admission.also(then.target.id, then.bound)
+        admission = self._means.admission
+        return admission is None or await admission.also(then.target.id, then.bound)
 
     async def _without(self) -> None:
         """Give that back: the model is not asked after all."""
-        if self._admission is not None:
-            await self._admission.without()
+        if self._means.admission is not None:
+            await self._means.admission.without()
 
     def _resize(self, amount: int, orphan: int, draft: Draft, scope: Scope | None) -> Resize:
         """The next resize: what the hold is to be, whose the entry is, and in which accounts, where that changes."""
@@ -256,12 +238,12 @@ class Carried(ABC):
 
     def _job(self, planned: Plan, hold: int, before: Settlement | None = None, *, attempts: int = 0) -> Job:
         """What to do by a plan, under a hold, after what the calls before it were charged."""
-        setup = self._setup
+        setup = self._means.setup
         return planned.job(
             *(self._reserved.accounts[0], hold),
             missing_usage=setup.missing_usage,
             cost_in=setup.cost_in,
-            keyed=self._keyed.claim is not None,
+            keyed=self._means.keyed.claim is not None,
             before=before,
             keep_alive=setup.keep_alive,
             attempts=attempts,
@@ -288,21 +270,11 @@ class Carried(ABC):
             late: See :class:`~hpp_middleware.stages.relay.Exchange`.
             began: Likewise.
         """
-        worker, target = self._worker, planned.target
-        found = Exchange(
-            target,
-            planned.dialect,
-            self._transport or worker.transports[target.key],
-            client,
-            ending=Pending().response("") if kept else self.ending,
-            slots=worker.slots,
-            record=self._keyed.another() if kept else self._keyed.record,
-            health=worker.health if self._transport is None else None,  # of a host's app in process there is none
-            late=late,
-            began=began,
-        )
-        if planned.scope is not None:
-            found.scope = planned.scope
+        ending, record = self.ending, self._means.keyed.record
+        if kept:
+            ending, record = Ending(Pending(), ""), self._means.keyed.another()
+        found = Exchange(self._means, planned, client, ending, record)
+        found.late, found.began = late, began
         if job is not None:
             self.job = found.job = job
         self.last = found  # which speaks for all from here on, and so knows what it is to do

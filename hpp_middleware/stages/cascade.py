@@ -20,17 +20,13 @@ from hpp_middleware.core.auto import agree, verify
 from hpp_middleware.core.ceilings import Scope
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import GatewayError
-from hpp_middleware.ports import Client, Transport
 from hpp_middleware.stages.carried import Carried
 from hpp_middleware.stages.held import Held
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
-from hpp_middleware.stages.limits import Admission
+from hpp_middleware.stages.means import Means
 from hpp_middleware.stages.plan import Plan
 from hpp_middleware.stages.relay import Exchange
-from hpp_middleware.stages.replay import Keyed
-from hpp_middleware.stages.setup import Setup
-from hpp_middleware.stages.worker import Worker
 from hpp_middleware.types.completion import Request
 from hpp_middleware.types.http import Headers
 from hpp_middleware.types.operations import Reserve
@@ -45,14 +41,9 @@ class Cascade(Carried):
     An exchange whose answer is kept back, and others where it does not do.
 
     Args:
-        setup: The gateway's.
-        worker: This event loop's.
+        means: What it is carried out with.
         planned: The smaller model's part.
         reserved: What is reserved for that.
-        client: Where the answer goes.
-        transport: What to send by, instead of the provider's own.
-        keyed: The request's own key.
-        admission: Takes what the stronger model's own limits ask; None where nothing is limited.
         asked: The request, as the client has written it.
         second: The stronger model's part.
         twice: Whether the smaller one is asked twice; else its first answer is believed.
@@ -62,28 +53,15 @@ class Cascade(Carried):
     _gave_held = False
 
     def __init__(
-        self,
-        setup: Setup,
-        worker: Worker,
-        planned: Plan,
-        reserved: Reserve,
-        client: Client,
-        *,
-        transport: Transport | None,
-        keyed: Keyed,
-        admission: Admission | None,
-        asked: Request,
-        second: Plan,
-        twice: bool,
+        self, means: Means, planned: Plan, reserved: Reserve, *, asked: Request, second: Plan, twice: bool
     ) -> None:
-        super().__init__(
-            *(setup, worker, planned, reserved, client), transport=transport, keyed=keyed, admission=admission
-        )
+        super().__init__(means, planned, reserved)
+        self._worker, self._keyed = means.worker, means.keyed
         self._asked = asked
         self._then = second
         self._twice = twice
         self._draft = reserved.draft
-        self._held = Held(patient=client.patient)
+        self._held = Held(patient=means.client.patient)
         self._given = self._exchange(planned, self._held, kept=True)
 
     def under(self, hold: int) -> None:

@@ -18,17 +18,13 @@ from hpp_middleware.core import attempts, ceilings, quota
 from hpp_middleware.core.ceilings import Scope
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import GatewayError, RequestError, UpstreamError
-from hpp_middleware.ports import Client, Transport
 from hpp_middleware.stages.carried import Carried
 from hpp_middleware.stages.guard import guard
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
-from hpp_middleware.stages.limits import Admission
 from hpp_middleware.stages.lineup import Lineup
+from hpp_middleware.stages.means import Means
 from hpp_middleware.stages.plan import Plan
-from hpp_middleware.stages.replay import Keyed
-from hpp_middleware.stages.setup import Setup
-from hpp_middleware.stages.worker import Worker
 from hpp_middleware.types.operations import Reserve, Result
 
 __all__ = ["Chain"]
@@ -39,42 +35,24 @@ class Chain(Carried):
     One exchange, and others where it fails.
 
     Args:
-        setup: The gateway's.
-        worker: This event loop's.
+        means: What it is carried out with.
         planned: Whom to ask first.
         reserved: What is reserved for that.
-        client: Where the answer goes.
         lineup: Whom to ask then, each planned when its turn comes.
-        transport: What to send by, instead of the provider's own.
-        keyed: The request's own key.
-        admission: Takes what another model's own limits ask; None where nothing is limited.
     """
 
+    _scope: Scope | None  # what the hold is in, once there is more than one attempt
+    _paid: Scope | None = None  # what it is in for those attempts that cost something
     _ahead: Plan | None = None
     _tried = 1  # how often who is asked now was asked
     _extra = False  # whether the attempt that runs was taken from the worker's budget
 
-    def __init__(
-        self,
-        setup: Setup,
-        worker: Worker,
-        planned: Plan,
-        reserved: Reserve,
-        client: Client,
-        *,
-        lineup: Lineup,
-        transport: Transport | None,
-        keyed: Keyed,
-        admission: Admission | None,
-    ) -> None:
-        super().__init__(
-            *(setup, worker, planned, reserved, client), transport=transport, keyed=keyed, admission=admission
-        )
-        self._scope = planned.scope  # what the hold is in
-        self._paid: Scope | None = None  # what it is in for those attempts that cost something
+    def __init__(self, means: Means, planned: Plan, reserved: Reserve, lineup: Lineup) -> None:
+        Carried.__init__(self, means, planned, reserved)
+        self._worker = means.worker
         self._lineup = lineup
-        self._may_go_on = lineup.has_others or (planned.target.provider.retries > 0 and transport is None)
-        self._exchange(planned, client, late=self._may_go_on)
+        self._may_go_on = lineup.has_others or (planned.target.provider.retries > 0 and means.transport is None)
+        self._exchange(planned, means.client, late=self._may_go_on)
 
     def under(self, hold: int) -> None:
         """See :class:`~hpp_middleware.stages.carried.Carried`."""
@@ -101,6 +79,7 @@ class Chain(Carried):
 
     async def _go_on(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> None:
         """Ask again or otherwise, for as long as it fails and may be."""
+        self._scope = self._now.scope
         while (step := self._step()).kind != "stop":
             job = await (self._again(step.after_s, lease, loop) if step.kind == "again" else self._next(lease))
             if job is None:

@@ -53,7 +53,7 @@ class Delivery:
         self._client = client
         self.record = record
 
-    def begin(self, around: Guard, piece: Guard | None, *, send_s: float, stuck: Callable[[], None]) -> None:
+    def begin(self, around: Guard, piece: Guard | None, send_s: float, stuck: Callable[[], None]) -> None:
         """
         Be ready to deliver.
 
@@ -83,12 +83,13 @@ class Delivery:
             return None
         return None if self.left else self._hand_over(self._open())
 
-    async def whole(self, headers: Headers, body: bytes) -> None:
-        """Deliver an answer that is there as a whole."""
+    def whole(self, headers: Headers, body: bytes) -> Awaitable[None] | None:
+        """Deliver an answer that is there as a whole; what is left to be awaited for that, as of :meth:`start`."""
         if self.record is not None:
             self.record.start(200, headers)
+            self.record.add(body)
         self._head = headers
-        await self.send(body, more=False)
+        return None if self.left else self._hand_over(self._open(body, more=False))
 
     async def kept_up(
         self,
@@ -117,22 +118,24 @@ class Delivery:
         self._alive = alive(loop, keep_alive.after, say)
         await self._alive.beside(work)
 
-    async def send(self, data: bytes, *, more: bool = True) -> None:
-        """Pass a piece of it on; a comment that comes before the head is dropped."""
+    def send(self, data: bytes, *, more: bool = True) -> Awaitable[None] | None:
+        """
+        Pass a piece of a stream on; a comment that comes before the head is dropped.
+
+        Returns:
+            What is left to be awaited for that, as of :meth:`start`.
+        """
         if self.record is not None:
             self.record.add(data)
         if not more and self._alive is not None:
             self._alive.end()
         if self.left or (more and not data):
-            return
+            return None
         if self._head is None:
-            sending = self._client.send(data, more=more)
-        elif more and not sse.has_event(data) and time.monotonic() < self._head_by:
-            return
-        else:
-            sending = self._open(data, more=more)
-        if (rest := self._hand_over(sending)) is not None:
-            await rest
+            return self._hand_over(self._client.send(data, more=more))
+        if more and not sse.has_event(data) and time.monotonic() < self._head_by:
+            return None
+        return self._hand_over(self._open(data, more=more))
 
     async def last(self, data: bytes) -> None:
         """Pass on how it broke off, outside of every guard; not to a client whose server has not taken the head."""

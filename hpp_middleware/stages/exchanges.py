@@ -7,6 +7,7 @@ from hpp_middleware.stages.cascade import Cascade
 from hpp_middleware.stages.chain import Chain
 from hpp_middleware.stages.limits import Admission
 from hpp_middleware.stages.lineup import Lineup
+from hpp_middleware.stages.means import Means
 from hpp_middleware.stages.plan import Plan
 from hpp_middleware.stages.replay import Keyed
 from hpp_middleware.stages.setup import Setup
@@ -47,16 +48,9 @@ def exchange(
         escalation: Whom to ask where the answer is found wanting.
         samples: How often the first is asked before it is believed, where there is an ``escalation``.
     """
-    given = setup, worker, planned, operation, client
+    means = Means(setup, worker, client, keyed, transport, admission)
     second = lineup.second(escalation) if escalation is not None else None
     if second is None:
-        return Chain(*given, lineup=lineup, transport=transport, keyed=keyed, admission=admission)
-    return Cascade(
-        *given,
-        transport=transport,
-        keyed=keyed,
-        admission=admission,
-        asked=lineup.request,
-        second=second,
-        twice=samples > 1 and agree.can_differ(lineup.request),
-    )
+        return Chain(means, planned, operation, lineup)
+    twice = samples > 1 and agree.can_differ(lineup.request)
+    return Cascade(means, planned, operation, asked=lineup.request, second=second, twice=twice)

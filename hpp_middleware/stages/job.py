@@ -60,7 +60,12 @@ class Job(Struct, frozen=True, kw_only=True):
         of_media = self.request.drawing is not None or self.request.inputs
         return self.limits.media_bytes if of_media else self.limits.response_bytes
 
-    def headers(self, *, cost: int | None = None) -> Headers:
+    @property
+    def drains(self) -> bool:
+        """Whether its stream is read on, for a client that has left."""
+        return self.keyed or self.target.provider.on_disconnect == "drain"
+
+    def headers(self, cost: int | None = None) -> Headers:
         """What every answer's head says."""
         headers = reply.completion_headers(
             self.target, cost=cost, dropped=self.call.dropped, routed=self.routed, attempts=self.attempts
@@ -81,10 +86,6 @@ class Job(Struct, frozen=True, kw_only=True):
             charge=charge,
             request_id=self.id,
         )
-
-    def read(self, dialect: Dialect, body: bytes, charge: Charge | None) -> tuple[bytes, Seen]:
-        """The JSON answer as the client gets it, and what it showed."""
-        return dialect.answer(body, self.request, self.target, charge=charge, request_id=self.id)
 
     def charge(self, end: End, seen: Seen) -> Settlement:
         """What it is charged for an end, and for what was seen of the answer."""

@@ -9,24 +9,28 @@ both are one thing here) and every deadline stop one guard; what ended it is rea
 import asyncio
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from hpp_middleware.core import relay, relay_cost, relay_json, reply, sse
 from hpp_middleware.core.ceilings import Scope
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.core.verdict import verdict
 from hpp_middleware.errors import GatewayError, OverloadedError, StoreError, UpstreamError
-from hpp_middleware.ports import Client, Dialect, StreamReader, Transport
+from hpp_middleware.ports import Client, StreamReader
 from hpp_middleware.stages.delivery import Delivery
-from hpp_middleware.stages.drain import Drain, Slots
+from hpp_middleware.stages.drain import Drain
 from hpp_middleware.stages.guard import NEVER, Guard, guard
-from hpp_middleware.stages.health import Health
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.replay import Record
 from hpp_middleware.stages.settle import Ending
 from hpp_middleware.stages.upstream import Upstream
-from hpp_middleware.types.completion import Seen, Target
+from hpp_middleware.types.completion import Seen
 from hpp_middleware.types.replay import Answer
+
+if TYPE_CHECKING:
+    from hpp_middleware.stages.means import Means
+    from hpp_middleware.stages.plan import Plan
 
 __all__ = ["Exchange"]
 
@@ -36,17 +40,11 @@ class Exchange:
     One exchange.
 
     Args:
-        target: Where it goes.
-        dialect: What the provider speaks.
-        transport: How to reach it.
+        means: What the request is carried out with.
+        planned: The call.
         client: Where the answer goes; its departure is told by :meth:`depart`.
         ending: Told when the response is about to end.
-        slots: Where a drain finds room.
         record: Keeps the answer, that it can be given again.
-        health: Whether the provider may be asked, and who is told how it did.
-        late: Whether the head of a stream waits for its first event, so that one which breaks before that may be begun
-            anew; but not for longer than the client is left without a sign of life.
-        began: Called when there is an answer: of a stream, its first event, and not a sign of life before it.
 
     Attributes:
         job: What to do; to be set when there is a hold.
@@ -55,14 +53,19 @@ class Exchange:
         error: What the client is to be told, or was told as the last event of its stream.
         duration_s: How long it took.
         first_byte_s: How long the provider took to begin its answer; None where it did not.
+        late: Whether the head of a stream waits for its first event, so that one which breaks before that may be begun
+            anew; but not for longer than the client is left without a sign of life.
+        began: Called when there is an answer: of a stream, its first event, and not a sign of life before it.
     """
 
     job: Job
-    scope: Scope | None = None
+    scope: Scope | None
     end: End | None = None
     error: GatewayError | None = None
     duration_s = 0.0
     first_byte_s: float | None = None
+    late = False
+    began: Callable[[], None] | None = None
     _started = 0.0
     _reader: StreamReader | None = None
     _seen = Seen()
@@ -74,27 +77,17 @@ class Exchange:
     _drain: Drain | None = None
     _raised: Exception | None = None
 
-    def __init__(
-        self,
-        target: Target,
-        dialect: Dialect,
-        transport: Transport,
-        client: Client,
-        *,
-        ending: Ending,
-        slots: Slots,
-        record: Record | None = None,
-        health: Health | None = None,
-        late: bool = False,
-        began: Callable[[], None] | None = None,
-    ) -> None:
-        self._dialect = dialect
-        self._upstream = Upstream(target, transport, health)
+    def __init__(self, means: "Means", planned: "Plan", client: Client, ending: Ending, record: Record | None) -> None:
+        worker, transport, target = means.worker, means.transport, planned.target
+        if transport is None:
+            self._upstream = Upstream(target, worker.transports[target.key], worker.health)
+        else:
+            self._upstream = Upstream(target, transport)  # of a host's app in process there is no health
+        self.scope = planned.scope
+        self._dialect = planned.dialect
         self._client = client
         self._ending = ending
-        self._slots = slots
-        self._late = late
-        self._began = began
+        self._slots = worker.slots
         self._delivery = Delivery(client, record)
 
     @property
@@ -110,7 +103,8 @@ class Exchange:
     @property
     def seen(self) -> Seen:
         """What the answer has shown so far."""
-        return self._reader.seen if self._reader is not None else self._seen
+        reader = self._reader
+        return self._seen if reader is None or self._over else reader.seen
 
     def settlement(self, *, host_left: End = End.LEFT) -> Settlement:
         """
@@ -142,32 +136,31 @@ class Exchange:
             lease: It must not run out meanwhile.
             loop: The event loop that runs, where it is asyncio's or takes its place.
         """
+        job, upstream, delivery = self.job, self._upstream, self._delivery
         self._started = time.monotonic()
         self._loop = loop
         around = self._guard = guard(loop)
-        self._upstream.within(self.job.timeouts, around)
-        self._upstream.under(lease)
+        upstream.within(job.timeouts, around)
+        upstream.under(lease)
         try:
-            shut = None if self._delivery.left else self._upstream.closed_off()
+            shut = None if delivery.left else upstream.closed_off()
             if shut is not None:
                 self._fail(shut, End.UNSENT)
-            elif not self._delivery.left:
-                piece = guard(loop) if self._drains else None
-                self._delivery.begin(around, piece, send_s=self.job.limits.send_s, stuck=self.depart)
+            elif not delivery.left:
+                delivery.begin(around, guard(loop) if job.drains else None, job.limits.send_s, self.depart)
                 await around.run(self._converse())
         finally:
-            self._close()
-            await self._upstream.aclose()
+            self._close(around)
+            await upstream.aclose()
         if self._raised is not None:
             raise self._raised
         if self.error is not None and self._client.started and not self._delivery.left:
             await self._last_words(self.error)
 
-    def _close(self) -> None:
-        self._over = True
+    def _close(self, around: Guard) -> None:
+        self._seen, self._over = self.seen, True
         self.duration_s = time.monotonic() - self._started
-        if self._guard is not None:
-            self._guard.close()
+        around.close()
         self._delivery.close()
         if self._drain is not None:
             self._slots.end(self._drain)
@@ -177,19 +170,20 @@ class Exchange:
 
     def _tell(self) -> None:
         """What the provider's health is to go by."""
-        upstream, job = self._upstream, self.job
+        upstream, job, took_s, first_byte_s = self._upstream, self.job, self.duration_s, self.first_byte_s
         ok = verdict(
             self.end,
             self.error,
             own=job.target.provider.timeouts,
             kept=job.timeouts,
             flowing=upstream.flowing,
-            duration_s=self.duration_s,
+            duration_s=took_s,
         )
-        usage = self.seen.usage
-        wrote_s = self.duration_s - (self.first_byte_s or 0.0) if job.request.stream else self.duration_s
-        token_s = wrote_s / usage.completion if usage is not None and usage.completion else None
-        upstream.ended(self.error, ok=ok, first_byte_s=self.first_byte_s, token_s=token_s)
+        usage = self._seen.usage
+        tokens = usage.completion if usage is not None else 0
+        wrote_s = took_s - first_byte_s if job.request.stream and first_byte_s is not None else took_s
+        token_s = wrote_s / tokens if tokens else None
+        upstream.ended(self.error, ok=ok, first_byte_s=first_byte_s, token_s=token_s)
 
     def dismiss(self) -> None:
         """The host has cancelled the request: a departure, of a client or of a caller who waits for nothing more."""
@@ -228,14 +222,10 @@ class Exchange:
             self._read_on(self._guard)
         self._delivery.stop()
 
-    @property
-    def _drains(self) -> bool:
-        return self.job.keyed or self.job.target.provider.on_disconnect == "drain"
-
     def _read_on(self, around: Guard) -> None:
         """Drain the stream, where its provider bills it either way and a slot is free; else close it."""
         provider = self.job.target.provider
-        if self._drains:
+        if self.job.drains:
             self._drain = self._slots.begin(self.job.account, most_bytes=provider.drain_bytes, stop=around.stop)
             self._no_slot = self._drain is None
         if self._drain is not None:
@@ -287,65 +277,76 @@ class Exchange:
             self._fail(self._upstream.unintelligible(), End.REFUSED)  # a page of somebody else's: no model has run
             return
         try:
-            answer, self._seen = job.read(self._dialect, body, self._shown)
+            answer, self._seen = self._dialect.answer(
+                body, job.request, job.target, charge=self._shown, request_id=job.id
+            )
         except relay.ProtocolError:
             self._seen = relay_json.usage_in(body)
             raise
         self.end = End.LEFT if self._delivery.left else End.COMPLETED
-        self._settled = self.settlement()  # nothing that comes changes it any more
-        self._answers()
-        headers = [
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(len(answer))),
-            *job.headers(cost=self._settled.amount),
-        ]
+        self._settled = job.charge(self.end, self._seen)  # nothing that comes changes it any more
+        if self.began is not None:
+            self.began()
+        head = [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))]
+        head += job.headers(self._settled.amount)
         self._over = True
         self._ending.begin()
-        await self._delivery.whole(headers, answer)
+        if (rest := self._delivery.whole(head, answer)) is not None:
+            await rest
 
     async def _stream(self) -> None:
         job = self.job
         reader = self._reader = job.reader(self._dialect, self._shown)
         headers = [*reply.STREAM_HEADERS, *job.headers()]
         quiet_s = job.keep_alive.after if job.keep_alive is not None else NEVER
-        if (rest := self._delivery.start(headers, quiet_s if self._late else None)) is not None:
+        if (rest := self._delivery.start(headers, quiet_s if self.late else None)) is not None:
             await rest
         await self._delivery.kept_up(self._flow(reader), reader, job.keep_alive, self._loop)
 
     async def _flow(self, reader: StreamReader) -> None:
         """Pass the stream on, to its end."""
-        done = False
-        while not done:
-            chunk = await self._upstream.read()
-            ended = not chunk
-            if self._drain is not None:
-                chunk = self._drain.within(chunk)
+        upstream, delivery = self._upstream, self._delivery
+        while not self._over:
+            chunk = await upstream.read()
+            drain = self._drain
+            piece = chunk if drain is None else drain.within(chunk)
             try:
-                data = reader.close() if ended else reader.feed(chunk)
+                data = reader.feed(piece) if chunk else reader.close()
             except (relay.ProtocolError, relay.StreamedError) as error:
-                await self._delivery.send(error.before)
+                if (rest := delivery.send(error.before)) is not None:
+                    await rest
                 raise
-            if not self._upstream.flowing and sse.has_event(data):  # a comment is no beginning
-                self._upstream.begins(time.monotonic() - self._started)
-                self._answers()
-            done = reader.done
-            if done:
-                whole, left = (End.CUT, End.UNAWAITED) if reader.cut else (End.COMPLETED, End.LEFT)
-                self.end, self._over = left if self._delivery.left else whole, True
-                self._ending.begin()
-            elif self._drain is not None:
-                if self._drain.exceeded:
-                    self.end = self._unawaited()
-                    return
-                if reader.seen.finished:
-                    self._upstream.around.limit(self.job.limits.usage_wait_s)
-            await self._delivery.send(data, more=not done)
+            if not upstream.flowing and sse.has_event(data):  # a comment is no beginning
+                self._flows()
+            if reader.done:
+                self._ends(reader)
+            elif drain is not None and self._is_drained(drain, reader):
+                return
+            if (rest := delivery.send(data, more=not self._over)) is not None:
+                await rest
         if not reader.cut:
-            await self._upstream.drain()
+            await upstream.drain()
 
-    def _answers(self) -> None:
-        if self._began is not None:
-            self._began()
+    def _flows(self) -> None:
+        """The answer has begun."""
+        self._upstream.begins(time.monotonic() - self._started)
+        if self.began is not None:
+            self.began()
+
+    def _ends(self, reader: StreamReader) -> None:
+        """The end mark is about to be passed on."""
+        whole, left = (End.CUT, End.UNAWAITED) if reader.cut else (End.COMPLETED, End.LEFT)
+        self.end = left if self._delivery.left else whole
+        self._seen, self._over = reader.seen, True
+        self._ending.begin()
+
+    def _is_drained(self, drain: Drain, reader: StreamReader) -> bool:
+        """Whether no more is read of what nobody waits for."""
+        if drain.exceeded:
+            self.end = self._unawaited()
+        elif reader.seen.finished:
+            self._upstream.around.limit(self.job.limits.usage_wait_s)
+        return drain.exceeded
 
     def _broken(self) -> End:
         """How an upstream's fault counts: by whether an answer had begun, and whether we waited too long for it."""
@@ -393,6 +394,7 @@ class Exchange:
     @property
     def _shown(self) -> relay_cost.Charge | None:
         """What the answer is charged by, where its usage is to say so: the very function that settles it."""
-        if self.job.cost_in == "header":
-            return None
-        return lambda end, seen: self.job.charge(End.LEFT if self._delivery.left else end, seen)
+        return None if self.job.cost_in == "header" else self._charged
+
+    def _charged(self, end: End, seen: Seen) -> Settlement:
+        return self.job.charge(End.LEFT if self._delivery.left else end, seen)
