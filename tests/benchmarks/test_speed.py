@@ -93,6 +93,18 @@ def test_goals_are_ratios_of_the_same_rounds() -> None:
     assert "| <= 2.5 x | 2.10 x | met |" in text
 
 
+def test_what_matters_most_stands_in_one_table() -> None:
+    results = Results()
+    for name, cpu_us in (("direct", 0.0), ("rawproxy", 1.0), ("nginx", 2.0), ("ours", 3.0)):
+        for scenario in ("json32", "paced50", "ttft1", "streams500"):
+            found = Report(cpu_us=cpu_us, units=1, wall_s=1, p50_ms=cpu_us, p99_ms=9, finished=500, total_s=5.9)
+            found.server = 0.4
+            results.add(scenario, name, found)
+    assert "| ours | 3.00 | 3.00 | 500, 5.9 s, 40%, 9.00 ms | 3.00 ms |" in report.summary(results)
+    assert "rawproxy" not in report.summary(results)
+    assert report.summary(Results()) == ""
+
+
 def test_a_table_replaces_the_one_before_it(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- figures -->\nold\n<!-- /figures -->\nafter\n", "utf-8")

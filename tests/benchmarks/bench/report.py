@@ -7,7 +7,7 @@ from bench import goals
 from bench.results import Results
 from bench.scenarios import SCENARIOS
 
-__all__ = ["number", "put", "tables"]
+__all__ = ["number", "put", "summary", "tables"]
 
 _HEADS = {
     "cpu_us": "CPU us",
@@ -22,8 +22,9 @@ _HEADS = {
 
 def tables(results: Results) -> str:
     """All of them."""
-    parts = [*(_scenario(results, name) for name in results.scenarios()), _processes(results), _base(results)]
-    return "\n\n".join(part for part in [*parts, _goals(results)] if part)
+    scenarios = [_scenario(results, name) for name in results.scenarios()]
+    parts = [summary(results), *scenarios, _processes(results), _base(results), _goals(results)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def put(page: Path, name: str, text: str) -> None:
@@ -47,6 +48,38 @@ def number(value: float | None) -> str:
 def table(heads: list[str], rows: list[list[str]]) -> str:
     """A table."""
     return "\n".join(f"| {' | '.join(row)} |" for row in [heads, ["---"] * len(heads), *rows])
+
+
+def summary(results: Results) -> str:
+    """What matters most in one table, the best of the rounds; nothing where not all of it was measured."""
+    names = [name for name in results.contestants("streams500") if name not in {"direct", "rawproxy"}]
+    if not names or not {"json32", "paced50", "ttft1"}.issubset(results.scenarios()):
+        return ""
+    rows = [
+        [
+            name,
+            number(results.best("json32", name, "cpu_us")),
+            number(results.best("paced50", name, "cpu_us")),
+            _streams(results, name),
+            f"{number(results.added_ms('ttft1', name))} ms",
+        ]
+        for name in names
+    ]
+    heads = [
+        "best of the rounds",
+        "CPU us a JSON request, 32 connections",
+        "CPU us a chunk, 50 paced streams",
+        "500 paced streams: finished, in, of a core, p99 hold-up of a chunk",
+        "added to the first token",
+    ]
+    return table(heads, rows)
+
+
+def _streams(results: Results, name: str) -> str:
+    finished, total_s, server, p99_ms = (
+        results.best("streams500", name, figure) or 0.0 for figure in ("finished", "total_s", "server", "p99_ms")
+    )
+    return f"{finished:.0f}, {total_s:.1f} s, {server:.0%}, {number(p99_ms)} ms"
 
 
 def _scenario(results: Results, name: str) -> str:
