@@ -1,4 +1,5 @@
 -- Money is nano-dollars; times are seconds since the epoch by this host's clock; JSON columns hold the frozen nouns.
+-- The words of a CHECK stand in ORs: for an IN of more than two, SQLite makes a table of them at each row that it writes.
 
 CREATE TABLE account (
     id        TEXT    NOT NULL PRIMARY KEY,
@@ -16,7 +17,8 @@ CREATE TABLE hold (
     accounts      TEXT    NOT NULL,
     amount        INTEGER NOT NULL,
     want          INTEGER NOT NULL,
-    state         TEXT    NOT NULL CHECK (state IN ('held', 'settled', 'released', 'expired', 'corrected')),
+    state         TEXT    NOT NULL CHECK (state = 'held' OR state = 'settled' OR state = 'released'
+                                          OR state = 'expired' OR state = 'corrected'),
     owner         TEXT    NOT NULL,
     deadline      REAL    NOT NULL,
     orphan_amount INTEGER NOT NULL,
@@ -43,7 +45,7 @@ CREATE TABLE ledger (
     account TEXT    NOT NULL,
     seq     INTEGER NOT NULL,
     hold    TEXT    NOT NULL,
-    line    TEXT    NOT NULL CHECK (line IN ('resolution', 'overage', 'correction')),
+    line    TEXT    NOT NULL CHECK (line = 'resolution' OR line = 'overage' OR line = 'correction'),
     amount  INTEGER NOT NULL CHECK (amount >= 0 OR line = 'correction'),
     created REAL    NOT NULL,
     model   TEXT    NOT NULL,
