@@ -15,7 +15,7 @@ import msgspec
 from hpp_middleware.accounts import Accounts
 from hpp_middleware.apis.chat import CHAT
 from hpp_middleware.core import ceilings, names
-from hpp_middleware.core.ceilings import OverBudget
+from hpp_middleware.core.ceilings import OverBudget, Scope
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import RequestError
 from hpp_middleware.ports import API, Client, Transport
@@ -25,6 +25,7 @@ from hpp_middleware.stages.carried import Carried
 from hpp_middleware.stages.journal import Journal
 from hpp_middleware.stages.lifecycle import Lifecycle
 from hpp_middleware.stages.lineup import Lineup
+from hpp_middleware.stages.means import Means
 from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.worker import Worker, new_id
 from hpp_middleware.types.auto import Hints
@@ -121,7 +122,11 @@ class Gateway(Lifecycle):
         request = api.request(body, self.limits)  # parse, and then route
         chosen = auto.resolve(self.setup.auto, self.catalog, request, consumer, api, within=within, hints=hints)
         lineup = Lineup(
-            *(self.setup, api, request, consumer, chosen),
+            self.setup,
+            api,
+            request,
+            consumer,
+            chosen,
             health=worker.health,
             request_id=request_id,
             within=within,
@@ -132,7 +137,9 @@ class Gateway(Lifecycle):
         while True:
             try:
                 return await self._served(
-                    *(lineup, client, worker),
+                    lineup,
+                    client,
+                    worker,
                     request_id=request_id,
                     client_request_id=client_request_id,
                     idempotency_key=idempotency_key,
@@ -174,28 +181,31 @@ class Gateway(Lifecycle):
         if chosen.shadow is not None:
             self.notice.shadowed(chosen.shadow(request_id))
         operation = planned.reserve(
-            consumer, worker.lease.owner, client_request_id=client_request_id, claim=keyed.claim, more_s=chosen.more_s
+            consumer,
+            worker.lease.owner,
+            client_request_id=client_request_id,
+            claim=keyed.claim,
+            more_s=chosen.more_s if chosen.escalation is not None else 0.0,
         )
         if not worker.has_room():
             await worker.admit()
         admission = None
         if worker.limiter is not None:
             client = admission = worker.limiter.admission(
-                *(consumer, planned.target.id, planned.bound, client), request_id=request_id, api=api.name
+                consumer, planned.target.id, planned.bound, client, request_id=request_id, api=api.name
             )
-        exchange = exchanges.exchange(
-            *(self.setup, worker, planned, operation, client),
-            lineup=lineup,
-            transport=transport,
-            keyed=keyed,
-            admission=admission,
-            escalation=chosen.escalation if planned.target.id == chosen.target.id else None,
-            samples=chosen.samples,
-        )
+        means = Means(self.setup, worker, client, keyed, transport, admission)
+        exchange = exchanges.exchange(means, planned, operation, lineup)
         others = lineup if may_downgrade else None
-        work = partial(self._carry_out, worker, planned, operation, exchange, keyed, host_left=host_left, others=others)
+        if admission is None:
+            work = self._carry_out(means, planned.scope, operation, exchange, host_left=host_left, others=others)
+        else:
+            carry_out = partial(
+                self._carry_out, means, planned.scope, operation, exchange, host_left=host_left, others=others
+            )
+            work = admission.around(exchange, carry_out)
         settlement = await apart.run(
-            work() if admission is None else admission.around(exchange, work),  # limits
+            work,
             loop=worker.loop,
             hear=exchange.hear,
             gone=exchange.gone,
@@ -203,9 +213,9 @@ class Gateway(Lifecycle):
             upkeep=None if worker.timed else worker.keep,
         )
         if isinstance(settlement, Result):
-            given = await keyed.give_again(settlement, client)
+            again = await keyed.give_again(settlement, client)
             self.notice.replayed(Replayed(request_id=settlement.hold, consumer=consumer.id, model=planned.target.id))
-            return given
+            return again
         if not client.started and (error := exchange.error) is not None:
             error.headers.update(exchange.job.headers(cost=settlement.amount))
             raise error
@@ -213,11 +223,10 @@ class Gateway(Lifecycle):
 
     async def _carry_out(
         self,
-        worker: Worker,
-        planned: plan.Plan,
+        means: Means,
+        scope: Scope | None,
         operation: Reserve,
         exchange: Carried,
-        keyed: replay.Keyed,
         *,
         host_left: End,
         others: Lineup | None,
@@ -228,10 +237,11 @@ class Gateway(Lifecycle):
         Returns:
             What was charged; or what the store says of a request that was answered before, under the same key.
         """
+        worker = means.worker
         worker.answering.began(exchange)
         try:
             try:
-                placed = await reserve.place(worker.lease, operation, planned.scope)  # reserve
+                placed = await reserve.place(worker.lease, operation, scope)  # reserve
             except OverBudget as over:  # nothing is held
                 over.instead = downgrade.instead(over, others) if others is not None else None
                 raise
@@ -247,27 +257,22 @@ class Gateway(Lifecycle):
             try:
                 await exchange.run(worker.lease, worker.loop)  # upstream, relay
             finally:
-                settlement = await self._settle(worker, operation.id, exchange, keyed, host_left=host_left)
+                settlement = await self._settle(means, operation.id, exchange, host_left)
         finally:
             worker.answering.ended(exchange)
         return settlement
 
-    async def _settle(
-        self,
-        worker: Worker,
-        request_id: str,
-        exchange: Carried,
-        keyed: replay.Keyed,
-        *,
-        host_left: End,
-    ) -> Settlement:
+    async def _settle(self, means: Means, request_id: str, exchange: Carried, host_left: End) -> Settlement:
         """Swap the hold for what the exchange came to."""
+        worker, keyed = means.worker, means.keyed
         if exchange.job.request.stream:
             worker.lease.unwatch(request_id)
         try:
             settlement = exchange.settlement(host_left=host_left)
             result = await settle.settle(  # settle
-                *(worker.lease, request_id, settlement),
+                worker.lease,
+                request_id,
+                settlement,
                 plan.report(exchange, settlement),
                 account=exchange.job.account,
                 alarm=self.notice.alarm,

@@ -127,7 +127,7 @@ def bound(
     """
     images = request.images
     image_tokens = images.count * image_tokens_of(target) if images.count else 0
-    text_bytes = max(0, sent_bytes - images.inline_bytes)
+    text_bytes = max(0, sent_bytes - images.inline_bytes) if images.count else sent_bytes
     if request.tokens is not None:
         prompt_tokens = estimate = request.tokens
     elif counted is None:
@@ -188,10 +188,9 @@ def _cap(request: Request, target: Target, limits: Limits) -> tuple[int, bool]:
     """The most tokens a choice, or an image, and whether that is our cap."""
     if request.drawing is not None:
         return drawing.most_tokens(target, request.drawing), False
-    ours = own_cap(request, target, limits)
-    if ours is not None:
-        return ours, True
-    cap = request.cap or 0
+    cap = request.cap
+    if cap is None:
+        return default_cap(target, limits), True
     most = target.model.max_output if target.vouched else None
     return (cap if most is None else min(cap, most)), False  # the model stops there, whatever cap it is given
 

@@ -251,6 +251,7 @@ def _shifted(number: Decimal, places: int) -> int | None:
 
 def _plain(number: int, places: int) -> str:
     """The number over 10^places as a decimal, exactly."""
-    whole, fraction = divmod(abs(number), 10**places)
-    text = f"{whole}.{str(fraction).zfill(places).rstrip('0')}" if fraction else str(whole)
-    return f"-{text}" if number < 0 else text
+    if number < 0:
+        return f"-{_plain(-number, places)}"
+    digits = str(number).zfill(places + 1)
+    return f"{digits[:-places]}.{digits[-places:]}".rstrip("0").rstrip(".")

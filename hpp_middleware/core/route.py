@@ -87,15 +87,15 @@ class Catalog:
     def find(self, model_id: str) -> Target | None:
         """A model by its ``provider/model``; None where it is unknown, not let in, or has no price."""
         own = self.models.get(model_id)
-        if own is None or own.price is None:
-            return self._made(model_id)
-        known = self._found.get(model_id)  # no price list has a say in it: it is the same every time
-        if known is None or known[0] is not own or known[1].provider is not self.providers.get(known[1].provider_name):
-            made = self._made(model_id)
-            if made is None:
-                return None
-            known = self._found[model_id] = own, made
-        return known[1]
+        known = self._found.get(model_id)
+        if known is not None and known[0] is own:
+            found = known[1]
+            if found.provider is self.providers.get(found.provider_name):
+                return found
+        made = self._made(model_id)
+        if made is not None and own is not None and own.price is not None:
+            self._found[model_id] = own, made  # no price list has a say in it: it is the same every time
+        return made
 
     def _made(self, model_id: str) -> Target | None:
         provider_name, slash, model_name = model_id.partition("/")
@@ -179,7 +179,11 @@ def resolve(request: Request, consumer: Consumer, catalog: Catalog, *, within: s
     asked = request.model if within is None else f"{within}/{request.model}"
     if asked == AUTO:
         raise unconfigured()
-    target = catalog.find(catalog.aliases.get(asked) or _whole_id(asked, request.api, catalog))
+    whole = catalog.aliases.get(asked)
+    if whole is None:
+        of_images = request.api == "images" and "/" not in asked
+        whole = f"{catalog.image_provider}/{asked}" if of_images else asked
+    target = catalog.find(whole)
     if target is None:
         raise RequestError(
             f"The model {asked!r} is unknown here, or has no registered price."
@@ -189,11 +193,6 @@ def resolve(request: Request, consumer: Consumer, catalog: Catalog, *, within: s
         )
     check(request, consumer, target, asked)
     return target if within is None else msgspec.structs.replace(target, shown=request.model)
-
-
-def _whole_id(asked: str, api: str, catalog: Catalog) -> str:
-    """The ``provider/model`` that is asked for."""
-    return f"{catalog.image_provider}/{asked}" if api == "images" and "/" not in asked else asked
 
 
 def check(request: Request, consumer: Consumer, target: Target, asked: str | None = None) -> None:
@@ -208,7 +207,7 @@ def check(request: Request, consumer: Consumer, target: Target, asked: str | Non
     Raises:
         RequestError: 403 ``model_not_allowed``; 400 ``unsupported_model``.
     """
-    if not auth.allows(consumer, target.id):
+    if consumer.models is not None and not auth.allows(consumer, target.id):
         raise RequestError(
             f"This key may not use the model {asked or target.id!r}.",
             status=403,

@@ -240,7 +240,8 @@ class Carried(ABC):
         """What to do by a plan, under a hold, after what the calls before it were charged."""
         setup = self._means.setup
         return planned.job(
-            *(self._reserved.accounts[0], hold),
+            self._reserved.accounts[0],
+            hold,
             missing_usage=setup.missing_usage,
             cost_in=setup.cost_in,
             keyed=self._means.keyed.claim is not None,

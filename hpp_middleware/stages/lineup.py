@@ -62,6 +62,8 @@ class Lineup:
     """
 
     _facts: tuple[Asked, str | None] | None = None
+    _at = 0  # how many targets were looked at
+    _upstreams: Sequence[Target] = ()  # of the last of them, those that are left
 
     def __init__(
         self,
@@ -94,8 +96,6 @@ class Lineup:
         self.targets: Sequence[Target] = (chosen.target,)
         if setup.fallbacks or request.models or request.preferences is not None or chosen.then:
             self.targets = self._all(chosen, within)
-        self._at = 0  # how many targets were looked at
-        self._upstreams: list[Target] = []  # of the last of them, those that are left
 
     def first(self) -> Plan:
         """
@@ -154,7 +154,11 @@ class Lineup:
     def otherwise(self, chosen: Chosen) -> "Lineup":
         """That of the same request, where another model is chosen for it."""
         return Lineup(
-            *(self.setup, self.api, self.request, self.consumer, chosen),
+            self.setup,
+            self.api,
+            self.request,
+            self.consumer,
+            chosen,
             health=self._health,
             request_id=self._request_id,
             hints=self._hints,
@@ -169,24 +173,22 @@ class Lineup:
 
     def _look(self) -> Plan | RequestError | UpstreamError | None:
         """A plan for the next upstream of the next target, or why there is none; None where all were looked at."""
-        while self._upstreams or self._at < len(self.targets):
-            is_new = not self._upstreams
-            if is_new:
-                target = self.targets[self._at]
-                self._at += 1
-                self._upstreams = self._health.targets(target, stream=self.request.stream)
-                if self.request.preferences is not None:
-                    self._upstreams = self._affordable(self._upstreams, self.request.preferences)
-                if not self._upstreams:
-                    return self._unhealthy(target)
-            upstream = self._upstreams.pop(0)
-            if not is_new and self._health.admits(upstream.key, upstream.model_name):
-                continue  # it has failed meanwhile
-            plan = self._tried(upstream)
-            if not isinstance(plan, Plan):
-                self._upstreams = []  # it is the same for each of them
-            return plan
-        return None
+        while self._upstreams:
+            upstream, *self._upstreams = self._upstreams
+            if not self._health.admits(upstream.key, upstream.model_name):  # else it has failed meanwhile
+                return self._tried(upstream)
+        if self._at == len(self.targets):
+            return None
+        target = self.targets[self._at]
+        self._at += 1
+        upstreams = self._health.targets(target, stream=self.request.stream)
+        if self.request.preferences is not None:
+            upstreams = self._affordable(upstreams, self.request.preferences)
+        if not upstreams:
+            return self._unhealthy(target)
+        if len(upstreams) > 1:
+            self._upstreams = upstreams[1:]
+        return self._tried(upstreams[0])
 
     def _affordable(self, upstreams: list[Target], wanted: Preferences) -> list[Target]:
         """Those that do not cost more than the client is willing to pay; all of them, where each does."""
@@ -199,6 +201,7 @@ class Lineup:
             return self.plan(target)
         except RequestError as error:
             self.passed_over[target.id] = error.message.rstrip(".")
+            self._upstreams = ()  # it is the same for each of them
             return error
 
     def _unhealthy(self, target: Target) -> UpstreamError:
@@ -213,7 +216,9 @@ class Lineup:
             RequestError: It cannot be told all of the request.
         """
         setup = self.setup
-        request, dialect = speak.said(self.api, self.request, target, setup.dialects, setup.limits)
+        request, dialect = self.request, setup.dialects[target.provider.dialect]
+        if self.api.name != "chat":
+            request, dialect = speak.said(self.api, request, target, setup.dialects, setup.limits)
         plan = Plan(
             request,
             target,

@@ -46,6 +46,10 @@ class Plan:
         scope: What the hold is to be in; None for the payer's account alone.
         downgraded: The budget that had no room for the model that was to be asked before.
         clamp_floor: To how many tokens any cap may be lowered that is not afforded; None for none of the client's.
+
+    Attributes:
+        bound: How much it can come to.
+
     Raises:
         RequestError: The dialect cannot express it, or cannot price it.
     """
@@ -81,7 +85,7 @@ class Plan:
         text = None
         if tokenizer is not None and (not hasattr(tokenizer, "knows") or tokenizer.knows(target.model_name)):
             text = prompt.text(request, target, self._call.body)
-        self._bound = bound.bound(
+        self.bound = bound.bound(
             request,
             target,
             sent_bytes=len(self._call.body),
@@ -100,14 +104,9 @@ class Plan:
         return tuple(self._call.dropped)
 
     @property
-    def bound(self) -> bound.Bound:
-        """How much it can come to."""
-        return self._bound
-
-    @property
     def prompt_estimate(self) -> int:
         """Tokens of the prompt, estimated."""
-        return self._bound.prompt_estimate
+        return self.bound.prompt_estimate
 
     def reserve(
         self,
@@ -119,18 +118,18 @@ class Plan:
         more_s: float = 0.0,
     ) -> Reserve:
         """The operation that places the hold, which outlasts the exchange, and ``more_s`` for another one."""
-        scope = self.scope
+        scope, found = self.scope, self.bound
         return Reserve(
             id=self.request_id,
             accounts=scope.accounts if scope is not None else (consumer.account,),
-            want=self._bound.want,
-            floor=self._bound.floor,
+            want=found.want,
+            floor=found.floor,
             owner=owner,
             ttl_s=self.timeouts.total + more_s + HOLD_GRACE_S,
-            orphan_amount=self._bound.orphan_amount,
+            orphan_amount=found.orphan_amount,
             claim=claim,
             limits=scope.limits if scope is not None else (),
-            rest=self._bound.clamped,
+            rest=found.clamped,
             draft=Draft(
                 consumer=consumer.id,
                 model=self.target.id,
@@ -139,7 +138,7 @@ class Plan:
                 key_id=consumer.key_id,
                 client_request_id=client_request_id,
                 stream=self.request.stream,
-                estimator_version=self._bound.estimator_version,
+                estimator_version=found.estimator_version,
                 policy=self._routed.version if self._routed is not None else None,
                 routed=self._routed,
                 also=scope.accounts[1:] if scope is not None else (),
@@ -153,7 +152,7 @@ class Plan:
             first,
             model=self.target.id,
             price=self.target.price,
-            estimator_version=self._bound.estimator_version,
+            estimator_version=self.bound.estimator_version,
             also=self.scope.accounts[1:] if self.scope is not None else (),
         )
 
@@ -175,7 +174,7 @@ class Plan:
         Raises:
             RequestError: The request cannot be told with so low a cap, as where it asks for more thought than that.
         """
-        found = self._bound
+        found = self.bound
         alone = hold if before is None else hold - before.amount
         cap = bound.cap_within(found, alone) if found.ours or found.clamped else found.cap
         request, call = self.request, self._call
@@ -190,7 +189,7 @@ class Plan:
             request=request,
             target=self.target,
             call=call,
-            bound=self._bound,
+            bound=self.bound,
             hold=hold,
             cap=cap,
             limits=self._limits,
@@ -212,8 +211,9 @@ def report(exchange: "Carried", settlement: Settlement) -> Report:
     raw = exchange.last.seen.usage_raw
     *before, last = exchange.exchanges
     priced = exchange.priced
-    attempts = [_attempt(each, each.settlement(), priced=priced) for each in before]
-    attempts.append(_attempt(last, settlement, priced=priced))
+    attempts = [_attempt(last, settlement, priced=priced)]
+    if before:
+        attempts = [*(_attempt(each, each.settlement(), priced=priced) for each in before), *attempts]
     return Report(
         outcome=settlement.outcome or "failed",
         estimated=settlement.estimated,
