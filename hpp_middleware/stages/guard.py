@@ -230,10 +230,9 @@ class _OnAsyncio:
 
     def close(self) -> None:
         """See :class:`Guard`."""
-        self._due = self._rings = NEVER
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self._rings = None, NEVER
 
     def _set(self) -> None:
         """Have the timer ring no later than is due."""

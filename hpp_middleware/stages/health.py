@@ -82,7 +82,7 @@ class Health:
             model: The model's name there, whose limit may be what it rests for.
         """
         watched = self._watched.get(key)
-        if watched is None or watched.breaker is None or not watched.is_suspect:
+        if watched is None or watched.breaker is None or not (watched.circuit.is_open or watched.rests):
             return 0.0
         now = self.clock()
         return max(health.wait_s(watched.circuit, watched.breaker, now=now), self._rest_s(watched, model, now))
@@ -96,7 +96,7 @@ class Health:
             model: The model's name there.
         """
         watched = self._watched.get(key)
-        if watched is not None and not watched.is_suspect:
+        if watched is not None and not (watched.circuit.is_open or watched.rests):
             return Ticket(self, watched, model, watched.circuit.term)
         return self.admits(key, model) or self.began(key, model)
 
@@ -156,7 +156,7 @@ class Health:
             stream: Whether a stream is asked for.
         """
         watched = self._watched.get(target.key)
-        if watched is not None and not watched.is_suspect:
+        if watched is not None and not (watched.circuit.is_open or watched.rests):
             return [target]
         several = self._several.get(target.provider_name)
         if several is None or target.upstream is not None:

@@ -53,25 +53,16 @@ class Watched:
         self.in_flight = 0
         self.well_at = float("-inf")
 
-    @property
-    def is_suspect(self) -> bool:
-        """Whether it may have to be left alone; else it may be asked for anything."""
-        return self.circuit.is_open or bool(self.rests)
-
-    def measured(
-        self, model: str, first_byte_s: float | None, token_s: float | None, *, stream: bool, now: float
-    ) -> None:
+    def measured(self, kind: tuple[str, bool], first_byte_s: float | None, token_s: float | None, now: float) -> None:
         """
         How fast an answer was, as far as that is known.
 
         Args:
-            model: The model's name there.
+            kind: The model's name there, and whether it was a stream.
             first_byte_s: How long it took to begin: what one of several is chosen by.
             token_s: How long a token of it took to write.
-            stream: Whether it was one.
             now: Monotonic seconds.
         """
-        kind = model, stream
         if first_byte_s is not None:
             self.paces[kind] = balance.pace(self.paces.get(kind), first_byte_s, now=now)
         if token_s is not None:
@@ -114,7 +105,7 @@ class Ticket:
             return
         watched, now = self._watched, self._health.clock()
         if first_byte_s is not None:
-            watched.measured(self._model, first_byte_s, None, stream=True, now=now)
+            watched.measured((self._model, True), first_byte_s, None, now)
             self._is_paced = True
         if watched.circuit.is_open:
             self._health.well(watched, self._term, now)
@@ -146,8 +137,8 @@ class Ticket:
         watched, now = self._watched, self._health.clock()
         watched.in_flight -= 1
         if ok:
-            is_stream = self._is_paced
-            watched.measured(self._model, None if is_stream else first_byte_s, token_s, stream=is_stream, now=now)
+            is_paced = self._is_paced
+            watched.measured((self._model, is_paced), None if is_paced else first_byte_s, token_s, now)
         if watched.breaker is None:
             return
         told = health.told(status, ok=ok)

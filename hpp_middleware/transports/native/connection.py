@@ -87,13 +87,12 @@ class Connection(asyncio.Protocol):
         self._transport.resume_reading()
 
     def ended(self) -> bool:
-        """End the exchange; whether the connection can carry another one."""
+        """End the exchange; whether the connection can carry another one, else it is to be closed."""
         reading, self._reading = self._reading, None
-        if reading is not None:
-            whole = reading.complete and reading.reusable and not self.paused
-            if not whole or self._transport.get_write_buffer_size():
-                self.lost = True
-        return not self.lost
+        if self.lost or reading is None:
+            return not self.lost
+        whole = reading.complete and reading.reusable and not self.paused
+        return whole and not self._transport.get_write_buffer_size()
 
     def close(self) -> None:
         """Close it at once; what was not sent stays unsent."""

@@ -26,7 +26,7 @@ _BODYLESS = frozenset({204, 304})
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
 _PLAIN = (
     rb"(?:(?!(?i:connection|content-length|proxy-connection|transfer-encoding|upgrade):)"
-    rb"[A-Za-z0-9-]+: [!-~][ -~]*+(?<! )\r\n)*+"
+    rb"[A-Za-z0-9-]+: [!-~][ -~]*+(?<! )\r\n){,%d}+" % (HEADERS // 2 - 1)
 )
 """Headers by which no parser takes what follows for something else than it is."""
 
@@ -144,6 +144,7 @@ class Reading:
         if not self.complete:
             self.pieces.append(data)
             self.size += len(data)
+            self._overhead = 0
 
     def on_message_begin(self) -> None:
         """For httptools: a response begins; within a body it is one that nobody has asked for."""
@@ -176,7 +177,7 @@ class Reading:
         text = found[1].decode("ascii")
         values = _VALUES.findall(text)
         headers = dict(zip(_NAMES.findall(text.lower()), values, strict=True))
-        if len(headers) < len(values) or len(values) > HEADERS or found.end() > HEAD_BYTES:
+        if len(headers) < len(values) or found.end() > HEAD_BYTES:
             return False
         self.status, self.headers, self.reusable = 200, headers, True
         return True
@@ -241,7 +242,7 @@ class Reading:
         self.complete = not left
 
     def _feed_chunks(self, parser: HttpResponseParser, data: bytes) -> None:
-        before = len(self.pieces)
+        self._overhead += len(data)
         try:
             parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
@@ -255,7 +256,6 @@ class Reading:
             self._finish()
             return
         self._last = data[-5:]
-        self._overhead = 0 if len(self.pieces) > before else self._overhead + len(data)
         if self._overhead > HEAD_BYTES:
             raise BrokenResponseError("the trailers are too large")
 

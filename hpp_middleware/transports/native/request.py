@@ -93,8 +93,8 @@ def ended(call: HTTPCall) -> bytes:
     Raises:
         ValueError: As above.
     """
-    own = _lines(call.headers[len(call.shared) :])
-    return f"{own}Content-Length: {len(call.body)}\r\n\r\n".encode("latin-1")
+    own = call.headers[len(call.shared) :]
+    return f"{_lines(own)}Content-Length: {len(call.body)}\r\n\r\n".encode("latin-1")
 
 
 def _lines(headers: Sequence[tuple[str, str]]) -> str:
