@@ -86,7 +86,8 @@ def pace(before: tuple[float, float] | None, first_byte_s: float, *, now: float)
     if before is None:
         return first_byte_s, now
     mean, at = before
-    share = 1.0 - (1.0 - MOST_WEIGHT) * 2.0 ** (-max(0.0, now - at) / HALF_LIFE_S)
+    fresh = 2.0 ** ((at - now) / HALF_LIFE_S) if at < now else 1.0
+    share = 1.0 - (1.0 - MOST_WEIGHT) * fresh
     return mean + share * (first_byte_s - mean), now
 
 

@@ -211,9 +211,11 @@ class _OnAsyncio:
     def begin(self, seconds: float, first_s: float) -> float:
         """See :class:`Guard`."""
         now = time.monotonic()
-        self._last = now + seconds
-        self._due = now + min(seconds, first_s)
-        return now + first_s
+        over = now + first_s
+        self._due = self._last = now + seconds
+        if over < self._last:
+            self._due = over
+        return over
 
     def limit(self, seconds: float) -> None:
         """See :class:`Guard`."""
@@ -223,8 +225,10 @@ class _OnAsyncio:
     def wait(self, seconds: float) -> float:
         """See :class:`Guard`."""
         over = time.monotonic() + seconds
-        due = self._due = min(self._last, over)
-        if due + seconds * LATE < self._rings and self._task is not None:
+        self._due = self._last
+        if over < self._last:
+            self._due = over
+        if self._due + seconds * LATE < self._rings and self._task is not None:
             self._set()
         return over
 
@@ -241,7 +245,7 @@ class _OnAsyncio:
         if self._timer is not None:
             self._timer.cancel()
         self._rings = self._due
-        self._timer = self._loop.call_later(max(self._due - time.monotonic(), 0), self._ring)
+        self._timer = self._loop.call_later(self._due - time.monotonic(), self._ring)
 
     def _ring(self) -> None:
         self._timer, self._rings = None, NEVER

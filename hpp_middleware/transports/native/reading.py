@@ -33,8 +33,6 @@ _PLAIN = (
 _ORDINARY = re.compile(
     rb"HTTP/1\.1 200 OK\r\n(" + _PLAIN + rb"(?i:content-length): ([0-9]{1,%d})\r\n" % LENGTH_DIGITS + _PLAIN + rb")\r\n"
 )
-_NAMES = re.compile(r"^[^:]+", re.MULTILINE)
-_VALUES = re.compile(r": (.+)\r")
 
 _END = b"\r\n\r\n"
 
@@ -174,10 +172,12 @@ class Reading:
 
     def _is_ordinary(self, found: re.Match[bytes]) -> bool:
         """Take a head that has each header once."""
-        text = found[1].decode("ascii")
-        values = _VALUES.findall(text)
-        headers = dict(zip(_NAMES.findall(text.lower()), values, strict=True))
-        if len(headers) < len(values) or found.end() > HEAD_BYTES:
+        lines = found[1].decode("ascii").splitlines()
+        headers = {}
+        for line in lines:
+            name, _, value = line.partition(": ")
+            headers[name.lower()] = value
+        if len(headers) < len(lines) or found.end() > HEAD_BYTES:
             return False
         self.status, self.headers, self.reusable = 200, headers, True
         return True
