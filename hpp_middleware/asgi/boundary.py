@@ -46,12 +46,10 @@ class Boundary:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path = scope["path"]
-        if path.endswith("/"):
-            path = path.rstrip("/") or "/"
-            scope = {**scope, "path": path}
-        below = path.removeprefix(scope.get("root_path", ""))
-        api = APIS.get(below)
+        api = APIS.get(scope["path"]) if not scope.get("root_path") else None
+        if api is None:  # it is mounted, or asked for something else
+            scope, below = _below(scope)
+            api = APIS.get(below)
         spoken = scope["hpp.api"] = spoken_at(below, scope["headers"]) if api is None else api
         id_header = None if spoken is None else ID_HEADERS.get(spoken.name)
         worker = self._owner.setup.at_hand()
@@ -60,7 +58,7 @@ class Boundary:
         try:
             if api is not None and scope.get("method") == "POST":
                 outgoing = ASGIClient(receive, send, request_id, id_header)
-                await self._completions(scope, outgoing, worker, api=api)
+                await self._completions(scope, outgoing, worker, api)
             else:
                 outgoing = Outgoing(send, request_id, id_header)
                 await self._app(scope, receive, outgoing)
@@ -70,6 +68,15 @@ class Boundary:
             else:
                 outgoing = Outgoing(send, request_id, id_header)
                 await self._owner.refuse(told(error, scope, self._owner), scope, outgoing)
+
+
+def _below(scope: Scope) -> tuple[Scope, str]:
+    """A request without a trailing slash, and its path below where the app is mounted."""
+    path = scope["path"]
+    if path.endswith("/"):
+        path = path.rstrip("/") or "/"
+        scope = {**scope, "path": path}
+    return scope, path.removeprefix(scope.get("root_path", ""))
 
 
 def told(error: Exception, scope: Scope, owner: "Gateway") -> GatewayError:

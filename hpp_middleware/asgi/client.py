@@ -1,23 +1,17 @@
 """The HTTP peer of one request, over ASGI's two callables."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from starlette.types import Receive, Send
 
 from hpp_middleware.asgi.listening import Listening, is_plain
-from hpp_middleware.core import reply
 from hpp_middleware.errors import RequestError
 from hpp_middleware.stages.guard import begin_within
 from hpp_middleware.types.http import Headers
 from hpp_middleware.types.provider import Limits
 
 __all__ = ["ASGIClient", "raw", "read_body"]
-
-_NAMES = {
-    name: name.lower().encode("ascii")
-    for name in ("Content-Type", "Content-Length", "Cache-Control", "X-Accel-Buffering", *reply.EXPOSED)
-}
-"""Header names as they go out, for those of nearly every answer."""
 
 
 class ASGIClient:
@@ -77,7 +71,13 @@ class ASGIClient:
 
 def raw(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Headers as ASGI wants them."""
-    return [(_NAMES.get(name) or name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    return list(map(_raw, headers))
+
+
+@lru_cache(maxsize=1024)  # nearly all of an answer's are those of the one before
+def _raw(header: tuple[str, str]) -> tuple[bytes, bytes]:
+    name, value = header
+    return name.lower().encode("latin-1"), value.encode("latin-1")
 
 
 async def read_body(receive: Receive, headers: dict[bytes, bytes], limits: Limits) -> bytes:
@@ -109,13 +109,13 @@ async def _body(receive: Receive, limits: Limits) -> bytes:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise RequestError("The client left before its request was whole.")
-        piece = message.get("body", b"")
+        piece: bytes = message.get("body", b"")
         size += len(piece)
         if size > limits.body_bytes:
             raise _too_large(limits)
+        if not message.get("more_body"):
+            return b"".join((*pieces, piece)) if pieces else piece
         pieces.append(piece)
-        if not message.get("more_body", False):
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _too_large(limits: Limits) -> RequestError:

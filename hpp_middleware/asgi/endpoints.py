@@ -54,15 +54,15 @@ class Endpoints:
 
     async def completions(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A ``POST`` of one of :data:`hpp_middleware.asgi.paths.APIS`, where the router has found it."""
-        await self.complete(scope, _client(scope, receive, send), api=scope["hpp.api"])
+        await self.complete(scope, _client(scope, receive, send), None, scope["hpp.api"])
 
     async def complete(
         self,
         scope: Scope,
         client: ASGIClient,
-        worker: Worker | None = None,
+        worker: Worker | None,
+        api: API,
         *,
-        api: API = CHAT,
         within: str | None = None,
         through: Callable[[Consumer], Transport] | None = None,
     ) -> None:
@@ -77,19 +77,20 @@ class Endpoints:
             within: A provider; models are named without it.
             through: What to send by, instead of the provider's own transport.
         """
-        consumer = await self._gateway.identify(scope, worker)
+        gateway = self._gateway
+        consumer = await gateway.identify(scope, worker)
         headers = dict(scope["headers"])
         key = replay.key_from(scope["headers"]) if b"idempotency-key" in headers else None
         given = headers.get(b"x-request-id")
         hear = getattr(api, "heard", None)
-        worker = worker or self._gateway.here()
+        worker = worker or gateway.here()
         timeouts = deadlines.asked(headers)
-        with await worker.queue.place(
-            consumer.id, timeouts
-        ):  # until it is settled; what is refused here is not even read
-            await self._gateway.answer(
+        if (turn := worker.queue.enter(consumer.id, timeouts)) is not None:
+            await turn
+        try:  # until it is settled; what was refused by now has not even been read
+            await gateway.answer(
                 consumer,
-                await read_body(client.receive, headers, self._gateway.limits),
+                await read_body(client.receive, headers, gateway.limits),
                 client,
                 request_id=scope["hpp.request_id"],
                 client_request_id=given.decode("ascii") if given and _ID.fullmatch(given) else None,
@@ -101,6 +102,8 @@ class Endpoints:
                 hints=facts.hints(headers),
                 timeouts=timeouts,
             )
+        finally:
+            worker.queue.leave(consumer.id)
 
     async def route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """``POST /v1/route``: which model would answer a chat completion, and why; nothing is held or forwarded."""

@@ -8,6 +8,7 @@ listens.
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import lru_cache
 from typing import Any
 
 from starlette.types import Receive
@@ -19,7 +20,13 @@ _PLAIN = ("uvicorn.protocols.http.", "asyncio.queues")  # uvicorn's, and hyperco
 
 def is_plain(receive: Receive) -> bool:
     """Whether it is the server's own."""
-    return type(getattr(receive, "__self__", None)).__module__.startswith(_PLAIN)
+    kind: Any = type(getattr(receive, "__self__", None))
+    return _is_servers(kind)
+
+
+@lru_cache(maxsize=16)
+def _is_servers(kind: type) -> bool:
+    return kind.__module__.startswith(_PLAIN)
 
 
 class Listening:
@@ -43,12 +50,10 @@ class Listening:
     def stop(self) -> None:
         """Hear no more."""
         self._left = None
-        if self._waits_for is not None:
+        if self._waiting is not None and self._waits_for is not None:
             self._waits_for.remove_done_callback(self._go_on)
-            self._waits_for = None
-        if self._waiting is not None:
             self._waiting.close()
-            self._waiting = None
+            self._waiting = self._waits_for = None
 
     def _go_on(self, _: object = None) -> None:
         """What it waited for is there, or was cancelled: see what comes of that."""

@@ -115,7 +115,7 @@ class MeteringMiddleware:
         def through(consumer: Consumer) -> Transport:
             return InProcess(self._app, {**scope, "hpp.consumer": consumer.id}, tasks)
 
-        await self._endpoints.complete(scope, client, api=api, within=self._provider, through=through)
+        await self._endpoints.complete(scope, client, None, api, within=self._provider, through=through)
 
 
 def _paths_of(scope: Scope) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ class Fair(Generic[T]):
         self._before: set[str] = set()
         self._until = -math.inf
 
-    def enter(self, consumer: str, *, now: float) -> bool:
+    def enter(self, consumer: str, now: float) -> bool:
         """
         Take a place, if one is free for this consumer and nobody of its own waits for it.
 

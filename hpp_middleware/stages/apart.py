@@ -8,6 +8,7 @@ work goes on as far as it is then to go, and the cancellation after it.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
@@ -20,7 +21,7 @@ __all__ = ["run"]
 T = TypeVar("T")
 
 
-def run(
+async def run(
     work: Coroutine[Any, Any, T],
     *,
     loop: asyncio.AbstractEventLoop | None,
@@ -28,7 +29,7 @@ def run(
     gone: Callable[[], Awaitable[None]],
     dismissed: Callable[[], None],
     upkeep: Callable[[], Coroutine[Any, Any, None]] | None = None,
-) -> Coroutine[Any, Any, T]:
+) -> T:
     """
     Carry out the work, and return what it returns when it has ended.
 
@@ -42,20 +43,8 @@ def run(
         upkeep: What goes on besides for as long as the work does.
     """
     if loop is None:
-        return _on_any_loop(work, gone, dismissed, upkeep)
-    return _on_asyncio(loop, work, hear=hear, gone=gone, dismissed=dismissed, upkeep=upkeep)
-
-
-async def _on_asyncio(
-    loop: asyncio.AbstractEventLoop,
-    work: Coroutine[Any, Any, T],
-    *,
-    hear: Callable[[], Callable[[], None] | None],
-    gone: Callable[[], Awaitable[None]],
-    dismissed: Callable[[], None],
-    upkeep: Callable[[], Coroutine[Any, Any, None]] | None,
-) -> T:
-    """With one task instead of a task group, which would cost as much as the rest of the path."""
+        return await _on_any_loop(work, gone, dismissed, upkeep)
+    # One task instead of a task group, which would cost as much as the rest of the path.
     deaf = hear()
     task = loop.create_task(work)
     keeping = loop.create_task(upkeep()) if upkeep is not None else None
@@ -64,7 +53,7 @@ async def _on_asyncio(
             await _listen(loop, task, gone)
         if not task.done():
             ended = loop.create_future()  # which is cancelled in the place of the work
-            task.add_done_callback(lambda _: _set(ended))
+            task.add_done_callback(partial(_set, ended))
             await ended
     except asyncio.CancelledError:
         if not task.done():
@@ -82,7 +71,7 @@ async def _on_asyncio(
     return task.result()
 
 
-def _set(ended: "asyncio.Future[None]") -> None:
+def _set(ended: "asyncio.Future[None]", _: object) -> None:
     if not ended.done():
         ended.set_result(None)
 

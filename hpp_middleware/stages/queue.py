@@ -7,6 +7,7 @@ decided by :mod:`hpp_middleware.core.fair`.
 
 import math
 import time
+from collections.abc import Awaitable
 
 import anyio
 
@@ -51,7 +52,7 @@ class _Place:
         pass
 
     def __exit__(self, *_: object) -> None:
-        self._queue.left(self._consumer)
+        self._queue.leave(self._consumer)
 
 
 class Queue:
@@ -92,18 +93,31 @@ class Queue:
         Raises:
             OverloadedError: 503; there is none, or none in time.
         """
+        if (turn := self.enter(consumer, lower)) is not None:
+            await turn
+        return _Place(self, consumer)
+
+    def enter(self, consumer: str, lower: Deadlines | None = None) -> Awaitable[None] | None:
+        """
+        As :meth:`place`, for whoever says :meth:`leave` at the end, whatever that is.
+
+        Returns:
+            What is to be awaited for it, and nothing between the two; None where the place is there.
+        Raises:
+            OverloadedError: 503; there is none, or none in time.
+        """
         if self.closed:
             raise stopping()
         now = time.monotonic()
-        if not self._fair.enter(consumer, now=now):
-            self._tell(self._fair.turns())
-            if not self._fair.enter(consumer, now=now):
-                await self._wait(consumer, lower)
-        return _Place(self, consumer)
+        if self._fair.enter(consumer, now):
+            return None
+        self._tell(self._fair.turns())
+        return None if self._fair.enter(consumer, now) else self._wait(consumer, lower)
 
-    def left(self, consumer: str) -> None:
+    def leave(self, consumer: str) -> None:
         """Give a place back, and wake whoever has it now."""
-        self._tell(self._fair.leave(consumer))
+        if turns := self._fair.leave(consumer):
+            self._tell(turns)
         if self._none is not None and not self._fair.running:
             self._none.set()
             self._none = None
@@ -144,7 +158,7 @@ class Queue:
                 await waiting.told.wait()
         except BaseException:
             if waiting.runs:
-                self.left(consumer)
+                self.leave(consumer)
             else:
                 self._fair.give_up(consumer, waiting)
             raise
