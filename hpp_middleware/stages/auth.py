@@ -11,10 +11,10 @@ import hmac
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
 
 import anyio
 from cachetools import TLRUCache
+from msgspec import Struct
 from msgspec.structs import replace
 
 from hpp_middleware.core import auth
@@ -45,11 +45,13 @@ class _Flight:
         self.answered = False
 
 
-class _Recent(NamedTuple):
-    """A key that was good, and how long that is believed."""
+class _Recent(Struct, frozen=True):
+    """A key that was good, and how long that is believed: always, where it is declared, and does not expire."""
 
     credential: Credential
+    consumer: Consumer
     until: float
+    always: bool
 
 
 def _mark(header: tuple[bytes, bytes]) -> bytes:
@@ -125,10 +127,8 @@ class Authenticator:
         shown = auth.shown_in(headers)
         mark = _mark(shown[0]) if len(shown) == 1 else b""
         recent = self._cache.recent.get(mark)
-        if recent is not None:
-            believed = recent.until is FOR_EVER or self._timer() < min(recent.until, self._epoch_due)
-            if believed and auth.is_live(recent.credential, now=self._clock()):
-                return recent.credential.consumer
+        if recent is not None and (recent.always or self._is_believed(recent)):
+            return recent.consumer
         digests = self._peppers.digests(auth.secret_from(shown))
         until = FOR_EVER
         credential = self._declared.get(digests[0])
@@ -137,8 +137,14 @@ class Authenticator:
             cache, credential, until = await self._find(digests)
         consumer = auth.admit(credential, digests[0], now=self._clock())
         if mark and credential is not None:
-            cache.remember(mark, _Recent(credential, until))
+            always = until is FOR_EVER and credential.expires is None
+            cache.remember(mark, _Recent(credential, consumer, until, always))
         return consumer
+
+    def _is_believed(self, recent: _Recent) -> bool:
+        """Whether a key need not be asked for again."""
+        known = recent.until is FOR_EVER or self._timer() < min(recent.until, self._epoch_due)
+        return known and auth.is_live(recent.credential, now=self._clock())
 
     def forget(self) -> None:
         """Ask the store anew for every key, from now on; safe in any thread."""
