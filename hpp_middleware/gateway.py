@@ -253,7 +253,7 @@ class Gateway(Lifecycle):
                 await reserve.give_back(worker.lease, operation.id)
                 raise ceilings.refusal("", None) from error
             if exchange.job.request.stream and self.setup.orphan == "estimate":
-                worker.lease.watch(operation.id, exchange.so_far)
+                worker.lease.watch(operation.id, exchange.so_far, operation.orphan_amount)
             try:
                 await exchange.run(worker.lease, worker.loop)  # upstream, relay
             finally:

@@ -133,6 +133,7 @@ class Relay:
         self._last: dict[str, Raw] = {}
         self._held: tuple[dict[str, Raw], bytes] | None = None  # an event of usage alone: it may be the last one
         self._templates: list[Template] = []
+        self._lesson: bytes | None = None  # an event by which the next one may be known
         self._read = 0  # events with text that had to be read since one was last known by its template
 
     @property
@@ -216,6 +217,8 @@ class Relay:
         Args:
             event: Its bytes, without the blank line that ends it.
         """
+        if self._lesson is not None:
+            self._learn(self._lesson)
         for template in self._templates:
             filled = template.filled(event)
             if filled is not None:
@@ -256,7 +259,7 @@ class Relay:
         if self._past_cap():
             return self._cut()
         if not event.other and self._texts > texts:
-            self._learn(data)
+            self._lesson = data
         return self._shown(fields, event.other)
 
     def close(self) -> bytes:
@@ -285,7 +288,12 @@ class Relay:
         return sse.Event(_encode(fields), other).encode()
 
     def _learn(self, data: bytes) -> None:
-        """Know the next event by this one; not over and over, where no event is like another."""
+        """
+        Know the next event by this one; not over and over, where no event is like another.
+
+        It is when that one has come, so that this one was passed on before.
+        """
+        self._lesson = None
         self._read += 1
         if self._read > MOST_LESSONS and self._read % LESSON_EVERY:
             return

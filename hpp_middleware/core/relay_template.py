@@ -63,23 +63,19 @@ class Template(Struct, frozen=True, eq=False):
             return None
         # With its quotes, so that the decoder says whether what is between is one string, and nothing else.
         quoted = event[self.start : self.stop]
-        padding = None
-        if self.between:
-            cut = quoted.find(self.between)
-            if cut < 0:
-                return None
-            quoted, padding = quoted[: cut + 1], quoted[cut + len(self.between) - 1 :]
+        before, between, after = self.outs
         try:
-            text = _string.decode(quoted)
-            if padding is not None:
+            if self.between:
+                quoted, found, padding = quoted.partition(self.between)
+                if not found:
+                    return None
+                quoted, padding = quoted + b'"', b'"' + padding
                 _string.decode(padding)
+                after = between + padding + after
+            text = _string.decode(quoted)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
-        size = len(text) if text.isascii() else len(text.encode())
-        before, between, after = self.outs
-        if padding is None:
-            return before + quoted + after, size
-        return before + quoted + between + padding + after, size
+        return before + quoted + after, len(text) if text.isascii() else len(text.encode())
 
 
 def learned(

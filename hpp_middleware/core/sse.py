@@ -24,6 +24,7 @@ class EventTooLarge(ValueError):
 
 
 _CR, _LF = b"\r\n"  # as numbers: ``in`` takes bytes for a number first, and fails, which costs as much as the search
+_BOM = b"\xef\xbb\xbf"
 _PING = re.compile(rb"(?:\A|\n)event: ?ping\n")
 
 
@@ -68,7 +69,7 @@ class Framer:
         most: The largest event, in bytes.
 
     Attributes:
-        between_events: Whether the next byte begins an event, and is not the very first.
+        between_events: Whether the next byte begins an event, and no mark of the byte order can come before it.
     """
 
     __slots__ = ("_data", "_first", "_line_size", "_other", "_pieces", "_size", "_skip_lf", "between_events", "most")
@@ -91,6 +92,8 @@ class Framer:
         Raises:
             EventTooLarge: An event exceeds the bound.
         """
+        if self._first and chunk and not self._pieces and chunk[0] != _BOM[0]:
+            self._first, self.between_events = False, True
         if _CR not in chunk and self.between_events:
             return self._whole(chunk)
         return self._fed(chunk)
@@ -158,7 +161,7 @@ class Framer:
     def _line(self, line: bytes) -> Event | None:
         if self._first:
             self._first = False
-            line = line.removeprefix(b"\xef\xbb\xbf")
+            line = line.removeprefix(_BOM)
         if not line:
             return self._dispatch()
         self._size += len(line)

@@ -187,18 +187,16 @@ class Stream:
 
     Attributes:
         relay: What reads the events.
+        done: Whether the end mark has been passed on.
     """
+
+    done = False
 
     def __init__(
         self, request: Request, target: Target, *, event_bytes: int, cap: int, charge: Charge | None = None
     ) -> None:
         self._framer = sse.Framer(event_bytes)
         self.relay = relay.Relay(request, target, cap=cap, charge=charge)
-
-    @property
-    def done(self) -> bool:
-        """Whether the end mark has been passed on."""
-        return self.relay.done
 
     @property
     def cut(self) -> bool:
@@ -226,10 +224,10 @@ class Stream:
             ProtocolError: They are no stream of completion events; ``before`` is what the client gets all the same.
             StreamedError: They report an error; likewise.
         """
-        framer, relay_ = self._framer, self.relay
-        if len(chunk) > framer.most or not framer.between_events:
+        framer, relay_, size = self._framer, self.relay, len(chunk)
+        if size > framer.most or self.done or not framer.between_events:
             return self._read(chunk)
-        if not relay_.done and chunk.find(b"\n\n") == len(chunk) - 2:  # one event, as nearly always
+        if chunk.find(b"\n\n") == size - 2:  # one event, as nearly always
             passed = relay_.again(chunk[:-2])
             return self._read(chunk, new=True) if passed is None else passed
         out: list[bytes] = []
@@ -247,12 +245,16 @@ class Stream:
 
     def _read(self, chunk: bytes, *, new: bool = False) -> bytes:
         """What the client gets for bytes of any form; new ones are known not to be an earlier event's."""
-        one = self.relay.feed if new else self._one
-        return fed(self._framer, chunk, one, done=lambda: self.done)
+        return fed(self._framer, chunk, self._new if new else self._one, done=lambda: self.done)
 
     def _one(self, event: sse.Event) -> bytes:
         known = None if event.other else self.relay.again(b"data: " + (event.data or b""))
-        return self.relay.feed(event) if known is None else known
+        return self._new(event) if known is None else known
+
+    def _new(self, event: sse.Event) -> bytes:
+        passed = self.relay.feed(event)
+        self.done = self.relay.done
+        return passed
 
     def close(self) -> bytes:
         """
@@ -264,10 +266,12 @@ class Stream:
         """
         last = self.feed(b"\n\n") if self._framer.pending and not self.done else b""
         try:
-            return last + self.relay.close()
+            last += self.relay.close()
         except relay.ProtocolError as error:
             error.before = last
             raise
+        self.done = self.relay.done
+        return last
 
 
 def _headers(provider: Provider, accept: str) -> tuple[tuple[str, str], ...]:

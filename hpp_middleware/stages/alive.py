@@ -32,11 +32,7 @@ class Alive(Protocol):
     """
 
     heard: float
-
-    @property
-    def saying(self) -> bool:
-        """See above."""
-        ...
+    saying: bool
 
     async def beside(self, work: Awaitable[None]) -> None:
         """Carry out the work, and speak up beside it until it has ended, or :meth:`end`."""
@@ -74,20 +70,16 @@ async def _nothing() -> None:
 
 
 class _OnAsyncio:
-    __slots__ = ("_after_s", "_loop", "_say", "_task", "_timer", "heard")
+    __slots__ = ("_after_s", "_loop", "_say", "_task", "_timer", "heard", "saying")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, after_s: float, say: Say) -> None:
         self.heard = time.monotonic()
+        self.saying = False
         self._loop = loop
         self._after_s = after_s
         self._say = say
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def saying(self) -> bool:
-        """See :class:`Alive`."""
-        return self._task is not None and not self._task.done()
 
     async def beside(self, work: Awaitable[None]) -> None:
         """See :class:`Alive`."""
@@ -120,26 +112,26 @@ class _OnAsyncio:
         now = time.monotonic()
         if now >= self.heard + self._after_s and not self.saying:
             self.heard = now
+            self.saying = True
             self._task = self._loop.create_task(self._said())
         self._timer = self._loop.call_later(max(self.heard + self._after_s - now, 0), self._ring)
 
     async def _said(self) -> None:
-        with suppress(Exception):
-            await self._say()
+        try:
+            with suppress(Exception):
+                await self._say()
+        finally:
+            self.saying = False
 
 
 class _OnAnyLoop:
     def __init__(self, after_s: float, say: Say) -> None:
         self.heard = time.monotonic()
+        self.saying = False
         self._after_s = after_s
         self._say = say
         self._said: anyio.Event | None = None
         self._ended = False
-
-    @property
-    def saying(self) -> bool:
-        """See :class:`Alive`."""
-        return self._said is not None
 
     async def beside(self, work: Awaitable[None]) -> None:
         """See :class:`Alive`."""
@@ -175,10 +167,10 @@ class _OnAnyLoop:
                 return
             if time.monotonic() < self.heard + self._after_s:
                 continue
-            self.heard, self._said = time.monotonic(), anyio.Event()
+            self.heard, self._said, self.saying = time.monotonic(), anyio.Event(), True
             try:
                 with suppress(Exception):
                     await self._say()
             finally:
                 self._said.set()
-                self._said = None
+                self._said, self.saying = None, False

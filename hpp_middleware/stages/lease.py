@@ -172,15 +172,16 @@ class Lease:
         """Give a hold back as soon as the store answers again; past a bound it is left to the sweeper."""
         self.journal.owe(release)
 
-    def watch(self, hold_id: str, amount: Callable[[], int]) -> None:
+    def watch(self, hold_id: str, amount: Callable[[], int], told: int) -> None:
         """
         Tell the store, at each renewal, what a hold is to be charged if this worker dies.
 
         Args:
-            hold_id: The hold; what it was placed with is known already.
+            hold_id: The hold.
             amount: What it is now, in nano-dollars.
+            told: What it was placed with: that is known already.
         """
-        self._watched[hold_id] = (amount, amount())
+        self._watched[hold_id] = (amount, told)
 
     def unwatch(self, hold_id: str) -> None:
         """The hold is about to be resolved."""

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_checkpoint_goes_with_each_renewal_where_the_amount_rose() -> None:
     store, clock, amount = Delegate(), Clock(), 5
     held = lease(store, clock)
-    held.watch("req_1", lambda: amount)
+    held.watch("req_1", lambda: amount, amount)
     told = []
     for amount in (5, 5, 8, 8, 9):  # noqa: B007  # read by the lease
         await held.apply([])
@@ -39,7 +39,7 @@ async def test_between_renewals_nothing_is_told() -> None:
     store, clock, amount = Delegate(), Clock(), 0
     held = lease(store, clock)
     await held.apply([])
-    held.watch("req_1", lambda: amount)
+    held.watch("req_1", lambda: amount, amount)
     amount = 7
     clock.now += 1
     await held.apply([Release(id="r")])
@@ -54,7 +54,7 @@ async def test_a_checkpoint_that_fails_takes_nobodys_request_with_it_and_is_trie
             raise StoreError("a hold that cannot be read")
 
     held = lease(store, clock)
-    held.watch("req_1", lambda: amount)
+    held.watch("req_1", lambda: amount, amount)
     amount = 7
     store.before = no_checkpoint
     (result,) = await held.apply([Release(id="r")])
@@ -70,7 +70,7 @@ async def test_many_streams_are_told_a_bounded_number_at_a_time() -> None:
     store, clock, amount = Delegate(), Clock(), 0
     held = lease(store, clock)
     for number in range(150):
-        held.watch(f"req_{number}", lambda: amount)
+        held.watch(f"req_{number}", lambda: amount, amount)
     amount = 7
     for _ in range(4):
         await held.apply([Release(id="r")])
