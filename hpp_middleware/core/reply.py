@@ -150,7 +150,6 @@ STREAM_HEADERS: Headers = [
 
 def completion_headers(
     target: Target,
-    *,
     cost: int | None = None,
     dropped: Sequence[str] = (),
     routed: Routed | None = None,

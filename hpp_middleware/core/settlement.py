@@ -7,6 +7,7 @@ that came before any of the answer is so in every case.
 """
 
 from enum import Enum, auto
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct
@@ -17,7 +18,19 @@ from hpp_middleware.types.price import Price, Usage
 from hpp_middleware.types.provider import MissingUsage
 from hpp_middleware.types.quota import Outcome
 
-__all__ = ["MOST_NANO", "TABLE", "End", "Missing", "Row", "Settlement", "plus", "settle", "together"]
+__all__ = [
+    "MOST_NANO",
+    "TABLE",
+    "End",
+    "Missing",
+    "Row",
+    "Settlement",
+    "Terms",
+    "plus",
+    "settle",
+    "settle_by",
+    "together",
+]
 
 
 MOST_NANO = 10**14
@@ -95,6 +108,46 @@ class Settlement(Struct, frozen=True, gc=False):
     usage: Usage
 
 
+class Terms(Protocol):
+    """
+    What a charge goes by where no report says all, and what is looked at then only.
+
+    Attributes:
+        prompt_estimate: Tokens of the prompt, estimated.
+        image_estimate: Tokens of each image that was drawn, estimated.
+        hidden_reasoning: The model thinks where the stream does not show it: an estimate from the relayed text would
+            be far too low, so an abandoned one is charged the hold.
+        missing_usage: The policy for a complete answer without usage.
+    """
+
+    @property
+    def prompt_estimate(self) -> int:
+        """See above."""
+        ...
+
+    @property
+    def image_estimate(self) -> int:
+        """See above."""
+        ...
+
+    @property
+    def hidden_reasoning(self) -> bool:
+        """See above."""
+        ...
+
+    @property
+    def missing_usage(self) -> MissingUsage:
+        """See above."""
+        ...
+
+
+class _Given(Struct, frozen=True):
+    prompt_estimate: int
+    image_estimate: int
+    hidden_reasoning: bool
+    missing_usage: MissingUsage
+
+
 def settle(
     end: End,
     seen: Seen,
@@ -107,18 +160,32 @@ def settle(
     missing_usage: MissingUsage = "estimate",
 ) -> Settlement:
     """
-    What a request is charged.
+    What a request is charged: :func:`settle_by`, with all that may be needed given.
 
     Args:
         end: How it ended.
         seen: What the answer showed until then.
         price: The snapshot taken at the reserve.
         hold: What was held, in nano-dollars; no estimate is above it.
-        prompt_estimate: Tokens of the prompt, estimated.
-        image_estimate: Tokens of each image that was drawn, estimated.
-        hidden_reasoning: The model thinks where the stream does not show it: an estimate from the relayed text would
-            be far too low, so an abandoned one is charged the hold.
-        missing_usage: The policy for a complete answer without usage.
+        prompt_estimate: See :class:`Terms`, as of the others.
+        image_estimate: Likewise.
+        hidden_reasoning: Likewise.
+        missing_usage: Likewise.
+    """
+    terms = _Given(prompt_estimate, image_estimate, hidden_reasoning, missing_usage)
+    return settle_by(terms, end, seen, price, hold)
+
+
+def settle_by(terms: Terms, end: End, seen: Seen, price: Price, hold: int) -> Settlement:
+    """
+    What a request is charged, on terms.
+
+    Args:
+        terms: What it goes by where no report says all.
+        end: How it ended.
+        seen: What the answer showed until then.
+        price: The snapshot taken at the reserve.
+        hold: What was held, in nano-dollars; no estimate is above it.
     """
     row = TABLE[end]
     if row.outcome is None:
@@ -134,13 +201,13 @@ def settle(
         if not seen.usage_early and not (interrupted and _is_too_early(seen, seen.usage)):
             return Settlement(reported, row.outcome, estimated=seen.usage_doubtful, usage=seen.usage)
     if missing is Missing.POLICY:
-        missing = {"estimate": Missing.ESTIMATE, "hold": Missing.HOLD, "free": Missing.NOTHING}[missing_usage]
+        missing = {"estimate": Missing.ESTIMATE, "hold": Missing.HOLD, "free": Missing.NOTHING}[terms.missing_usage]
     if missing is Missing.NOTHING:
         is_estimate = end is End.COMPLETED or seen.usage is not None
         return Settlement(reported, row.outcome, estimated=is_estimate, usage=seen.usage or Usage())
-    estimate = _estimate(seen, prompt_estimate, image_estimate)
+    estimate = _estimate(seen, terms)
     amount = min(hold, pricing.cost(estimate, price))
-    if missing is Missing.HOLD or (hidden_reasoning and end is End.LEFT):
+    if missing is Missing.HOLD or (end is End.LEFT and terms.hidden_reasoning):
         amount = hold
     return Settlement(max(amount, reported), row.outcome, estimated=True, usage=estimate)
 
@@ -178,10 +245,11 @@ def _is_too_early(seen: Seen, usage: Usage) -> bool:
     return seen.text_after_usage and usage.completion < seen.texts
 
 
-def _estimate(seen: Seen, prompt_estimate: int, image_estimate: int) -> Usage:
+def _estimate(seen: Seen, terms: Terms) -> Usage:
     """The prompt as estimated, or as an early report has it, and what was relayed: text, and images."""
     output = tokens_of(seen.relayed_bytes, seen.texts)
     if seen.usage is None:
-        return Usage(input=prompt_estimate, output=output, output_image=seen.images * image_estimate)
+        images = seen.images * terms.image_estimate if seen.images else 0
+        return Usage(input=terms.prompt_estimate, output=output, output_image=images)
     more = max(0, output - seen.usage.completion)
     return msgspec.structs.replace(seen.usage, output=seen.usage.output + more)

@@ -162,7 +162,7 @@ class Carried(ABC):
         """
         self._started, self._term = time.monotonic(), lease.term
         await self.last.run(lease, loop)
-        if self._goes_on:
+        if self._goes_on():
             try:
                 await self._go_on(lease, loop)
             finally:
@@ -170,7 +170,6 @@ class Carried(ABC):
         if self._raised is not None:
             raise self._raised
 
-    @property
     @abstractmethod
     def _goes_on(self) -> bool:
         """Whether the first exchange may not have been all."""

@@ -92,7 +92,6 @@ class Cascade(Carried):
             return msgspec.structs.replace(found, outcome="abandoned")
         return found
 
-    @property
     def _goes_on(self) -> bool:
         return not self._is_over and (self._gives or self._given.end in attempts.FAILED)
 

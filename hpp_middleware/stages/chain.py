@@ -25,6 +25,7 @@ from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.lineup import Lineup
 from hpp_middleware.stages.means import Means
 from hpp_middleware.stages.plan import Plan
+from hpp_middleware.stages.relay import Exchange
 from hpp_middleware.types.operations import Reserve, Result
 
 __all__ = ["Chain"]
@@ -51,8 +52,10 @@ class Chain(Carried):
         Carried.__init__(self, means, planned, reserved)
         self._worker = means.worker
         self._lineup = lineup
-        self._may_go_on = lineup.has_others or (planned.target.provider.retries > 0 and means.transport is None)
-        self._exchange(planned, means.client, late=self._may_go_on)
+        self._may_go_on = (planned.target.provider.retries > 0 and means.transport is None) or lineup.has_others
+        self.last = first = Exchange(means, planned, means.client, self.ending, means.keyed.record)
+        first.late = self._may_go_on
+        self.exchanges = [first]
 
     def under(self, hold: int) -> None:
         """See :class:`~hpp_middleware.stages.carried.Carried`."""
@@ -73,7 +76,6 @@ class Chain(Carried):
     def _is_late(self) -> bool:
         return time.monotonic() >= self._until
 
-    @property
     def _goes_on(self) -> bool:
         return self._may_go_on and self.last.error is not None
 

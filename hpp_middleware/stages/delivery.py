@@ -178,10 +178,11 @@ class Delivery:
             await self._client.send(data, more=more)
 
     def _hand_over(self, sending: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
-        if self._alive is not None:
-            self._alive.heard = time.monotonic()
-            if self._alive.saying:
-                return self._taken(self._alive.first(sending))
+        alive = self._alive
+        if alive is not None:
+            alive.heard = time.monotonic()
+            if alive.saying:
+                return self._taken(alive.first(sending))
         if self._piece is None:
             is_taken, rest = begin(sending)
             return None if is_taken else self._taken(rest)  # type: ignore[arg-type]

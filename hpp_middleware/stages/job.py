@@ -54,22 +54,18 @@ class Job(Struct, frozen=True, kw_only=True):
     clamped: bool = False
     downgraded: bool = False
 
-    @property
     def response_bytes(self) -> int:
         """The largest JSON answer."""
         of_media = self.request.drawing is not None or self.request.inputs
         return self.limits.media_bytes if of_media else self.limits.response_bytes
 
-    @property
     def drains(self) -> bool:
         """Whether its stream is read on, for a client that has left."""
         return self.keyed or self.target.provider.on_disconnect == "drain"
 
     def headers(self, cost: int | None = None) -> Headers:
         """What every answer's head says."""
-        headers = reply.completion_headers(
-            self.target, cost=cost, dropped=self.call.dropped, routed=self.routed, attempts=self.attempts
-        )
+        headers = reply.completion_headers(self.target, cost, self.call.dropped, self.routed, self.attempts)
         if self.clamped:
             headers.append(("X-HPP-Router-Max-Tokens", str(self.cap)))
         if self.downgraded:
@@ -90,22 +86,26 @@ class Job(Struct, frozen=True, kw_only=True):
     def charge(self, end: End, seen: Seen) -> Settlement:
         """What it is charged for an end, and for what was seen of the answer."""
         before = self.before
-        found = settlement.settle(
-            end,
-            seen,
-            price=self.target.price,
-            hold=self.hold if before is None else self.hold - before.amount,
-            prompt_estimate=self.bound.prompt_estimate,
-            image_estimate=self.bound.cap if self.request.drawing is not None else self._drawn_tokens,
-            # What is thought or spoken is not in the relayed text: an estimate from it would be far too low.
-            hidden_reasoning=self.request.hidden_reasoning
-            or bool(self.target.model.reasoning or self.request.output_modalities)
-            or self.target.price.base.output_image is not None,
-            missing_usage=self.missing_usage,
-        )
-        return found if before is None else settlement.together(before, found)
+        if before is None:
+            return settlement.settle_by(self, end, seen, self.target.price, self.hold)
+        found = settlement.settle_by(self, end, seen, self.target.price, self.hold - before.amount)
+        return settlement.together(before, found)
 
     @property
-    def _drawn_tokens(self) -> int:
-        """Tokens of an image that came in a chat, estimated."""
-        return min(self.bound.cap, self.target.model.image_output_tokens or IMAGE_IN_CHAT)
+    def prompt_estimate(self) -> int:
+        """Tokens of the prompt, estimated."""
+        return self.bound.prompt_estimate
+
+    @property
+    def image_estimate(self) -> int:
+        """Tokens of each image, estimated: of one that was to be drawn, or came in a chat."""
+        cap = self.bound.cap
+        drawn = self.request.drawing is not None
+        return cap if drawn else min(cap, self.target.model.image_output_tokens or IMAGE_IN_CHAT)
+
+    @property
+    def hidden_reasoning(self) -> bool:
+        """What is thought or spoken is not in the relayed text: an estimate from it would be far too low."""
+        target = self.target
+        thinks = self.request.hidden_reasoning or target.model.reasoning or self.request.output_modalities
+        return bool(thinks) or target.price.base.output_image is not None

@@ -229,7 +229,8 @@ def _spared(exchange: "Carried", whole: Settlement) -> tuple[tuple[str, int], ..
     parts: dict[str, int] = {}
     for each in exchange.exchanges:
         cost = _own(each, whole if each is exchange.last else each.settlement())
-        for account in each.scope.accounts[1:] if each.scope is not None else ():
+        scope = each.planned.scope
+        for account in scope.accounts[1:] if scope is not None else ():
             parts[account] = parts.get(account, 0) + cost
     return tuple((account, whole.amount - part) for account, part in parts.items() if part < whole.amount)
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hpp_middleware.core import relay, relay_cost, relay_json, reply, sse
-from hpp_middleware.core.ceilings import Scope
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.core.verdict import verdict
 from hpp_middleware.errors import GatewayError, OverloadedError, StoreError, UpstreamError
@@ -48,8 +47,10 @@ class Exchange:
 
     Attributes:
         job: What to do; to be set when there is a hold.
-        scope: What its model is charged to; None where that is the payer's account alone.
+        planned: How it was planned.
         end: How it ended; None while it runs, and where the host cancelled it.
+        status: The upstream's; None where it gave none.
+        seen: What the answer has shown: once it is over, or what of it is no stream.
         error: What the client is to be told, or was told as the last event of its stream.
         duration_s: How long it took.
         first_byte_s: How long the provider took to begin its answer; None where it did not.
@@ -59,8 +60,9 @@ class Exchange:
     """
 
     job: Job
-    scope: Scope | None
     end: End | None = None
+    status: int | None = None
+    seen = Seen()
     error: GatewayError | None = None
     duration_s = 0.0
     first_byte_s: float | None = None
@@ -68,7 +70,6 @@ class Exchange:
     began: Callable[[], None] | None = None
     _started = 0.0
     _reader: StreamReader | None = None
-    _seen = Seen()
     _settled: Settlement | None = None
     _over = _no_slot = _dismissed = False
     _expired: GatewayError | None = None
@@ -83,28 +84,21 @@ class Exchange:
             self._upstream = Upstream(target, worker.transports[target.key], worker.health)
         else:
             self._upstream = Upstream(target, transport)  # of a host's app in process there is no health
-        self.scope = planned.scope
-        self._dialect = planned.dialect
+        self.planned = planned
+        self._worker = worker
         self._client = client
         self._ending = ending
-        self._slots = worker.slots
         self._delivery = Delivery(client, record)
-
-    @property
-    def status(self) -> int | None:
-        """The upstream's status; None where it gave none."""
-        return self._upstream.status
 
     @property
     def unsent(self) -> bool:
         """Whether nothing was to be sent any more when its turn came; not so where its provider was not reached."""
         return self.end is End.UNSENT or (self.end is None and not self._upstream.sent)
 
-    @property
-    def seen(self) -> Seen:
-        """What the answer has shown so far."""
+    def seen_so_far(self) -> Seen:
+        """What the answer has shown by now."""
         reader = self._reader
-        return self._seen if reader is None or self._over else reader.seen
+        return self.seen if reader is None or self._over else reader.seen
 
     def settlement(self, *, host_left: End = End.LEFT) -> Settlement:
         """
@@ -115,7 +109,7 @@ class Exchange:
         """
         if self._settled is not None:
             return self._settled
-        return self.job.charge(self.end or (host_left if self._upstream.sent else End.UNSENT), self.seen)
+        return self.job.charge(self.end or (host_left if self._upstream.sent else End.UNSENT), self.seen_so_far())
 
     @property
     def answer(self) -> Answer | None:
@@ -126,7 +120,7 @@ class Exchange:
 
     def so_far(self) -> int:
         """What it would be charged if it broke off now, in nano-dollars, as far as it is held for."""
-        return min(self.job.hold, self.job.charge(End.DEADLINE, self.seen).amount)
+        return min(self.job.hold, self.job.charge(End.DEADLINE, self.seen_so_far()).amount)
 
     async def run(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> None:
         """
@@ -143,11 +137,10 @@ class Exchange:
         upstream.within(job.timeouts, around)
         upstream.under(lease)
         try:
-            shut = None if delivery.left else upstream.closed_off()
-            if shut is not None:
+            if not delivery.left and (shut := upstream.closed_off()) is not None:
                 self._fail(shut, End.UNSENT)
             elif not delivery.left:
-                delivery.begin(around, guard(loop) if job.drains else None, job.limits.send_s, self.depart)
+                delivery.begin(around, guard(loop) if job.drains() else None, job.limits.send_s, self.depart)
                 await around.run(self._converse())
         finally:
             self._close(around)
@@ -158,32 +151,38 @@ class Exchange:
             await self._last_words(self.error)
 
     def _close(self, around: Guard) -> None:
-        self._seen, self._over = self.seen, True
+        if self._reader is not None and not self._over:
+            self.seen = self._reader.seen
+        self._over = True
         self.duration_s = time.monotonic() - self._started
         around.close()
         self._delivery.close()
         if self._drain is not None:
-            self._slots.end(self._drain)
+            self._worker.slots.end(self._drain)
         if self.end is None:
             self._interrupted()
         self._tell()
 
     def _tell(self) -> None:
         """What the provider's health is to go by."""
-        upstream, job, took_s, first_byte_s = self._upstream, self.job, self.duration_s, self.first_byte_s
-        ok = verdict(
+        usage, wrote_s, first_byte_s = self.seen.usage, self.duration_s, self.first_byte_s
+        if self.job.request.stream and first_byte_s is not None:
+            wrote_s -= first_byte_s
+        tokens = usage.completion if usage is not None else 0
+        ok = True if self.end is End.COMPLETED else self._verdict()
+        token_s = wrote_s / tokens if tokens else None
+        self._upstream.ended(self.error, ok=ok, first_byte_s=first_byte_s, token_s=token_s)
+
+    def _verdict(self) -> bool | None:
+        job = self.job
+        return verdict(
             self.end,
             self.error,
             own=job.target.provider.timeouts,
             kept=job.timeouts,
-            flowing=upstream.flowing,
-            duration_s=took_s,
+            flowing=self._upstream.flowing,
+            duration_s=self.duration_s,
         )
-        usage = self._seen.usage
-        tokens = usage.completion if usage is not None else 0
-        wrote_s = took_s - first_byte_s if job.request.stream and first_byte_s is not None else took_s
-        token_s = wrote_s / tokens if tokens else None
-        upstream.ended(self.error, ok=ok, first_byte_s=first_byte_s, token_s=token_s)
 
     def dismiss(self) -> None:
         """The host has cancelled the request: a departure, of a client or of a caller who waits for nothing more."""
@@ -216,7 +215,7 @@ class Exchange:
             self._stop()  # nothing is paid for yet; or nobody is to wait
         elif not self.job.request.stream:
             self._upstream.around.limit(limits.json_wait_s)
-        elif self.seen.finished:
+        elif self.seen_so_far().finished:
             self._upstream.around.limit(limits.usage_wait_s)
         else:
             self._read_on(self._guard)
@@ -225,8 +224,8 @@ class Exchange:
     def _read_on(self, around: Guard) -> None:
         """Drain the stream, where its provider bills it either way and a slot is free; else close it."""
         provider = self.job.target.provider
-        if self.job.drains:
-            self._drain = self._slots.begin(self.job.account, most_bytes=provider.drain_bytes, stop=around.stop)
+        if self.job.drains():
+            self._drain = self._worker.slots.begin(self.job.account, most_bytes=provider.drain_bytes, stop=around.stop)
             self._no_slot = self._drain is None
         if self._drain is not None:
             self._upstream.around.limit(provider.drain_s)
@@ -242,19 +241,19 @@ class Exchange:
         upstream = self._upstream
         try:
             await upstream.send(self.job.call)
-            self.first_byte_s = time.monotonic() - self._started
+            self.first_byte_s, self.status = time.monotonic() - self._started, upstream.status
             if not upstream.is_readable:
                 self._fail(upstream.unintelligible(), End.REFUSED)
-            elif upstream.status != 200:
-                error, body = await upstream.refusal(getattr(self._dialect, "refusal", None))
-                self._seen = relay_json.usage_in(body)
+            elif self.status != 200:
+                error, body = await upstream.refusal(getattr(self.planned.dialect, "refusal", None))
+                self.seen = relay_json.usage_in(body)
                 self._fail(error, End.REFUSED)
             elif not self.job.request.stream:
                 await self._json()
             elif upstream.is_stream(self.job.call.stream_type):
                 await self._stream()
             else:
-                self._seen = relay_json.usage_in(await upstream.read_all(self.job.limits.response_bytes, or_cut=True))
+                self.seen = relay_json.usage_in(await upstream.read_all(self.job.limits.response_bytes, or_cut=True))
                 self._fail(upstream.unintelligible(), End.REFUSED)
         except StoreError as unsent:  # the lease ran out, or the client left, before anything was sent
             self._fail(self._expired or unsent, End.UNSENT)
@@ -264,27 +263,27 @@ class Exchange:
         except relay.ProtocolError:
             self._fail(upstream.unintelligible(), self._broken())
         except relay.StreamedError as told:
-            self._seen = told.args[1] if len(told.args) > 1 else self._seen
-            end = self._broken() if self.seen.relayed_bytes else End.REFUSED
+            self.seen = told.args[1] if len(told.args) > 1 else self.seen
+            end = self._broken() if self.seen_so_far().relayed_bytes else End.REFUSED
             self._fail(reply.streamed_error(self.job.target.provider_name, told.args[0]), end)
         except Exception as raised:  # noqa: BLE001  # the client's; raised again where no task group wraps it
             self._raised = raised
 
     async def _json(self) -> None:
         job = self.job
-        body = await self._upstream.read_all(job.response_bytes)
+        body = await self._upstream.read_all(job.response_bytes())
         if not body.lstrip().startswith(b"{"):
             self._fail(self._upstream.unintelligible(), End.REFUSED)  # a page of somebody else's: no model has run
             return
         try:
-            answer, self._seen = self._dialect.answer(
-                body, job.request, job.target, charge=self._shown, request_id=job.id
+            answer, self.seen = self.planned.dialect.answer(
+                body, job.request, job.target, charge=self._shown(), request_id=job.id
             )
         except relay.ProtocolError:
-            self._seen = relay_json.usage_in(body)
+            self.seen = relay_json.usage_in(body)
             raise
         self.end = End.LEFT if self._delivery.left else End.COMPLETED
-        self._settled = job.charge(self.end, self._seen)  # nothing that comes changes it any more
+        self._settled = job.charge(self.end, self.seen)  # nothing that comes changes it any more
         if self.began is not None:
             self.began()
         head = [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))]
@@ -296,7 +295,7 @@ class Exchange:
 
     async def _stream(self) -> None:
         job = self.job
-        reader = self._reader = job.reader(self._dialect, self._shown)
+        reader = self._reader = job.reader(self.planned.dialect, self._shown())
         headers = [*reply.STREAM_HEADERS, *job.headers()]
         quiet_s = job.keep_alive.after if job.keep_alive is not None else NEVER
         if (rest := self._delivery.start(headers, quiet_s if self.late else None)) is not None:
@@ -337,7 +336,7 @@ class Exchange:
         """The end mark is about to be passed on."""
         whole, left = (End.CUT, End.UNAWAITED) if reader.cut else (End.COMPLETED, End.LEFT)
         self.end = left if self._delivery.left else whole
-        self._seen, self._over = reader.seen, True
+        self.seen, self._over = reader.seen, True
         self._ending.begin()
 
     def _is_drained(self, drain: Drain, reader: StreamReader) -> bool:
@@ -382,16 +381,15 @@ class Exchange:
             return End.UNAWAITED if self._client.patient else End.LEFT
         bills_all = self.job.target.provider.on_disconnect == "drain"  # which a key alone does not change
         drained = bills_all and (self._drain is not None or self._no_slot)
-        return End.UNAWAITED if drained and not self.seen.finished else End.LEFT
+        return End.UNAWAITED if drained and not self.seen_so_far().finished else End.LEFT
 
     async def _last_words(self, error: GatewayError) -> None:
         """One error event, and no end mark."""
         self._ending.begin()
-        usage = relay_cost.priced(self.seen, self.settlement()) if self._shown is not None else None
+        usage = relay_cost.priced(self.seen, self.settlement()) if self._shown() is not None else None
         last = self._reader.failed(error, usage) if self._reader is not None else b""
         await self._delivery.last(last)
 
-    @property
     def _shown(self) -> relay_cost.Charge | None:
         """What the answer is charged by, where its usage is to say so: the very function that settles it."""
         return None if self.job.cost_in == "header" else self._charged
