@@ -1,39 +1,29 @@
 """
 A response, read from bytes: no IO.
 
-The head of an ordinary answer, which says how long it is, is read in one pass. httptools parses every other head, and
-the chunks. What it lets pass and what two readers could understand differently is refused here: a response whose end is
-in doubt could give one consumer's answer to another.
+An :mod:`ordinary <hpp_middleware.transports.native.ordinary>` head is read in one pass. httptools parses every other
+one, and the chunks. What it lets pass and what two readers could understand differently is refused here: a response
+whose end is in doubt could give one consumer's answer to another.
 """
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from hpp_middleware.transports.framing import LENGTH_DIGITS, is_length
+from hpp_middleware.transports.framing import is_length
+from hpp_middleware.transports.native.ordinary import HEADERS, ORDINARY, Headers
 
 __all__ = ["BrokenResponseError", "Reading"]
 
 HEAD_BYTES = 64 * 1024
-HEADERS = 200
 INTERIM = 10
 MOST_TAKEN = 64 * 1024
 """Bytes of a body that are passed on at once: uvloop reads four times as many, and what is passed on may wait again."""
 
 _BODYLESS = frozenset({204, 304})
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
-_PLAIN = (
-    rb"(?:(?!(?i:connection|content-length|proxy-connection|transfer-encoding|upgrade):)"
-    rb"[A-Za-z0-9-]+: [!-~][ -~]*+(?<! )\r\n){,%d}+" % (HEADERS // 2 - 1)
-)
-"""Headers by which no parser takes what follows for something else than it is."""
-
-_ORDINARY = re.compile(
-    rb"HTTP/1\.1 200 OK\r\n(" + _PLAIN + rb"(?i:content-length): ([0-9]{1,%d})\r\n" % LENGTH_DIGITS + _PLAIN + rb")\r\n"
-)
-
+_CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 _END = b"\r\n\r\n"
 
 
@@ -58,6 +48,7 @@ class Reading:
     reusable = False
     _head = b""  # while it is not whole
     _left: int | None = None  # of a body with a length; None where it goes on until the connection ends
+    _ordinary = ORDINARY.match
     _fields: dict[str, str]  # the headers, while they are parsed
     _interim = _count = 0  # of interim responses; of headers, then of trailers
     _parsed = False
@@ -79,9 +70,11 @@ class Reading:
             BrokenResponseError: It is no response.
         """
         if not self.status:
-            found = _ORDINARY.match(data) if not self._head else None
-            if found is not None and self._is_ordinary(found):
-                self._feed_counted(int(found[2]), data[found.end() :])
+            found = self._ordinary(data) if not self._head else None
+            if found is not None and found.end() <= HEAD_BYTES:
+                lines, length = found.groups()
+                self.status, self.headers, self.reusable = 200, Headers(lines), True
+                self._go_on(length, data[found.end() :])
                 return
             data = self._feed_head(data)
         if not data:
@@ -170,17 +163,17 @@ class Reading:
             raise BrokenResponseError("the head is none, or too large")
         return b""
 
-    def _is_ordinary(self, found: re.Match[bytes]) -> bool:
-        """Take a head that has each header once."""
-        lines = found[1].decode("ascii").splitlines()
-        headers = {}
-        for line in lines:
-            name, _, value = line.partition(": ")
-            headers[name.lower()] = value
-        if len(headers) < len(lines) or found.end() > HEAD_BYTES:
-            return False
-        self.status, self.headers, self.reusable = 200, headers, True
-        return True
+    def _go_on(self, length: bytes | None, rest: bytes) -> None:
+        """An ordinary head has been read; take what has come of its body."""
+        if length is not None:
+            self._feed_counted(int(length), rest)
+            return
+        self._parsed = True
+        parser = self._parser = HttpResponseParser(self)
+        parser.feed_data(_CHUNKED)
+        self._count = 0
+        if rest:
+            self._feed_chunks(parser, rest)
 
     def _parse(self, head: bytes) -> None:
         if head[:8] not in {b"HTTP/1.1", b"HTTP/1.0"}:
