@@ -1,5 +1,7 @@
 """Whole JSON answers in OpenAI's shape: the upstream's but for ``model``, and ``usage`` where that says the cost."""
 
+from typing import Any
+
 import msgspec
 from msgspec import Raw
 
@@ -49,10 +51,11 @@ def answer(body: bytes, request: Request, target: Target, *, charge: Charge | No
         raise StreamedError(bytes(error), seen)
     if memoryview(choices)[0] != _ARRAY:
         raise ProtocolError("the body has no choices")
-    fields["model"] = Raw(_encode(target.shown or target.id))
+    shown: dict[str, Any] = fields
+    shown["model"] = target.shown or target.id
     if charge is not None:
-        fields["usage"] = priced(seen, charge(End.COMPLETED, seen))
-    return _encode(fields), seen
+        shown["usage"] = priced(seen, charge(End.COMPLETED, seen))
+    return _encode(shown), seen
 
 
 def _seen(fields: dict[str, Raw], choices: Raw, request: Request) -> Seen:

@@ -51,7 +51,7 @@ async def run(
     try:
         if deaf is None:
             await _listen(loop, task, gone)
-        if not task.done():
+        if deaf is not None or not task.done():
             ended = loop.create_future()  # which is cancelled in the place of the work
             task.add_done_callback(partial(_set, ended))
             await ended

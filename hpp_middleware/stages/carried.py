@@ -55,6 +55,7 @@ class Carried(ABC):
     _raised: Exception | None = None
     _waiting: Guard | None = None  # for the next exchange
     _resizes = 0
+    _is_counted = True  # whether there may be other calls behind the first
     _started = 0.0
     _took_s: float | None = None  # where the first exchange was not all
     _term = 0
@@ -75,7 +76,10 @@ class Carried(ABC):
         Raises:
             RequestError: It cannot do with so little output.
         """
-        self.job = self.last.job = self._job(self._now, hold)
+        self.job = self.last.job = self._job(self._now, hold, attempts=1 if self._is_counted else 0)
+        self._started = time.monotonic()
+        if self._is_counted:
+            self._means.worker.budget.request(self._started)
 
     @property
     def duration_s(self) -> float:
@@ -160,7 +164,7 @@ class Carried(ABC):
             lease: It must not run out meanwhile.
             loop: The event loop that runs, where it is asyncio's or takes its place.
         """
-        self._started, self._term = time.monotonic(), lease.term
+        self._term = lease.term
         await self.last.run(lease, loop)
         if self._goes_on():
             try:
@@ -192,7 +196,7 @@ class Carried(ABC):
 
     def _ends(self) -> None:
         """Nobody waits for more, be it that a call runs, or one whose answer is kept back, or none at the moment."""
-        if self._started:  # before that nothing is held
+        if self._started:  # before that nothing was held
             self.ending.begin()
 
     async def _admits(self, then: Plan) -> bool:

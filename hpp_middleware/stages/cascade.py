@@ -64,11 +64,6 @@ class Cascade(Carried):
         self._held = Held(patient=means.client.patient)
         self._given = self._exchange(planned, self._held, kept=True)
 
-    def under(self, hold: int) -> None:
-        """See :class:`~hpp_middleware.stages.carried.Carried`."""
-        self.job = self.last.job = self._job(self._now, hold, attempts=1)
-        self._worker.budget.request(time.monotonic())
-
     @property
     def error(self) -> GatewayError | None:
         """What the client is to be told."""

@@ -52,16 +52,10 @@ class Chain(Carried):
         Carried.__init__(self, means, planned, reserved)
         self._worker = means.worker
         self._lineup = lineup
-        self._may_go_on = (planned.target.provider.retries > 0 and means.transport is None) or lineup.has_others
+        self._is_counted = (planned.target.provider.retries > 0 and means.transport is None) or lineup.has_others
         self.last = first = Exchange(means, planned, means.client, self.ending, means.keyed.record)
-        first.late = self._may_go_on
+        first.late = self._is_counted
         self.exchanges = [first]
-
-    def under(self, hold: int) -> None:
-        """See :class:`~hpp_middleware.stages.carried.Carried`."""
-        self.job = self.last.job = self._job(self._now, hold, attempts=1 if self._may_go_on else 0)
-        if self._may_go_on:
-            self._worker.budget.request(time.monotonic())
 
     @property
     def _is_over(self) -> bool:
@@ -77,7 +71,7 @@ class Chain(Carried):
         return time.monotonic() >= self._until
 
     def _goes_on(self) -> bool:
-        return self._may_go_on and self.last.error is not None
+        return self._is_counted and self.last.error is not None
 
     async def _go_on(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> None:
         """Ask again or otherwise, for as long as it fails and may be."""

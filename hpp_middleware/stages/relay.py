@@ -8,7 +8,7 @@ both are one thing here) and every deadline stop one guard; what ended it is rea
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from hpp_middleware.core import relay, relay_cost, relay_json, reply, sse
@@ -174,15 +174,8 @@ class Exchange:
         self._upstream.ended(self.error, ok=ok, first_byte_s=first_byte_s, token_s=token_s)
 
     def _verdict(self) -> bool | None:
-        job = self.job
-        return verdict(
-            self.end,
-            self.error,
-            own=job.target.provider.timeouts,
-            kept=job.timeouts,
-            flowing=self._upstream.flowing,
-            duration_s=self.duration_s,
-        )
+        own, kept, flowing = self.job.target.provider.timeouts, self.job.timeouts, self._upstream.flowing
+        return verdict(self.end, self.error, own=own, kept=kept, flowing=flowing, duration_s=self.duration_s)
 
     def dismiss(self) -> None:
         """The host has cancelled the request: a departure, of a client or of a caller who waits for nothing more."""
@@ -242,14 +235,11 @@ class Exchange:
         try:
             await upstream.send(self.job.call)
             self.first_byte_s, self.status = time.monotonic() - self._started, upstream.status
-            if not upstream.is_readable:
-                self._fail(upstream.unintelligible(), End.REFUSED)
-            elif self.status != 200:
-                error, body = await upstream.refusal(getattr(self.planned.dialect, "refusal", None))
-                self.seen = relay_json.usage_in(body)
-                self._fail(error, End.REFUSED)
+            if self.status != 200 or not upstream.is_readable:
+                await self._refused()
             elif not self.job.request.stream:
-                await self._json()
+                if (rest := self._json(await upstream.read_all(self.job.response_bytes()))) is not None:
+                    await rest
             elif upstream.is_stream(self.job.call.stream_type):
                 await self._stream()
             else:
@@ -269,12 +259,22 @@ class Exchange:
         except Exception as raised:  # noqa: BLE001  # the client's; raised again where no task group wraps it
             self._raised = raised
 
-    async def _json(self) -> None:
+    async def _refused(self) -> None:
+        """What is no answer, by its head."""
+        upstream = self._upstream
+        if not upstream.is_readable:
+            self._fail(upstream.unintelligible(), End.REFUSED)
+            return
+        error, body = await upstream.refusal(getattr(self.planned.dialect, "refusal", None))
+        self.seen = relay_json.usage_in(body)
+        self._fail(error, End.REFUSED)
+
+    def _json(self, body: bytes) -> Awaitable[None] | None:
+        """Pass a whole answer on; what is left to be awaited for that, which mostly is nothing."""
         job = self.job
-        body = await self._upstream.read_all(job.response_bytes())
         if not body.lstrip().startswith(b"{"):
             self._fail(self._upstream.unintelligible(), End.REFUSED)  # a page of somebody else's: no model has run
-            return
+            return None
         try:
             answer, self.seen = self.planned.dialect.answer(
                 body, job.request, job.target, charge=self._shown(), request_id=job.id
@@ -290,8 +290,7 @@ class Exchange:
         head += job.headers(self._settled.amount)
         self._over = True
         self._ending.begin()
-        if (rest := self._delivery.whole(head, answer)) is not None:
-            await rest
+        return self._delivery.whole(head, answer)
 
     async def _stream(self) -> None:
         job = self.job
