@@ -116,25 +116,28 @@ class Relay:
         cut: The stream ran past its cap.
     """
 
+    done = cut = False
+    images = 0
+    _usage: Reading | None = None
+    _usage_raw: Raw | None = None
+    _usage_shown: Raw | None = None
+    _usage_early = False
+    _texts = _bytes = 0
+    _texts_reported = 0  # how many had come with, or before, the last report of usage
+    _id: str | None = None
+    _held: tuple[dict[str, Raw], bytes] | None = None  # an event of usage alone: it may be the last one
+    _lesson: bytes | None = None  # an event by which the next one may be known
+    _read = 0  # events with text that had to be read since one was last known by its template
+
     def __init__(self, request: Request, target: Target, *, cap: int, charge: Charge | None = None) -> None:
         self.model = Raw(_encode(target.shown or target.id))
-        self.done = self.cut = self._usage_early = False
         self._request = request
         self._charge = charge
-        self._usage: Reading | None = None
-        self._usage_raw: Raw | None = None
-        self._usage_shown: Raw | None = None
-        self._finished: set[int] = set()
-        self._texts = self._bytes = self.images = 0
-        self._texts_reported = 0  # how many had come with, or before, the last report of usage
-        self._id: str | None = None
         self._most_texts = request.n * cap + SLACK_CHUNKS
         self._most_bytes = request.n * cap * BYTES_A_TOKEN + SLACK_BYTES
+        self._finished: set[int] = set()
         self._last: dict[str, Raw] = {}
-        self._held: tuple[dict[str, Raw], bytes] | None = None  # an event of usage alone: it may be the last one
         self._templates: list[Template] = []
-        self._lesson: bytes | None = None  # an event by which the next one may be known
-        self._read = 0  # events with text that had to be read since one was last known by its template
 
     @property
     def seen(self) -> Seen:
