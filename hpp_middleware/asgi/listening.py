@@ -38,13 +38,12 @@ class Listening:
         left: Called when the client has left, in no task; at once, if it has already.
     """
 
-    __slots__ = ("_left", "_receive", "_waiting", "_waits_for")
+    _waiting: Coroutine[Any, Any, Any] | None = None
+    _waits_for: "asyncio.Future[Any] | None" = None
 
     def __init__(self, receive: Receive, left: Callable[[], None]) -> None:
         self._receive = receive
         self._left: Callable[[], None] | None = left
-        self._waiting: Coroutine[Any, Any, Any] | None = None
-        self._waits_for: asyncio.Future[Any] | None = None
         self._go_on()
 
     def stop(self) -> None:

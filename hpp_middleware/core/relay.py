@@ -375,7 +375,7 @@ def text_bytes(choice: _Choice) -> int:
 
 
 def _size(delta: _Delta) -> int:
-    size = _length(delta.content) if delta.content else 0
+    size = _length(delta.content)
     if delta.reasoning_content or delta.reasoning:  # one text under two names
         size += max(_length(delta.reasoning_content), _length(delta.reasoning))
     if delta.refusal:

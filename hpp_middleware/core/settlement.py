@@ -190,21 +190,21 @@ def settle_by(terms: Terms, end: End, seen: Seen, price: Price, hold: int) -> Se
     row = TABLE[end]
     if row.outcome is None:
         return Settlement(0, None, estimated=False, usage=Usage())
-    missing = row.missing
+    missing, usage = row.missing, seen.usage
     reported = 0
-    if seen.usage is not None and (reported := pricing.cost(seen.usage, price)) > MOST_NANO:
-        seen, reported = msgspec.structs.replace(seen, usage=None), 0
-    if seen.usage is not None:
+    if usage is not None and (reported := pricing.cost(usage, price)) > MOST_NANO:
+        seen, usage, reported = msgspec.structs.replace(seen, usage=None), None, 0
+    if usage is not None:
         if seen.usage_doubtful:
             reported = min(hold, reported)  # a report that contradicts itself is an estimate; none is above the hold
         interrupted = missing is Missing.ESTIMATE or missing is Missing.HOLD
-        if not seen.usage_early and not (interrupted and _is_too_early(seen, seen.usage)):
-            return Settlement(reported, row.outcome, estimated=seen.usage_doubtful, usage=seen.usage)
+        if not seen.usage_early and not (interrupted and _is_too_early(seen, usage)):
+            return Settlement(reported, row.outcome, seen.usage_doubtful, usage)
     if missing is Missing.POLICY:
         missing = {"estimate": Missing.ESTIMATE, "hold": Missing.HOLD, "free": Missing.NOTHING}[terms.missing_usage]
     if missing is Missing.NOTHING:
-        is_estimate = end is End.COMPLETED or seen.usage is not None
-        return Settlement(reported, row.outcome, estimated=is_estimate, usage=seen.usage or Usage())
+        is_estimate = end is End.COMPLETED or usage is not None
+        return Settlement(reported, row.outcome, is_estimate, usage or Usage())
     estimate = _estimate(seen, terms)
     amount = min(hold, pricing.cost(estimate, price))
     if missing is Missing.HOLD or (end is End.LEFT and terms.hidden_reasoning):

@@ -24,6 +24,7 @@ from hpp_middleware.stages.means import Means
 from hpp_middleware.stages.plan import Plan
 from hpp_middleware.stages.relay import Exchange
 from hpp_middleware.stages.settle import Ending, Pending
+from hpp_middleware.stages.worker import Worker
 from hpp_middleware.types.operations import Reserve, Resize, Result
 from hpp_middleware.types.quota import Draft
 from hpp_middleware.types.replay import Answer
@@ -48,6 +49,7 @@ class Carried(ABC):
         amends: What puts the hold back for who was asked last, where nobody knows whether it has left there; else None.
     """
 
+    exchanges: list[Exchange]
     last: Exchange
     job: Job
     amends: Resize | None = None
@@ -67,7 +69,6 @@ class Carried(ABC):
         self._reserved = reserved
         claim = reserved.claim
         self.ending = Ending(means.worker.pending, reserved.accounts[0], claim.key if claim is not None else None)
-        self.exchanges: list[Exchange] = []
 
     def under(self, hold: int) -> None:
         """
@@ -80,6 +81,10 @@ class Carried(ABC):
         self._started = time.monotonic()
         if self._is_counted:
             self._means.worker.budget.request(self._started)
+
+    @property
+    def _worker(self) -> Worker:
+        return self._means.worker
 
     @property
     def duration_s(self) -> float:

@@ -56,7 +56,8 @@ class Cascade(Carried):
         self, means: Means, planned: Plan, reserved: Reserve, *, asked: Request, second: Plan, twice: bool
     ) -> None:
         super().__init__(means, planned, reserved)
-        self._worker, self._keyed = means.worker, means.keyed
+        self.exchanges = []
+        self._keyed = means.keyed
         self._asked = asked
         self._then = second
         self._twice = twice
