@@ -40,7 +40,7 @@ bench: $(VENV)/.dev        ## what a request and a chunk cost; QUICK=1 in a minu
 	$(BIN)/python tests/benchmarks/speed.py $(if $(QUICK),--quick) $(if $(BASE),--base $(BASE)) $(ARGS)
 
 bench-curves: $(VENV)/.dev ## the cost of a request over connections and ledger sizes, as plots too
-	$(BIN)/python tests/benchmarks/curves.py $(ARGS)
+	$(PIP) matplotlib && $(BIN)/python tests/benchmarks/curves.py $(ARGS)
 
 bench-dialects: $(VENV)/.dev ## what a translated request, chunk and answer cost, by dialect and by the client's API
 	$(BIN)/python tests/benchmarks/translations.py $(ARGS)
@@ -53,7 +53,7 @@ bench-transports: $(VENV)/.dev ## the three HTTP clients, over plain HTTP and ov
 		ours-native,ours-aiohttp,ours-httpx,ours-native-tls,ours-aiohttp-tls,ours-httpx-tls $(ARGS)
 
 profile: $(VENV)/.dev      ## whose time it is, under the load LOAD=json32, flat, step or paced
-	$(BIN)/python tests/benchmarks/profiled.py $(if $(LOAD),--load $(LOAD)) $(ARGS)
+	$(PIP) py-spy && $(BIN)/python tests/benchmarks/profiled.py $(if $(LOAD),--load $(LOAD)) $(ARGS)
 
 bench-load: $(VENV)/.dev   ## goodput over the load offered, a tenant beside a flood, and memory an idle stream
 	$(BIN)/python tests/benchmarks/overload.py $(ARGS)

@@ -55,7 +55,9 @@ class Samples:
 
 def py_spy(pid: int, seconds: float, target: Path) -> "subprocess.Popen[bytes]":
     """Begin to sample a process."""
-    found = shutil.which("py-spy", path=str(Path(sys.executable).parent)) or "py-spy"
+    found = shutil.which("py-spy", path=str(Path(sys.executable).parent)) or shutil.which("py-spy")
+    if found is None:
+        raise SystemExit("py-spy is not installed: `make profile` does so, or `pip install py-spy`.")
     command = [found, "record", "--pid", str(pid), "--duration", str(int(seconds)), "--rate", "250"]
     options = ["--format", "raw", "--full-filenames", "--output", str(target)]
     return subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
