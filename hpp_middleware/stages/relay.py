@@ -134,8 +134,7 @@ class Exchange:
         self._started = time.monotonic()
         self._loop = loop
         around = self._guard = guard(loop)
-        upstream.within(job.timeouts, around)
-        upstream.under(lease)
+        upstream.within(job.timeouts, around, lease)
         try:
             if not delivery.left and (shut := upstream.closed_off()) is not None:
                 self._fail(shut, End.UNSENT)

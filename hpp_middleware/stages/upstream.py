@@ -90,20 +90,21 @@ class Upstream:
         self._transport = transport
         self._health = health
 
-    def within(self, timeouts: Timeouts, around: Guard) -> None:
+    def within(self, timeouts: Timeouts, around: Guard, lease: Lease | None = None) -> None:
         """
         Keep these deadlines, from now on.
 
         Args:
             timeouts: How long each part may take.
             around: What stops the exchange.
+            lease: Nothing is sent once it has run out, in whose present term the hold was placed; None without a hold.
         """
-        self._timeouts, self.around = timeouts, around
+        self._timeouts = timeouts
+        self.around = around
         self._first_by = around.begin(timeouts.total, timeouts.connect + timeouts.first_byte)  # until it is sent
-
-    def under(self, lease: Lease) -> None:
-        """Send nothing once this lease has run out, in whose present term the hold was placed."""
-        self._lease, self._term = lease, lease.term
+        if lease is not None:
+            self._lease = lease
+            self._term = lease.term
 
     def closed_off(self) -> UpstreamError | None:
         """Why it is not asked after all, since it has failed meanwhile; else the call counts from here on."""
@@ -128,6 +129,9 @@ class Upstream:
             token_s: How long it took to write a token of it, in seconds.
         """
         if self._ticket is None:
+            return
+        if ok and error is None:
+            self._ticket.well(first_byte_s, token_s)
             return
         status, asked_s = self.status, None
         if isinstance(error, UpstreamError):

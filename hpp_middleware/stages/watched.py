@@ -110,6 +110,17 @@ class Ticket:
         if watched.circuit.is_open:
             self._health.well(watched, self._term, now)
 
+    def well(self, first_byte_s: float | None = None, token_s: float | None = None) -> None:
+        """It has answered, and ended, as it should; the arguments are :meth:`ended`'s."""
+        if self._over:
+            return
+        self._over = True
+        watched, now = self._watched, self._health.clock()
+        watched.in_flight -= 1
+        is_paced = self._is_paced
+        watched.measured((self._model, is_paced), None if is_paced else first_byte_s, token_s, now)
+        self._health.well(watched, self._term, now)
+
     def ended(
         self,
         *,
@@ -131,6 +142,10 @@ class Ticket:
             first_byte_s: How long it took to begin its answer, in seconds.
             token_s: How long it took to write a token of it, in seconds.
         """
+        told = health.told(status, ok=ok)
+        if told == "well":
+            self.well(first_byte_s if ok else None, token_s if ok else None)
+            return
         if self._over:
             return
         self._over = True
@@ -141,10 +156,7 @@ class Ticket:
             watched.measured((self._model, is_paced), None if is_paced else first_byte_s, token_s, now)
         if watched.breaker is None:
             return
-        told = health.told(status, ok=ok)
-        if told == "well":
-            self._health.well(watched, self._term, now)
-        elif told == "nothing":
+        if told == "nothing":
             watched.circuit = health.nothing(watched.circuit, term=self._term, probe=self._probe)
         else:
             self._health.unwell(watched, self._model, told, term=self._term, retry_after_s=retry_after_s, now=now)
