@@ -63,13 +63,9 @@ BREACHES = {
 
 
 class _Endless:
-    def locked(self) -> bool:
-        return False
+    left = 0
 
-    def take(self) -> bool:
-        return True
-
-    async def acquire(self) -> None: ...
+    async def take(self) -> None: ...
 
     def give(self) -> None: ...
 

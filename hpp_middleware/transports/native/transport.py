@@ -9,6 +9,7 @@ from hpp_middleware.transports.errors import fault
 from hpp_middleware.transports.native import request
 from hpp_middleware.transports.native.connection import MOST_UNREAD, Connection
 from hpp_middleware.transports.native.reading import BrokenResponseError, Reading
+from hpp_middleware.transports.native.room import Room
 from hpp_middleware.transports.tls import context
 from hpp_middleware.types.http import HTTPCall
 
@@ -17,24 +18,6 @@ __all__ = ["NativeResponse", "NativeTransport"]
 IDLE_S = 30.0
 MOST_STARTS = 1000
 MOST_TURNS = 10
-
-
-class Room(asyncio.Semaphore):
-    """How many more connections there may be."""
-
-    def take(self) -> bool:
-        """What ``acquire`` does where there is one, and nobody waits; else False."""
-        if self._waiters or not self._value:
-            return False
-        self._value -= 1
-        return True
-
-    def give(self) -> None:
-        """What ``release`` does."""
-        if self._waiters:
-            self.release()
-        else:
-            self._value += 1
 
 
 class NativeTransport:
@@ -106,7 +89,8 @@ class NativeTransport:
     def _at_hand(self, origin: request.Origin) -> Connection | None:
         """The connection that was used last, to be given back; None where it is lost, or others wait for one."""
         idle = self._idle[origin]
-        if idle and idle[-1].is_quiet() and self._free.take():
+        if idle and self._free.left > 0 and idle[-1].is_quiet():
+            self._free.left -= 1
             return idle.pop()
         return None
 
@@ -122,14 +106,11 @@ class NativeTransport:
         loop = self._loop or asyncio.get_running_loop()
         self._loop = loop
         deadline = loop.time() + seconds
-        if self._free.locked():
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._free.acquire()
-            except TimeoutError as error:
-                raise fault("crowded", provider) from error
-        else:
-            await self._free.acquire()  # at once
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._free.take()
+        except TimeoutError as error:
+            raise fault("crowded", provider) from error
         try:
             connection = self._idle_one(origin) or await self._connect(loop, origin, deadline, provider)
         except BaseException:
