@@ -173,11 +173,11 @@ class Gateway(Lifecycle):
         Raises:
             OverBudget: A cheaper model is to be asked instead; nothing was held.
         """
-        api, consumer, chosen = lineup.api, lineup.consumer, lineup.chosen
+        consumer, chosen = lineup.consumer, lineup.chosen
         planned = lineup.first()
         keyed = replay.KEYLESS
         if idempotency_key is not None:
-            keyed = await replay.keyed(self.setup, worker, consumer, idempotency_key, body, api=api.name)
+            keyed = await replay.keyed(self.setup, worker, consumer, idempotency_key, body, api=lineup.api.name)
         if chosen.shadow is not None:
             self.notice.shadowed(chosen.shadow(request_id))
         operation = planned.reserve(
@@ -192,7 +192,7 @@ class Gateway(Lifecycle):
         admission = None
         if worker.limiter is not None:
             client = admission = worker.limiter.admission(
-                consumer, planned.target.id, planned.bound, client, request_id=request_id, api=api.name
+                consumer, planned.target.id, planned.bound, client, request_id=request_id, api=lineup.api.name
             )
         means = Means(self.setup, worker, client, keyed, transport, admission)
         exchange = exchanges.exchange(means, planned, operation, lineup)

@@ -100,14 +100,10 @@ class _ImageURL(Struct):
     url: str
 
 
-class _StreamOptions(Struct):
-    include_usage: bool | None = None
-
-
 _message_fields = msgspec.json.Decoder(_Message)
 _part_fields = msgspec.json.Decoder(_Part)
 _image_url = msgspec.json.Decoder(_ImageURL)
-_stream_options = msgspec.json.Decoder(_StreamOptions)
+_stream_options = msgspec.json.Decoder(usual.StreamOptions)
 _raws = msgspec.json.Decoder(list[Raw])
 _strings = msgspec.json.Decoder(list[str])
 _string = msgspec.json.Decoder(str)
@@ -124,33 +120,18 @@ def completion(body: bytes, limits: Limits) -> Request:
     short = brief(body)
     fields = members(body, limits, short)
     plain = fields.keys() <= usual.PLAIN
-    found = usual.known(short, limits, plain=plain, brief=short is not body)
+    found = usual.request(short, fields, limits, plain=plain, brief=short is not body)
     if plain and found is not None:
-        return Request(
-            fields=fields,
-            plain=fields if found.plain else None,
-            model=found.model,
-            stream=found.stream,
-            include_usage="stream_options" in fields and _include_usage(fields),
-            n=found.n,
-            cap=found.cap,
-            images=found.images,
-            audio_input=found.audio,
-        )
+        return found
     _refuse_twins(fields)
     wanted = preferences.taken(fields)
-    known = found or _one_by_one(fields, limits)
+    if found is None:
+        found = _one_by_one(fields, limits)
     if "tools" in fields:
         _check_tools(fields, limits)
-    return Request(
-        fields=fields,
-        model=known.model,
-        stream=known.stream,
+    return msgspec.structs.replace(
+        found,
         include_usage="stream_options" in fields and _include_usage(fields),
-        n=known.n,
-        cap=known.cap,
-        images=known.images,
-        audio_input=known.audio,
         output_modalities=_modalities(fields) if "modalities" in fields else _TEXT_ALONE,
         hidden_reasoning=_asks_for_reasoning(fields),
         models=wanted.models,
@@ -158,13 +139,20 @@ def completion(body: bytes, limits: Limits) -> Request:
     )
 
 
-def _one_by_one(fields: dict[str, Raw], limits: Limits) -> usual.Known:
-    """The same, field by field."""
+def _one_by_one(fields: dict[str, Raw], limits: Limits) -> Request:
+    """What the router acts on in every request, field by field."""
     model = model_of(fields)
     images, audio = _messages(fields, limits)
     cap = _cap(fields, limits)
-    stream = _read(fields, "stream", _truth, "true or false") or False
-    return usual.Known(model, stream, _integer(fields, "n", 1, limits.n) or 1, cap, images, audio)
+    return Request(
+        fields=fields,
+        model=model,
+        stream=_read(fields, "stream", _truth, "true or false") or False,
+        n=_integer(fields, "n", 1, limits.n) or 1,
+        cap=cap,
+        images=images,
+        audio_input=audio,
+    )
 
 
 def is_model_id(name: str) -> bool:

@@ -253,5 +253,5 @@ def _plain(number: int, places: int) -> str:
     """The number over 10^places as a decimal, exactly."""
     if number < 0:
         return f"-{_plain(-number, places)}"
-    digits = str(number).zfill(places + 1)
-    return f"{digits[:-places]}.{digits[-places:]}".rstrip("0").rstrip(".")
+    whole, fraction = divmod(number, 10**places)
+    return f"{whole}.{fraction:0{places}}".rstrip("0") if fraction else str(whole)

@@ -179,10 +179,9 @@ def resolve(request: Request, consumer: Consumer, catalog: Catalog, *, within: s
     asked = request.model if within is None else f"{within}/{request.model}"
     if asked == AUTO:
         raise unconfigured()
-    whole = catalog.aliases.get(asked)
-    if whole is None:
-        of_images = request.api == "images" and "/" not in asked
-        whole = f"{catalog.image_provider}/{asked}" if of_images else asked
+    whole = catalog.aliases.get(asked, asked)
+    if request.api == "images" and "/" not in whole:
+        whole = f"{catalog.image_provider}/{whole}"
     target = catalog.find(whole)
     if target is None:
         raise RequestError(

@@ -12,10 +12,10 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from hpp_middleware.core.body import STAND_IN
-from hpp_middleware.types.completion import Images
+from hpp_middleware.types.completion import Images, Request
 from hpp_middleware.types.provider import Limits
 
-__all__ = ["HEADER", "MODEL", "PLAIN", "Known", "known"]
+__all__ = ["HEADER", "MODEL", "PLAIN", "StreamOptions", "request"]
 
 MODEL = re.compile(r"\A[A-Za-z0-9._:/@-]{1,200}\Z")
 
@@ -47,7 +47,7 @@ PLAIN = frozenset(
         "user",
     }
 )
-"""Fields that have no price of their own, and ask the router for nothing but what :class:`Known` and usage tell."""
+"""Fields that have no price of their own, and of which the router acts on no other than those it always does."""
 
 _NO_IMAGES = Images()
 _TEXT = _NO_IMAGES, False
@@ -89,6 +89,12 @@ class _PlainMessage(Struct, gc=False, forbid_unknown_fields=True):
     name: str | None = None
 
 
+class StreamOptions(Struct, gc=False):
+    """What a client says of its stream."""
+
+    include_usage: bool | None = None
+
+
 _M = TypeVar("_M")
 
 
@@ -99,45 +105,28 @@ class _Body(Struct, Generic[_M], gc=False):
     n: _Count | None = None
     max_tokens: _Count | None = None
     max_completion_tokens: _Count | None = None
-
-
-class Known(Struct, gc=False):
-    """
-    What the router acts on in every request.
-
-    Attributes:
-        cap: The client's output cap, the larger where it gave both.
-        audio: Whether a part of its messages is audio.
-        plain: Whether its messages are known to be text and images, and nothing else.
-    """
-
-    model: str
-    stream: bool
-    n: int
-    cap: int | None
-    images: Images
-    audio: bool = False
-    plain: bool = False
+    stream_options: StreamOptions | None = None
 
 
 _usual = msgspec.json.Decoder(_Body[_Message])
 _plain = msgspec.json.Decoder(_Body[_PlainMessage])
 
 
-def known(body: bytes, limits: Limits, *, plain: bool = False, brief: bool = False) -> Known | None:
+def request(body: bytes, fields: dict[str, Raw], limits: Limits, *, plain: bool, brief: bool = False) -> Request | None:
     """
-    What the router acts on, where all of it is as usual; None where each field is to be looked at.
+    The request, where all that the router acts on in each is as usual; None where every field is to be looked at.
 
     Args:
-        body: The request, which is JSON.
+        body: It, which is JSON.
+        fields: Its members.
         limits: Bounds on it.
-        plain: Whether its messages may be text and images alone.
+        plain: Whether they are all :data:`PLAIN`; then nothing else is to be read in them.
         brief: Whether the data of its images is stood in for: see :func:`~hpp_middleware.core.body.brief`.
     """
     try:
         found = _plain.decode(body) if plain else _usual.decode(body)
     except (msgspec.DecodeError, RecursionError):
-        return known(body, limits, brief=brief) if plain else None
+        return request(body, fields, limits, plain=False, brief=brief) if plain else None
     messages, n, cap, other = found.messages, found.n or 1, found.max_tokens, found.max_completion_tokens
     if other is not None and (cap is None or other > cap):
         cap = other
@@ -150,7 +139,18 @@ def known(body: bytes, limits: Limits, *, plain: bool = False, brief: bool = Fal
             break
     if seen is None:
         return None
-    return Known(found.model, found.stream or False, n, cap, *seen, plain)
+    options = found.stream_options
+    return Request(
+        fields=fields,
+        plain=fields if plain else None,
+        model=found.model,
+        stream=found.stream or False,
+        include_usage=options is not None and bool(options.include_usage),
+        n=n,
+        cap=cap,
+        images=seen[0],
+        audio_input=seen[1],
+    )
 
 
 def _seen(messages: Sequence[_Message | _PlainMessage], *, brief: bool) -> tuple[Images, bool] | None:

@@ -68,13 +68,14 @@ _raws = msgspec.json.Decoder(list[Raw])
 _tool = msgspec.json.Decoder(_Tool)
 
 
+_Headers = tuple[tuple[str, str], ...]
+
+
 class _Fixed(Struct, frozen=True):
-    """What is the same in every call to one of a provider's endpoints: for a JSON answer, and for a stream."""
+    """What is the same in every call to one of a provider's endpoints, be it for a JSON answer or for a stream."""
 
     provider: Provider
-    url: str
-    json: tuple[tuple[str, str], ...]
-    stream: tuple[tuple[str, str], ...]
+    endpoint: tuple[str, _Headers]
 
 
 class OpenAI:
@@ -88,7 +89,7 @@ class OpenAI:
     verbatim = True
 
     def __init__(self) -> None:
-        self._fixed: dict[tuple[int, str], _Fixed] = {}
+        self._fixed: dict[tuple[int, str, bool], _Fixed] = {}
         self._native: dict[str, Any] = {}
 
     def native(self, api: str, provider: Provider) -> Any:
@@ -132,7 +133,7 @@ class OpenAI:
             least_cap=0 if target.price.base.output_image is None else _least_cap(request, target),
         )
 
-    def endpoint(self, provider: Provider, path: str, *, stream: bool) -> tuple[str, tuple[tuple[str, str], ...]]:
+    def endpoint(self, provider: Provider, path: str, *, stream: bool) -> tuple[str, _Headers]:
         """
         Where one of the provider's APIs is, and all that a call to it says in its head but what is its own.
 
@@ -141,18 +142,17 @@ class OpenAI:
             path: What follows the base URL: ``chat/completions``, ``responses`` ...
             stream: Whether a stream is asked for.
         """
-        found = self._fixed.get((id(provider), path))
+        known = id(provider), path, stream
+        found = self._fixed.get(known)
         if found is None:  # it keeps the provider, so that no other one can come to have its id
-            url = f"{provider.base_url.rstrip('/')}/{path}"
-            found = _Fixed(
-                provider, url, _headers(provider, "application/json"), _headers(provider, "text/event-stream")
-            )
+            headers = _headers(provider, "text/event-stream" if stream else "application/json")
+            found = _Fixed(provider, (f"{provider.base_url.rstrip('/')}/{path}", headers))
             if len(self._fixed) >= MOST_PROVIDERS:
                 self._fixed.clear()
-            self._fixed[id(provider), path] = found
-        return found.url, found.stream if stream else found.json
+            self._fixed[known] = found
+        return found.endpoint
 
-    def _json_endpoint(self, target: Target, path: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    def _json_endpoint(self, target: Target, path: str) -> tuple[str, _Headers]:
         return self.endpoint(target.provider, path, stream=False)
 
     def stream(
@@ -274,7 +274,7 @@ class Stream:
         return last
 
 
-def _headers(provider: Provider, accept: str) -> tuple[tuple[str, str], ...]:
+def _headers(provider: Provider, accept: str) -> _Headers:
     """All that a call says in its head but what is its own."""
     key = provider.api_key
     return (
@@ -348,14 +348,10 @@ def _place_cap(fields: dict[str, Raw], target: Target, cap: int | None) -> None:
     """Our cap under the provider's first name for it; the client's under a name that the provider knows."""
     known = target.provider.cap_fields
     for name in _CAPS:
-        value = fields.get(name)
-        if value is None:
-            continue
-        if value == _NULL:
-            del fields[name]
-        elif name not in known:
-            del fields[name]
-            fields.setdefault(known[0], value)
+        if name in fields and (name not in known or fields[name] == _NULL):
+            value = fields.pop(name)
+            if value != _NULL:
+                fields.setdefault(known[0], value)
     if cap is not None:
         fields[known[0]] = Raw(str(cap).encode())
 

@@ -51,7 +51,7 @@ class Chain(Carried):
     def __init__(self, means: Means, planned: Plan, reserved: Reserve, lineup: Lineup) -> None:
         Carried.__init__(self, means, planned, reserved)
         self._lineup = lineup
-        self._is_counted = (planned.target.provider.retries > 0 and means.transport is None) or lineup.has_others
+        self._is_counted = (planned.target.provider.retries > 0 and means.transport is None) or lineup.has_others()
         self.last = first = Exchange(means, planned, means.client, self.ending, means.keyed.record)
         first.late = self._is_counted
         self.exchanges = [first]

@@ -62,8 +62,6 @@ class Lineup:
     """
 
     _facts: tuple[Asked, str | None] | None = None
-    _at = 0  # how many targets were looked at
-    _upstreams: Sequence[Target] = ()  # of the last of them, those that are left
 
     def __init__(
         self,
@@ -96,6 +94,8 @@ class Lineup:
         self.targets: Sequence[Target] = (chosen.target,)
         if setup.fallbacks or request.models or request.preferences is not None or chosen.then:
             self.targets = self._all(chosen, within)
+        self._at = 0  # how many targets were looked at
+        self._upstreams: Sequence[Target] = ()  # of the last of them, those that are left
 
     def first(self) -> Plan:
         """
@@ -166,7 +166,6 @@ class Lineup:
             anyway=self._anyway,
         )
 
-    @property
     def has_others(self) -> bool:
         """Whether there is anybody behind those that were planned."""
         return bool(self._upstreams) or self._at < len(self.targets)

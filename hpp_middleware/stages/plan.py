@@ -80,7 +80,7 @@ class Plan:
         self._downgraded = downgraded
         self._limits = limits
         self._routed = routed
-        ours = bound.own_cap(request, target, limits)
+        ours = bound.own_cap(request, target, limits) if request.cap is None else None
         self._call = dialect.call(request, target, cap=ours, request_id=request_id)
         text = None
         if tokenizer is not None and (not hasattr(tokenizer, "knows") or tokenizer.knows(target.model_name)):
@@ -177,8 +177,9 @@ class Plan:
         found = self.bound
         alone = hold if before is None else hold - before.amount
         cap = bound.cap_within(found, alone) if found.ours or found.clamped else found.cap
-        request, call = self.request, self._call
+        request, call, clamped = self.request, self._call, False
         if cap < found.cap:
+            clamped = found.clamped
             ours: int | None = cap
             if request.cap is not None:
                 request, ours = bound.lowered(request, cap), None
@@ -189,7 +190,7 @@ class Plan:
             request=request,
             target=self.target,
             call=call,
-            bound=self.bound,
+            bound=found,
             hold=hold,
             cap=cap,
             limits=self._limits,
@@ -199,7 +200,7 @@ class Plan:
             keyed=keyed,
             routed=self._routed,
             before=before,
-            clamped=found.clamped and cap < found.cap,
+            clamped=clamped,
             downgraded=self._downgraded is not None,
             keep_alive=keep_alive,
             attempts=attempts,

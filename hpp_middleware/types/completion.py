@@ -1,6 +1,7 @@
 """One exchange with a model: what was asked, and where it goes."""
 
 from msgspec import Raw, Struct
+from msgspec.structs import force_setattr
 
 from hpp_middleware.types.preferences import Named, Preferences
 from hpp_middleware.types.price import Price, Usage
@@ -80,6 +81,7 @@ class Target(Struct, frozen=True, kw_only=True):
         vouched: Whether the operator or the price list tells the model's ``max_output``. What a catalogue alone tells
             may be out of date: a cap of ours goes by it, but no hold for a client's cap is made smaller.
         upstream: The name of its upstream, where its provider has several.
+        key: By what that is known: its provider's name, and its own after a ``#`` where there are several; made here.
     """
 
     id: str
@@ -91,11 +93,11 @@ class Target(Struct, frozen=True, kw_only=True):
     shown: str | None = None
     vouched: bool = True
     upstream: str | None = None
+    key: str = ""
 
-    @property
-    def key(self) -> str:
-        """By what its upstream is known: its provider's name, and its own after a ``#`` where there are several."""
-        return self.provider_name if self.upstream is None else f"{self.provider_name}#{self.upstream}"
+    def __post_init__(self) -> None:
+        key = self.provider_name if self.upstream is None else f"{self.provider_name}#{self.upstream}"
+        force_setattr(self, "key", key)
 
 
 class Seen(Struct, frozen=True, kw_only=True, gc=False):

@@ -139,5 +139,5 @@ def test_a_usual_request_is_taken_as_any_other(given_messages: list[Any], others
 
     taken = outcome()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(usual, "known", lambda data, limits, *, plain, brief: None)
+        patch.setattr(usual, "request", lambda data, fields, limits, *, plain, brief: None)
         assert outcome() == taken

@@ -22,6 +22,7 @@ _any = msgspec.json.Decoder()
 _encode = msgspec.json.Encoder(order="sorted").encode
 _PDF = re.compile(r"data:application/pdf|\.pdf$", re.IGNORECASE)
 _NO_HINTS = Hints()
+_GIVEN = frozenset({b"x-session-id", b"x-hpp-router-require"})
 _HEAD = frozenset({"system", "developer"})
 
 
@@ -118,9 +119,9 @@ def hints(headers: Mapping[bytes, bytes]) -> Hints:
     Raises:
         RequestError: 400: one of them is too long, or no text.
     """
-    session, required = headers.get(b"x-session-id"), headers.get(b"x-hpp-router-require")
-    if session is None and required is None:
+    if _GIVEN.isdisjoint(headers):
         return _NO_HINTS
+    session, required = headers.get(b"x-session-id"), headers.get(b"x-hpp-router-require")
     for name, value in (("x-session-id", session), ("x-hpp-router-require", required)):
         if value is not None and not (value and len(value) <= 256 and value.isascii()):
             raise RequestError(f"{name} must be 1 to 256 ASCII characters.", param=name)
