@@ -125,9 +125,10 @@ def bound(
         counted: What a tokenizer makes of the body's :func:`~hpp_middleware.core.prompt.text`; None for its bytes.
         clamp_floor: To how many tokens any cap may be lowered, the client's too; None lowers ours alone.
     """
-    images = request.images
-    image_tokens = images.count * image_tokens_of(target) if images.count else 0
-    text_bytes = max(0, sent_bytes - images.inline_bytes) if images.count else sent_bytes
+    images, image_tokens, text_bytes = request.images, 0, sent_bytes
+    if images.count:
+        image_tokens = images.count * image_tokens_of(target)
+        text_bytes = max(0, sent_bytes - images.inline_bytes)
     if request.tokens is not None:
         prompt_tokens = estimate = request.tokens
     elif counted is None:

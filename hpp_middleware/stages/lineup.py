@@ -214,7 +214,7 @@ class Lineup:
         Raises:
             RequestError: It cannot be told all of the request.
         """
-        setup = self.setup
+        setup, chosen, wanted = self.setup, self.chosen, self.request.preferences
         request, dialect = self.request, setup.dialects[target.provider.dialect]
         if self.api.name != "chat":
             request, dialect = speak.said(self.api, request, target, setup.dialects, setup.limits)
@@ -226,22 +226,25 @@ class Lineup:
             limits=setup.limits,
             orphan=setup.orphan,
             tokenizer=setup.tokenizer,
-            routed=self.chosen.routed,
+            routed=chosen.routed,
             lower=self._lower,
             scope=setup.ceilings.of(self.consumer, target.id, self._now),
-            downgraded=self.chosen.downgraded,
+            downgraded=chosen.downgraded,
             clamp_floor=setup.clamp_floor(self.consumer),
         )
-        wanted = self.request.preferences
-        if wanted is not None and target.upstream is not None:
+        if wanted is not None:
+            self._refuse_unwanted(plan, target, wanted)
+        return plan
+
+    def _refuse_unwanted(self, plan: Plan, target: Target, wanted: Preferences) -> None:
+        if target.upstream is not None:
             dear = preferences.too_dear(target, wanted, self.request)
             if dear is not None:
                 raise RequestError(f"{target.id}: {dear}.", code="unsupported_model", param="provider")
-        if wanted is not None and wanted.require_parameters:
+        if wanted.require_parameters:
             if plan.dropped:
                 raise RequestError(f"{target.id} cannot be told {', '.join(plan.dropped)}.", param=plan.dropped[0])
             self.check(target)
-        return plan
 
     def check(self, target: Target, *, anyway: bool = False) -> None:
         """

@@ -11,7 +11,7 @@ from hpp_middleware.ports import Dialect, Tokenizer
 from hpp_middleware.stages.job import Job
 from hpp_middleware.stages.relay import Exchange
 from hpp_middleware.types.auto import Routed
-from hpp_middleware.types.completion import Request, Target
+from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.deadlines import Deadlines
 from hpp_middleware.types.http import CostIn
@@ -209,18 +209,18 @@ class Plan:
 
 def report(exchange: "Carried", settlement: Settlement) -> Report:
     """The other half of the ledger entry."""
-    raw = exchange.last.seen.usage_raw
     *before, last = exchange.exchanges
-    priced = exchange.priced
-    attempts = [_attempt(last, settlement, priced=priced)]
+    priced, seen = exchange.priced, last.seen
+    raw = seen.usage_raw
+    attempts: tuple[Attempt, ...] = (_attempt(last, seen, settlement, priced=priced),)
     if before:
-        attempts = [*(_attempt(each, each.settlement(), priced=priced) for each in before), *attempts]
+        attempts = (*(_attempt(each, each.seen, each.settlement(), priced=priced) for each in before), *attempts)
     return Report(
         outcome=settlement.outcome or "failed",
         estimated=settlement.estimated,
         usage=settlement.usage,
         usage_raw=raw if raw is not None and memoryview(raw).nbytes <= MOST_RAW_BYTES else _NULL,
-        attempts=tuple(attempts),
+        attempts=attempts,
         spared=_spared(exchange, settlement) if before else (),
     )
 
@@ -242,9 +242,9 @@ def _own(exchange: Exchange, charged: Settlement) -> int:
     return charged.amount if before is None else charged.amount - before.amount
 
 
-def _attempt(exchange: Exchange, charged: Settlement, *, priced: bool) -> Attempt:
+def _attempt(exchange: Exchange, seen: Seen, charged: Settlement, *, priced: bool) -> Attempt:
     """One call; one of several has its own price, and what it alone has come to."""
-    seen, target = exchange.seen, exchange.job.target
+    target, error = exchange.job.target, exchange.error
     cost = _own(exchange, charged)
     if seen.usage is not None and (charged.estimated or charged.usage is not seen.usage):
         cost = price.cost(seen.usage, target.price)  # else the report is what was charged
@@ -253,7 +253,7 @@ def _attempt(exchange: Exchange, charged: Settlement, *, priced: bool) -> Attemp
         model=target.model_name,
         status=exchange.status,
         upstream_id=seen.upstream_id,
-        error=exchange.error.code if exchange.error is not None else None,
+        error=error.code if error is not None else None,
         usage=seen.usage,
         cost=cost,
         price=target.price if priced else None,
