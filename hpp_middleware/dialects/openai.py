@@ -234,8 +234,13 @@ class Stream:
         *events, rest = chunk.split(b"\n\n")
         try:
             for event in events:
-                passed = None if relay_.done else relay_.again(event)
-                out.append(self._read(event + b"\n\n", new=True) if passed is None else passed)
+                passed = relay_.again(event)
+                if passed is None:
+                    passed = self._read(event + b"\n\n", new=True)
+                    if relay_.done:  # nothing behind it is looked at
+                        out.append(passed)
+                        return b"".join(out)
+                out.append(passed)
             if rest:
                 out.append(self._read(rest))
         except (relay.ProtocolError, relay.StreamedError) as error:
