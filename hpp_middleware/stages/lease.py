@@ -18,7 +18,17 @@ from hpp_middleware.ports import QuotaStore
 from hpp_middleware.stages.guard import begin_within
 from hpp_middleware.stages.journal import Debt, Journal
 from hpp_middleware.types.events import Alarm
-from hpp_middleware.types.operations import Checkpoint, Operation, Release, Renew, Result, Settle, Sweep
+from hpp_middleware.types.operations import (
+    Checkpoint,
+    Operation,
+    Release,
+    Renew,
+    Reserve,
+    Resize,
+    Result,
+    Settle,
+    Sweep,
+)
 from hpp_middleware.types.quota import Entry
 
 __all__ = ["LEASE_S", "MARGIN_S", "Lease"]
@@ -120,6 +130,30 @@ class Lease:
         if now < self._calm_until and operations and not renew and self.journal.is_quiet_at(now):
             return self._tried(operations, within_s)
         return self._with_upkeep(operations, renew=renew, account=account, within_s=within_s)
+
+    async def answer(
+        self, operation: Reserve | Resize | Settle | Release, *, renew: bool = False, within_s: float | None = None
+    ) -> Result:
+        """
+        What the store says to one operation; see :meth:`apply`.
+
+        Raises:
+            StoreError: Nothing is known of it.
+        """
+        now = self._clock()
+        try:
+            if now < self._calm_until and not renew and self.journal.is_quiet_at(now):
+                there, found = begin_within(within_s or STORE_S, self._store.apply([operation]))
+                results: list[Result] = found if there else await found  # type: ignore[assignment, misc]
+            else:
+                results = await self._with_upkeep([operation], renew=renew, account=None, within_s=within_s)
+        except StoreError:
+            raise
+        except Exception as error:
+            raise StoreError("The quota store failed.") from error
+        if len(results) != 1 or results[0].id != operation.id:
+            raise StoreError("The quota store answered another question.")
+        return results[0]
 
     async def _with_upkeep(
         self, operations: Sequence[Operation], *, renew: bool, account: str | None, within_s: float | None

@@ -43,9 +43,7 @@ async def place(lease: Lease, operation: Reserve, scope: Scope | None = None) ->
         for renew in (False, True):
             # Where the lease does not hold now, it is renewed in the same step: it is the one after that which covers.
             term = lease.term if lease.holds else None
-            (result,) = await lease.apply([operation], renew=renew, within_s=RESERVE_S)
-            if result.id != operation.id:
-                raise StoreError("The quota store answered another question.")
+            result = await lease.answer(operation, renew=renew, within_s=RESERVE_S)
             if result.status != "fenced":
                 break  # else we slept past our lease: renewed, we are as good as new, for this is not placed yet
     except StoreError as error:

@@ -4,7 +4,9 @@ Swap the hold for what was used: after the last byte, in the request's own shiel
 A read of usage or quota by the same consumer waits, bounded, for its settlements in flight, so that it sees them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
 
 import anyio
 
@@ -57,8 +59,12 @@ async def settle(
         operation = Release(id=hold_id)
     else:
         operation = Settle(id=hold_id, amount=settlement.amount, report=report, kept=kept)
+    result: Result | None
     try:
-        result = await _told(lease, operation, amends) or await _insist(lease, operation, account, amends)
+        try:
+            result = await _told(lease, operation, amends)
+        except StoreError:
+            result = await _insist(lease, operation, account, amends)
     except BaseException:  # cancelled by force
         lease.journal.owe(operation, account, amends)
         raise
@@ -71,15 +77,16 @@ async def settle(
     return result
 
 
-async def _told(lease: Lease, operation: Settle | Release, amends: Resize | None) -> Result | None:
-    """What the store answers; None where nothing is known."""
-    try:
-        if amends is not None:
-            await lease.apply([amends], within_s=PATIENCE_S)
-        (result,) = await lease.apply([operation], within_s=PATIENCE_S)
-    except StoreError:
-        return None
-    return result if result.id == operation.id else None
+def _told(lease: Lease, operation: Settle | Release, amends: Resize | None) -> Coroutine[Any, Any, Result]:
+    """What the store answers; a StoreError where nothing is known."""
+    if amends is not None:
+        return _amended(lease, operation, amends)
+    return lease.answer(operation, within_s=PATIENCE_S)
+
+
+async def _amended(lease: Lease, operation: Settle | Release, amends: Resize) -> Result:
+    await lease.answer(amends, within_s=PATIENCE_S)
+    return await lease.answer(operation, within_s=PATIENCE_S)
 
 
 async def _insist(lease: Lease, operation: Settle | Release, account: str, amends: Resize | None) -> Result | None:
@@ -90,8 +97,8 @@ async def _insist(lease: Lease, operation: Settle | Release, account: str, amend
         for pause in _PAUSES_S:
             await journal.keep(operation, account, amends)
             await anyio.sleep(pause)
-            result = await _told(lease, operation, amends)
-            if result is not None:
+            with suppress(StoreError):
+                result = await _told(lease, operation, amends)
                 break
         else:
             await journal.keep(operation, account, amends)
@@ -103,32 +110,33 @@ async def _insist(lease: Lease, operation: Settle | Release, account: str, amend
 
 
 class Pending:
-    """The responses of this worker that are about to end, and whose settlements are in flight."""
+    """
+    The responses of this worker that are about to end, and whose settlements are in flight.
 
-    __slots__ = ("_changed", "_ending")
+    Attributes:
+        ending: All of them.
+    """
+
+    __slots__ = ("_changed", "ending")
 
     def __init__(self) -> None:
-        self._ending: set[Ending] = set()
+        self.ending: set[Ending] = set()
         self._changed: anyio.Event | None = None  # there where somebody waits
 
     def response(self, account: str, claim: str | None = None) -> "Ending":
         """One response, to be charged to an account, and known by its idempotency key's digest."""
         return Ending(self, account, claim)
 
-    def begin(self, ending: "Ending") -> None:
-        """A response is about to end."""
-        self._ending.add(ending)
-
     def end(self, ending: "Ending") -> None:
         """Its settlement is done."""
-        self._ending.discard(ending)
+        self.ending.discard(ending)
         if self._changed is not None:
             self._changed.set()
             self._changed = None
 
     def has(self, name: str) -> bool:
         """Whether one of an account's, or under an idempotency key's digest, is in flight."""
-        return any(name in each.names for each in self._ending)
+        return any(name in each.names for each in self.ending)
 
     async def wait(self, name: str, seconds: float) -> None:
         """Return when none of the account's, or of the key's, is in flight, or after so many seconds."""
@@ -165,7 +173,7 @@ class Ending:
         """The response is about to end, if it was not before."""
         if not self.begun:
             self.begun = True
-            self._pending.begin(self)
+            self._pending.ending.add(self)
 
     def settled(self) -> None:
         """What it comes to is in the books, or owed to them; who leaves now begins nothing any more."""

@@ -152,7 +152,7 @@ async def cascaded(kind: str, first: str, place: str, fake_upstream: FakeUpstrea
                 ends.add(len(new) and len(new[0].report.attempts))
                 assert (await store.balance("alice")).held == 0
                 assert (await Auditor(store).reconcile("alice")).findings == ()
-                assert not worker.pending._ending
+                assert not worker.pending.ending
     assert at > LEAST["cascade"]
     assert ends == {0, 1, 2}
 

@@ -31,7 +31,7 @@ async def books(found: Made, fakes: Mapping[str, FakeUpstream], *, departures: i
     store: Any = gateway.store
     for worker in gateway.setup.workers():
         await worker.pending.wait("alice", 30)
-        assert not worker.pending._ending
+        assert not worker.pending.ending
         assert worker.limiter is None or not worker.limiter._live
     lines: list[Entry] = await store.lines("alice")
     auditor = Auditor(store)

@@ -212,4 +212,4 @@ async def test_a_reader_does_not_wait_for_ever() -> None:
     with anyio.fail_after(5):
         await pending.wait("alice", 0.01)
     ending.settled()
-    assert not pending._ending
+    assert not pending.ending
