@@ -40,7 +40,7 @@ class Books:
         """Of a cell's consumer, when nothing is held any more."""
         with httpx2.Client(headers={"apikey": key(cell)}, trust_env=False) as http:
             http.get(f"{self.url}/api/usage").raise_for_status()  # waits for settlements
-        return list(self._store._books.entries.get(cell.id, []))
+        return list(self._store._books.lines(cell.id))
 
 
 def key(cell: Real) -> str:

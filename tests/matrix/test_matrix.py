@@ -85,7 +85,7 @@ class Matrix:
         account = self._store._books.account(consumer(cell))
         assert account is not None
         assert account.held == 0
-        return list(self._store._books.entries.get(consumer(cell), []))
+        return list(self._store._books.lines(consumer(cell)))
 
 
 def consumer(cell: Cell) -> str:

@@ -65,7 +65,7 @@ class Served:
         account = self._store._books.account("alice")
         assert account is not None
         assert account.held == 0
-        return list(self._store._books.entries["alice"])
+        return list(self._store._books.lines("alice"))
 
 
 @pytest.fixture

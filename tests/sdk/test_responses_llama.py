@@ -79,7 +79,7 @@ def stream(client: openai.OpenAI, model: str) -> tuple[str, Response]:
 
 
 def lines(store: MemoryStore) -> list[Entry]:
-    return list(store._books.entries["alice"])
+    return list(store._books.lines("alice"))
 
 
 def nano(response: Response) -> int:

@@ -10,7 +10,7 @@ import msgspec
 from hpp_middleware.core import quota
 from hpp_middleware.errors import ConfigurationError, StoreError
 from hpp_middleware.stores.books import carry_out
-from hpp_middleware.stores.memory.books import MemoryBooks
+from hpp_middleware.stores.memory.books import CompactBooks
 from hpp_middleware.stores.memory.limits import MemoryLimits
 from hpp_middleware.stores.memory.workers import several
 from hpp_middleware.types.consumer import Consumer, Credential
@@ -37,7 +37,7 @@ class MemoryStore:
         self._clock = clock
         # A lock of threads, not of tasks: it is never held across an await, and two event loops may share the store.
         self._lock = threading.Lock()
-        self._books = MemoryBooks()
+        self._books = CompactBooks()
         self._credentials: dict[bytes, Credential] = {}
         self._epoch = 0
         self._limits = MemoryLimits(clock=clock)
@@ -93,12 +93,12 @@ class MemoryStore:
     async def entries(self, account: str, hold: str) -> list[Entry]:
         """See :class:`hpp_middleware.ports.Ledger`."""
         with self._lock:
-            return [entry for entry in self._books.entries.get(account, ()) if entry.hold == hold]
+            return self._books.of_hold(account, hold)
 
     async def lines(self, account: str, after: int = 0, most: int = 1000) -> list[Entry]:
         """See :class:`hpp_middleware.ports.Ledger`."""
         with self._lock:
-            return self._books.entries.get(account, [])[after : after + most]
+            return list(self._books.lines(account, after, most))
 
     async def find(self, digest: bytes) -> Credential | None:
         """See :class:`hpp_middleware.ports.CredentialStore`."""
@@ -183,7 +183,8 @@ class MemoryStore:
     async def holds(self, ids: Sequence[str]) -> list[Hold]:
         """See :class:`hpp_middleware.ports.Audit`."""
         with self._lock:
-            return [self._books.holds[hold_id] for hold_id in ids if hold_id in self._books.holds]
+            found = map(self._books.hold, ids)
+            return [hold for hold in found if hold is not None]
 
     async def seals(self, account: str, after: int = 0, most: int = 1000) -> list[Seal]:
         """See :class:`hpp_middleware.ports.Audit`."""
