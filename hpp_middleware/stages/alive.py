@@ -34,8 +34,8 @@ class Alive(Protocol):
     heard: float
     saying: bool
 
-    async def beside(self, work: Awaitable[None]) -> None:
-        """Carry out the work, and speak up beside it until it has ended, or :meth:`end`."""
+    def beside(self, work: Awaitable[None]) -> Awaitable[None]:
+        """The work, to be awaited at once, and :meth:`close` then to be said; it is spoken up beside it."""
         ...
 
     async def first(self, sending: Coroutine[Any, Any, None]) -> None:
@@ -44,6 +44,10 @@ class Alive(Protocol):
 
     def end(self) -> None:
         """Say nothing more."""
+        ...
+
+    def close(self) -> None:
+        """The work has ended: nor is what is being said said to its end."""
         ...
 
 
@@ -81,16 +85,10 @@ class _OnAsyncio:
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    async def beside(self, work: Awaitable[None]) -> None:
+    def beside(self, work: Awaitable[None]) -> Awaitable[None]:
         """See :class:`Alive`."""
         self._timer = self._loop.call_later(self._after_s, self._ring)
-        try:
-            await work
-        finally:
-            self.end()
-            self._say = _nothing  # which knows this object: let neither wait for the garbage collector
-            if self._task is not None:
-                self._task.cancel()
+        return work
 
     async def first(self, sending: Coroutine[Any, Any, None]) -> None:
         """See :class:`Alive`."""
@@ -107,6 +105,13 @@ class _OnAsyncio:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def close(self) -> None:
+        """See :class:`Alive`."""
+        self.end()
+        self._say = _nothing  # which knows this object: let neither wait for the garbage collector
+        if self._task is not None:
+            self._task.cancel()
 
     def _ring(self) -> None:
         now = time.monotonic()
@@ -159,6 +164,9 @@ class _OnAnyLoop:
     def end(self) -> None:
         """See :class:`Alive`."""
         self._ended = True
+
+    def close(self) -> None:
+        """See :class:`Alive`: there it has ended with the work."""
 
     async def _speak_up(self) -> None:
         while True:

@@ -91,32 +91,33 @@ class Delivery:
         self._head = headers
         return None if self.left else self._hand_over(self._open(body, more=False))
 
-    async def kept_up(
+    def kept_up(
         self,
         work: Awaitable[None],
         reader: StreamReader,
         keep_alive: KeepAlive | None,
         loop: asyncio.AbstractEventLoop | None,
-    ) -> None:
+    ) -> Awaitable[None]:
         """
-        Deliver a stream, and say something beside it where there is nothing to deliver.
+        Deliver a stream, and say something beside it where there is nothing to deliver, until :meth:`close`.
 
         Args:
             work: Delivers it.
             reader: Whose words it has.
             keep_alive: What is said, and when; None for nothing.
             loop: The event loop that runs, where it is asyncio's or takes its place.
+        Returns:
+            What is to be awaited for that, at once.
         """
         if keep_alive is None:
-            await work
-            return
+            return work
 
         async def say() -> None:
             if not (self.left or self.sending):
                 await self._open(words(reader, keep_alive.kind))
 
         self._alive = alive(loop, keep_alive.after, say)
-        await self._alive.beside(work)
+        return self._alive.beside(work)
 
     def send(self, data: bytes, *, more: bool = True) -> Awaitable[None] | None:
         """
@@ -167,6 +168,8 @@ class Delivery:
         self._stuck = None  # whose object has this one: let neither wait for the garbage collector
         if self._piece is not None:
             self._piece.close()
+        if self._alive is not None:
+            self._alive.close()
 
     async def _open(self, data: bytes | None = None, *, more: bool = True) -> None:
         """The head, where the client does not have it, and what comes behind it."""

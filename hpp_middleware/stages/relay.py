@@ -234,16 +234,17 @@ class Exchange:
         try:
             await upstream.send(self.job.call)
             self.first_byte_s, self.status = time.monotonic() - self._started, upstream.status
-            if self.status != 200 or not upstream.is_readable:
+            job, stream = self.job, self.job.request.stream
+            unlike = stream and not upstream.is_stream(job.call.stream_type)
+            if self.status != 200 or unlike or not upstream.is_readable:
                 await self._refused()
-            elif not self.job.request.stream:
-                if (rest := self._json(await upstream.read_all(self.job.response_bytes()))) is not None:
+            elif stream:
+                reader, rest = self._stream()
+                if rest is not None:
                     await rest
-            elif upstream.is_stream(self.job.call.stream_type):
-                await self._stream()
-            else:
-                self.seen = relay_json.usage_in(await upstream.read_all(self.job.limits.response_bytes, or_cut=True))
-                self._fail(upstream.unintelligible(), End.REFUSED)
+                await self._delivery.kept_up(self._flow(reader), reader, job.keep_alive, self._loop)
+            elif (rest := self._json(await upstream.read_all(job.response_bytes()))) is not None:
+                await rest
         except StoreError as unsent:  # the lease ran out, or the client left, before anything was sent
             self._fail(self._expired or unsent, End.UNSENT)
         except UpstreamError as fault:
@@ -261,7 +262,9 @@ class Exchange:
     async def _refused(self) -> None:
         """What is no answer, by its head."""
         upstream = self._upstream
-        if not upstream.is_readable:
+        if not upstream.is_readable or self.status == 200:
+            if upstream.is_readable:
+                self.seen = relay_json.usage_in(await upstream.read_all(self.job.limits.response_bytes, or_cut=True))
             self._fail(upstream.unintelligible(), End.REFUSED)
             return
         error, body = await upstream.refusal(getattr(self.planned.dialect, "refusal", None))
@@ -291,14 +294,13 @@ class Exchange:
         self._ending.begin()
         return self._delivery.whole(head, answer)
 
-    async def _stream(self) -> None:
+    def _stream(self) -> tuple[StreamReader, Awaitable[None] | None]:
+        """Begin to pass a stream on: what reads it, and what is left to be awaited for its head."""
         job = self.job
         reader = self._reader = job.reader(self.planned.dialect, self._shown())
         headers = [*reply.STREAM_HEADERS, *job.headers()]
         quiet_s = job.keep_alive.after if job.keep_alive is not None else NEVER
-        if (rest := self._delivery.start(headers, quiet_s if self.late else None)) is not None:
-            await rest
-        await self._delivery.kept_up(self._flow(reader), reader, job.keep_alive, self._loop)
+        return reader, self._delivery.start(headers, quiet_s if self.late else None)
 
     async def _flow(self, reader: StreamReader) -> None:
         """Pass the stream on, to its end."""
