@@ -30,7 +30,7 @@ LONG, HEAD = 4096, 64
 _BETWEEN = b" \t\r\n:,"
 """What does not begin a string that is worth cutting: it may as well stand between two of them."""
 
-STAND_IN = b"\x7f"
+STAND_IN = "\x7f"
 """What stands for data that :func:`brief` leaves out, before its length."""
 
 LARGE = 1024 * 1024
@@ -51,7 +51,7 @@ def brief(body: bytes) -> bytes:
     A body where a length could be the client's own words is left as it is. So is what may be no string, or has an
     escape: what goes is inside of one string for certain, if this is JSON at all.
     """
-    if len(body) < SMALL or body.find(STAND_IN) >= 0:
+    if len(body) < SMALL or body.find(STAND_IN.encode()) >= 0:
         return body
     kept, start, at = [], 0, body.find(b'"')
     while at >= 0:
@@ -61,7 +61,7 @@ def brief(body: bytes) -> bytes:
             continue
         end = body.find(b'"', at + 1)
         if end > at + LONG and body[at + 1 : at + 6].lower() == b"data:" and body.find(b"\\", at, end) < 0:
-            kept.append(body[start : at + HEAD] + STAND_IN + str(end - at - HEAD).encode())
+            kept.append(body[start : at + HEAD] + f"{STAND_IN}{end - at - HEAD}".encode())
             start = end
         at = end
     return b"".join((*kept, body[start:])) if kept else body

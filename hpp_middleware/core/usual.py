@@ -56,13 +56,13 @@ _Role = Literal["system", "developer", "user", "assistant", "tool"]
 _Count = Annotated[int, Meta(ge=1)]
 
 
-# A URL is perhaps a megabyte, of which no string is to be made.
 class _Image(Struct, gc=False):
-    url: Raw
+    url: str
 
 
+# Of a key that is given twice the last one counts, but each must be plain: who knows which one the provider reads.
 class _PlainImage(Struct, gc=False, forbid_unknown_fields=True):
-    url: Raw
+    url: Annotated[str, Meta(pattern=r"\A(?i:data:image/|https://)")]
     detail: str | None = None
 
 
@@ -160,22 +160,22 @@ def _seen(messages: Sequence[_Message | _PlainMessage], *, brief: bool) -> tuple
     for message in messages:
         for part in message.content if not isinstance(message.content, str) else ():
             if part.type == "image_url":
-                size = _image_bytes(bytes(part.image_url.url), brief=brief) if part.image_url is not None else None
+                size = _image_bytes(part.image_url.url, brief=brief) if part.image_url is not None else None
                 if size is None:
                     return None
                 count += 1
                 inline += size
+            elif part.image_url is not None:
+                return None
             audio |= part.type == "input_audio"
     return Images(count, inline) if count else _NO_IMAGES, audio
 
 
-def _image_bytes(url: bytes, *, brief: bool) -> int | None:
-    """The bytes of image data that a URL has, told in JSON without an escape; None for any other one."""
-    if url.find(b"\\") >= 0:
-        return None
-    if url[:9].lower() == b'"https://':
+def _image_bytes(url: str, *, brief: bool) -> int | None:
+    """The bytes of image data that a URL has; None for one that is to be looked at."""
+    if url[:8].lower() == "https://":
         return 0
-    if url[:12].lower() != b'"data:image/' or url.find(b",", 1, HEADER + 2) < 0:
+    if url[:11].lower() != "data:image/" or url.find(",", 0, HEADER + 1) < 0:
         return None
-    said, _, left_out = url[1:-1].partition(STAND_IN) if brief else (url[1:-1], b"", b"")
+    said, _, left_out = url.partition(STAND_IN) if brief else (url, "", "")
     return len(said) + int(left_out or 0)

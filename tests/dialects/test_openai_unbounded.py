@@ -83,6 +83,8 @@ PARTS = [
     {"type": "text", "text": "hi"},
     {"type": "text", "text": '"cache_control":"1h"'},
     {"type": "text", "text": "hi", "cache_control": {"type": "ephemeral", "ttl": "1h"}},
+    {"type": "text", "text": "hi", "image_url": {"url": "data:application/pdf;base64,AAAA"}},
+    {"type": "image_url", "text": "hi", "image_url": {"url": "data:image/png;base64,AAAA"}},
     {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}},
     {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
     {"type": "image_url", "image_url": {"url": "data:application/pdf;base64,AAAA"}},
