@@ -1,5 +1,5 @@
 """
-The head of an ordinary answer: found by one expression, and taken apart only where somebody asks for a header in it.
+The head of an ordinary answer: found by one expression, and taken apart only where somebody asks for all of it.
 
 It leaves nothing open: printable ASCII, ``name: value`` in each line, one word of where the body ends, and none by
 which a parser takes what follows for something else. Any other head is left to a parser, be it good or not.
@@ -20,8 +20,8 @@ _OTHERS = (
 )
 _FRAMING = rb"(?i:content-length: ([0-9]{1,%d})|transfer-encoding: chunked)\r\n" % LENGTH_DIGITS
 
-ORDINARY = re.compile(rb"HTTP/1\.1 200 OK\r\n(" + _OTHERS + _FRAMING + _OTHERS + rb")\r\n")
-"""Finds such a head: its lines, and how long the body is, if it is not in chunks."""
+ORDINARY = re.compile(rb"HTTP/1\.1 200 OK\r(\n" + _OTHERS + _FRAMING + _OTHERS + rb")\r\n")
+"""Finds such a head: what :class:`Headers` takes of it, and how long the body is, if it is not in chunks."""
 
 
 class Headers(Mapping[str, str]):
@@ -29,7 +29,7 @@ class Headers(Mapping[str, str]):
     The headers of an ordinary head.
 
     Args:
-        lines: Each ends with CRLF.
+        lines: Each ends with CRLF; before the first stands LF.
     """
 
     __slots__ = ("_fields", "_lines")
@@ -39,10 +39,16 @@ class Headers(Mapping[str, str]):
         self._fields: dict[str, str] | None = None
 
     def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]  # one kind of default
-        """See :class:`Mapping`; a name that stands nowhere in the head is none of its headers."""
-        if self._fields is None and self._lines.lower().find(name.encode()) < 0:
+        """See :class:`Mapping`."""
+        before = f"\n{name}: ".encode()
+        lines = self._lines.lower()
+        at = lines.find(before)
+        if at < 0:
             return default
-        return self._all().get(name, default)
+        start = at + len(before)
+        if lines.find(before, start) >= 0:
+            return self._all()[name]
+        return self._lines[start : lines.find(b"\r", start)].decode("ascii")
 
     def __getitem__(self, name: str) -> str:
         """See :class:`Mapping`."""
@@ -59,7 +65,7 @@ class Headers(Mapping[str, str]):
     def _all(self) -> dict[str, str]:
         if self._fields is None:
             fields: dict[str, str] = {}
-            for line in self._lines.decode("ascii").splitlines():
+            for line in self._lines[1:].decode("ascii").splitlines():
                 name, _, value = line.partition(": ")
                 key = name.lower()
                 fields[key] = f"{fields[key]}, {value}" if key in fields else value
