@@ -75,14 +75,12 @@ class MemoryBooks(Struct):
 
     def put_hold(self, hold: Hold) -> None:
         """Write a hold."""
-        hold_id = hold.id
-        self.holds[hold_id] = hold
+        self.holds[hold.id] = hold
         if hold.state == "held":
-            self.live.add(hold_id)
-            return
-        self.live.discard(hold_id)
-        self.resolved.pop(hold_id, None)  # so that a corrected one is the newest again
-        self.resolved[hold_id] = hold.resolved or 0.0
+            self.live.add(hold.id)
+        else:
+            self.live.discard(hold.id)
+            self.put_resolved(hold)
 
     def put_grant(self, grant: Grant, now: float) -> None:  # noqa: ARG002  # the port's signature
         """Keep a grant."""
@@ -143,6 +141,11 @@ class MemoryBooks(Struct):
         """Of each ledger line of an account its number, its amount, and whether it is a resolution."""
         return [(entry.seq, entry.amount, entry.line == "resolution") for entry in self.entries.get(account_id, ())]
 
+    def put_resolved(self, hold: Hold) -> None:
+        """Keep when a hold was resolved, to forget it in time."""
+        self.resolved.pop(hold.id, None)  # so that a corrected one is the newest again
+        self.resolved[hold.id] = hold.resolved or 0.0
+
     def _drop_claim(self, key: str) -> None:
         claim = self.claims.pop(key, None)
         if claim is not None:
@@ -175,14 +178,6 @@ class CompactBooks(MemoryBooks):
                 return self.packer.hold(record)
         return found
 
-    def put_hold(self, hold: Hold) -> None:
-        """See :class:`MemoryBooks`."""
-        if hold.state == "settled":
-            self.holds[hold.id] = hold  # until its line is there
-            self.live.discard(hold.id)
-        else:
-            MemoryBooks.put_hold(self, hold)
-
     def put_entry(self, entry: Entry) -> None:
         """See :class:`MemoryBooks`; a hold that was settled becomes a record with its resolution."""
         line: bytes | Entry = entry
@@ -193,7 +188,7 @@ class CompactBooks(MemoryBooks):
             except Exception:  # noqa: BLE001  # whatever it is: what was charged is never lost by how it is kept
                 record = None
             if record is None:
-                MemoryBooks.put_hold(self, hold)
+                MemoryBooks.put_resolved(self, hold)
             else:
                 self.settled[index] = line = record
                 del self.holds[hold.id]
@@ -228,6 +223,11 @@ class CompactBooks(MemoryBooks):
             (line.seq, line.amount, line.line == "resolution") if isinstance(line, Entry) else packed.figures(line)
             for line in self.ledger.get(account_id, ())
         ]
+
+    def put_resolved(self, hold: Hold) -> None:
+        """See :class:`MemoryBooks`."""
+        if hold.state != "settled":  # else its line is about to make a record of it
+            MemoryBooks.put_resolved(self, hold)
 
     def _entry(self, line: bytes | Entry) -> Entry:
         return self.packer.entry(line) if isinstance(line, bytes) else line

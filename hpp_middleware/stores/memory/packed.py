@@ -151,8 +151,8 @@ class Packer:
         """
         draft, report, attempts = entry.draft, entry.report, entry.report.attempts
         call = upstream_id = seldom = None
-        if len(attempts) == 1 and attempts[0].usage is report.usage and attempts[0].cost == hold.charged:
-            only = attempts[0]
+        only = attempts[0] if len(attempts) == 1 else None
+        if only is not None and only.usage is report.usage and only.cost == hold.charged:
             call = (only.provider, only.model, only.status, only.error, only.price, only.upstream)
             upstream_id = only.upstream_id
         own_id, routed = draft.client_request_id, draft.routed
