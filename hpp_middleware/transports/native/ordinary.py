@@ -65,7 +65,7 @@ class Headers(Mapping[str, str]):
     def _all(self) -> dict[str, str]:
         if self._fields is None:
             fields: dict[str, str] = {}
-            for line in self._lines[1:].decode("ascii").splitlines():
+            for line in self._lines[1:-2].decode("ascii").split("\r\n"):
                 name, _, value = line.partition(": ")
                 key = name.lower()
                 fields[key] = f"{fields[key]}, {value}" if key in fields else value
