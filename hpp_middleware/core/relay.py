@@ -40,8 +40,7 @@ SLACK_BYTES = 4096
 BYTES_A_TOKEN = 16
 """
 When a stream has run past its cap: more pieces of text than tokens were allowed (a piece is at least one token), or
-more than 16 bytes for each of them, with some slack. An obedient model stays below both, so that none is cut by an
-estimate.
+more than 16 bytes for each of them, with some slack. No obedient model is cut by an estimate.
 """
 
 MOST_LESSONS = 4
@@ -116,13 +115,11 @@ class Relay:
         cut: The stream ran past its cap.
     """
 
-    done = cut = False
-    images = 0
+    done = cut = _usage_early = False
+    images = _texts = _bytes = 0
     _usage: Reading | None = None
     _usage_raw: Raw | None = None
     _usage_shown: Raw | None = None
-    _usage_early = False
-    _texts = _bytes = 0
     _texts_reported = 0  # how many had come with, or before, the last report of usage
     _id: str | None = None
     _held: tuple[dict[str, Raw], bytes] | None = None  # an event of usage alone: it may be the last one
@@ -223,8 +220,7 @@ class Relay:
         if self._lesson is not None:
             self._learn(self._lesson)
         for template in self._templates:
-            filled = template.filled(event)
-            if filled is not None:
+            if (filled := template.filled(event)) is not None:
                 passed, size = filled
                 texts, size = self._texts + (size > 0), self._bytes + size
                 if texts > self._most_texts or size > self._most_bytes:
@@ -259,7 +255,7 @@ class Relay:
             raise ProtocolError("an event is not a JSON object") from None
         if "id" in fields or not self._last:
             self._last = fields
-        if self._past_cap():
+        if self._texts > self._most_texts or self._bytes > self._most_bytes:
             return self._cut()
         if not event.other and self._texts > texts:
             self._lesson = data
@@ -291,11 +287,7 @@ class Relay:
         return sse.Event(_encode(fields), other).encode()
 
     def _learn(self, data: bytes) -> None:
-        """
-        Know the next event by this one; not over and over, where no event is like another.
-
-        It is when that one has come, so that this one was passed on before.
-        """
+        """Know the next event by this one, now that it has come; not over and over, where none is like another."""
         self._lesson = None
         self._read += 1
         if self._read > MOST_LESSONS and self._read % LESSON_EVERY:
@@ -326,9 +318,6 @@ class Relay:
         usage = priced(self.seen, self._charge(end, self.seen))
         fields = {**self.stub(), **held, "choices": _EMPTY, "usage": usage, "model": self.model}
         return sse.Event(_encode(fields), other).encode()
-
-    def _past_cap(self) -> bool:
-        return self._texts > self._most_texts or self._bytes > self._most_bytes
 
     def _cut(self) -> bytes:
         self.cut = self.done = True
@@ -369,9 +358,7 @@ def _is_empty(choices: Raw) -> bool:
 
 def text_bytes(choice: _Choice) -> int:
     """UTF-8 bytes of generated text."""
-    said, whole = choice.delta, choice.message
-    size = 0 if said is None else _size(said)
-    return size if whole is None else size + _size(whole)
+    return (_size(choice.delta) if choice.delta else 0) + (_size(choice.message) if choice.message else 0)
 
 
 def _size(delta: _Delta) -> int:
