@@ -40,7 +40,6 @@ SWEEP_ON_S = 0.1
 """After a sweep that was as much as one may be: so the books are tidied faster than requests can fill them."""
 
 MARGIN_S = 5.0
-SURE_S = LEASE_S - MARGIN_S
 STORE_S = 20.0
 """After this long without an answer, nothing is known of what was asked."""
 
@@ -95,7 +94,7 @@ class Lease:
     @property
     def holds(self) -> bool:
         """Whether enough of it is left to send something that costs money. By our own clock, with a margin."""
-        return self._clock() < self._renewed + SURE_S
+        return self._clock() < self._renewed + LEASE_S - MARGIN_S
 
     def covers(self, term: int) -> bool:
         """
@@ -103,7 +102,7 @@ class Lease:
 
         A lease that ran out and was renewed holds again, but what was placed before has been swept meanwhile.
         """
-        return self.term == term and self._clock() < self._renewed + SURE_S
+        return self.term == term and self._clock() < self._renewed + LEASE_S - MARGIN_S
 
     def apply(
         self,

@@ -87,9 +87,7 @@ def made(settings: dict[str, Any]) -> Any:
 
     limits.SLOT_S = settings["slot_s"]
     lease.LEASE_S, lease.RENEW_AFTER_S, lease.MARGIN_S = settings["lease_s"]
-    lease.SURE_S = lease.LEASE_S - lease.MARGIN_S
     lease.SWEEP_AFTER_S = lease.RENEW_AFTER_S
-    lease.SURE_S = lease.LEASE_S - lease.MARGIN_S
     store, transport = places.made(settings["kind"], settings["place"]), HttpxTransport()
     if settings["stops"] == "once held":
         store = stop_once_it_is_held(store)
