@@ -60,7 +60,9 @@ def brief(body: bytes) -> bytes:
             at = near
             continue
         end = body.find(b'"', at + 1)
-        if end > at + LONG and body[at + 1 : at + 6].lower() == b"data:" and body.find(b"\\", at, end) < 0:
+        head = body[at + 1 : at + HEAD]
+        is_data = end > at + LONG and head[:5].lower() == b"data:" and head.isascii()  # no letter is cut in two
+        if is_data and body.find(b"\\", at, end) < 0:
             kept.append(body[start : at + HEAD] + f"{STAND_IN}{end - at - HEAD}".encode())
             start = end
         at = end

@@ -178,8 +178,9 @@ def test_the_length_of_an_image_stands_in_for_its_data() -> None:
         spoken(image(100_000), user="\x7f1"),
         HEAD + b"[1," + b" " * 100_000 + b'2],"n":1}',
         HEAD + b'"a\\"data:' + b"x" * 100_000 + b'\\"b"}',
+        spoken("data:" + "x" * 57 + "\u00e9" + "x" * 100_000),
     ],
-    ids=["small", "text", "an escape", "its own words", "no string", "escaped quotes"],
+    ids=["small", "text", "an escape", "its own words", "no string", "escaped quotes", "a letter at the cut"],
 )
 def test_what_is_no_data_for_certain_is_left_in(body: bytes) -> None:
     assert bodies.brief(body) is body
