@@ -74,7 +74,7 @@ def client(gateway: Gateway) -> Iterator[anthropic.Anthropic]:
 
 
 def lines(store: MemoryStore) -> list[Entry]:
-    return list(store._books.entries.get("alice", []))
+    return list(store._books.lines("alice"))
 
 
 def sent(upstream: BackgroundUpstream, kind: TypeAdapter[Any] = _whole) -> Any:

@@ -67,7 +67,7 @@ class Books:
 
     @property
     def lines(self) -> list[Entry]:
-        return list(self._store._books.entries.get("alice", []))
+        return list(self._store._books.lines("alice"))
 
     @property
     def held(self) -> int:

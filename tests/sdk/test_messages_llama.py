@@ -43,7 +43,7 @@ def client(llama: Llama, store: MemoryStore) -> Iterator[anthropic.Anthropic]:
 
 
 def lines(store: MemoryStore) -> list[Entry]:
-    return list(store._books.entries.get("alice", []))
+    return list(store._books.lines("alice"))
 
 
 def nano(usage: Any) -> int:
