@@ -33,6 +33,9 @@ _BETWEEN = b" \t\r\n:,"
 STAND_IN = "\x7f"
 """What stands for data that :func:`brief` leaves out, before its length."""
 
+STAND_IN_ESCAPED = b"\\u007"
+"""With how an escape of it begins: where a string has one, a length could be the client's own words, too."""
+
 LARGE = 1024 * 1024
 """A larger body is looked at mark by mark, up to the first that breaks a bound."""
 
@@ -66,7 +69,8 @@ def brief(body: bytes) -> bytes:
             kept.append(body[start : at + HEAD] + f"{STAND_IN}{end - at - HEAD}".encode())
             start = end
         at = end
-    return b"".join((*kept, body[start:])) if kept else body
+    short = b"".join((*kept, body[start:])) if kept else body
+    return short if short.find(STAND_IN_ESCAPED) < 0 else body
 
 
 def members(body: bytes, limits: Limits, short: bytes | None = None) -> dict[str, Raw]:

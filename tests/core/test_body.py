@@ -179,8 +179,18 @@ def test_the_length_of_an_image_stands_in_for_its_data() -> None:
         HEAD + b"[1," + b" " * 100_000 + b'2],"n":1}',
         HEAD + b'"a\\"data:' + b"x" * 100_000 + b'\\"b"}',
         spoken("data:" + "x" * 57 + "\u00e9" + "x" * 100_000),
+        spoken(image(100_000)).replace(b"a/b", b"\\u007f1"),
     ],
-    ids=["small", "text", "an escape", "its own words", "no string", "escaped quotes", "a letter at the cut"],
+    ids=[
+        "small",
+        "text",
+        "an escape",
+        "its own words",
+        "no string",
+        "escaped quotes",
+        "a letter at the cut",
+        "its code",
+    ],
 )
 def test_what_is_no_data_for_certain_is_left_in(body: bytes) -> None:
     assert bodies.brief(body) is body

@@ -86,6 +86,12 @@ def test_an_escaped_image_is_as_plain_as_it_says_and_no_longer() -> None:
     assert found.images == Images(1, len(f"data:image/png;base64,{data}"))
 
 
+@pytest.mark.parametrize("escaped", [b"\x7f", b"\\u007f", b"\\u007F"])
+def test_no_client_says_itself_how_long_what_was_left_out_is(escaped: bytes) -> None:
+    data = said(picture(PNG + "A" * 100_000), picture(PNG + "\x7f1000000")).replace(b"\\u007f", escaped)
+    assert accepted(data).images.inline_bytes < len(data) < 1_000_000
+
+
 def test_what_is_wrong_or_unusual_is_left_to_be_looked_at() -> None:
     for data in (
         body(model="a b"),
