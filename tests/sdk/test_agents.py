@@ -20,7 +20,7 @@ from servers import serve
 from hpp_middleware import Gateway, MemoryStore, provider
 from hpp_middleware.testing import Script
 from hpp_middleware.types.provider import Declared
-from hpp_middleware.types.quota import Entry
+from sdk.settled import lines
 
 MODEL = "claude/claude-of-ours"
 PRICES = {"input": "3", "output": "15", "cache_read": "0.30", "cache_write": "3.75", "cache_write_1h": "6"}
@@ -71,10 +71,6 @@ def client(gateway: Gateway) -> Iterator[anthropic.Anthropic]:
         anthropic.Anthropic(base_url=url, api_key=KEY, http_client=http_client, max_retries=0) as found,
     ):
         yield found
-
-
-def lines(store: MemoryStore) -> list[Entry]:
-    return list(store._books.lines("alice"))
 
 
 def sent(upstream: BackgroundUpstream, kind: TypeAdapter[Any] = _whole) -> Any:

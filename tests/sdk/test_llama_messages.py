@@ -17,6 +17,7 @@ from hpp_middleware.dialects.openai import OpenAI
 from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.price import Price, Rates
 from hpp_middleware.types.provider import Declared, Limits, Model
+from sdk.settled import lines
 
 KEY = "alice-shows-this-key-of-hers"
 MODEL = "local/tiny-random"
@@ -75,17 +76,17 @@ def test_a_completion_and_a_stream_are_charged_as_the_server_counts(client: open
     assert usage.prompt_tokens == whole.usage.prompt_tokens
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1])
     assert {chunk.model for chunk in chunks} == {MODEL}
-    lines = store._books.lines("alice")
-    assert [line.amount for line in lines] == [nano(whole.usage), nano(usage)]
-    assert not any(line.report.estimated for line in lines)
-    assert all(line.amount <= line.held for line in lines)
+    found = lines(store)
+    assert [line.amount for line in found] == [nano(whole.usage), nano(usage)]
+    assert not any(line.report.estimated for line in found)
+    assert all(line.amount <= line.held for line in found)
 
 
 def test_what_the_server_refuses_is_refused_in_our_shape(client: openai.OpenAI, store: MemoryStore) -> None:
     with pytest.raises(openai.BadRequestError) as raised:
         client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "x" * 9000}])
     assert "context" in str(raised.value)
-    assert store._books.lines("alice")[0].amount == 0
+    assert lines(store)[0].amount == 0
 
 
 def target(llama: Llama) -> Target:

@@ -12,7 +12,7 @@ from servers import serve
 
 from hpp_middleware import Gateway, MemoryStore, provider
 from hpp_middleware.types.provider import Declared
-from hpp_middleware.types.quota import Entry
+from sdk.settled import lines
 
 MODEL = "local/tiny-random"
 GREEDY = {"temperature": 0}
@@ -40,10 +40,6 @@ def client(llama: Llama, store: MemoryStore) -> Iterator[anthropic.Anthropic]:
         anthropic.Anthropic(base_url=url, api_key=KEY, http_client=http_client, max_retries=0) as found,
     ):
         yield found
-
-
-def lines(store: MemoryStore) -> list[Entry]:
-    return list(store._books.lines("alice"))
 
 
 def nano(usage: Any) -> int:

@@ -12,7 +12,7 @@ from servers import serve
 
 from hpp_middleware import Gateway, MemoryStore, provider
 from hpp_middleware.types.provider import Declared, Limits
-from hpp_middleware.types.quota import Entry
+from sdk.settled import lines
 
 KEY = "alice-shows-this-key-of-hers"
 NATIVE, BY_CHAT = "native/tiny-random", "chat/tiny-random"
@@ -76,10 +76,6 @@ def stream(client: openai.OpenAI, model: str) -> tuple[str, Response]:
     text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
     response: Response = Response.model_validate(last.to_dict()["response"])
     return text, response
-
-
-def lines(store: MemoryStore) -> list[Entry]:
-    return list(store._books.lines("alice"))
 
 
 def nano(response: Response) -> int:
