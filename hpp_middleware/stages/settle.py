@@ -123,10 +123,6 @@ class Pending:
         self.ending: set[Ending] = set()
         self._changed: anyio.Event | None = None  # there where somebody waits
 
-    def response(self, account: str, claim: str | None = None) -> "Ending":
-        """One response, to be charged to an account, and known by its idempotency key's digest."""
-        return Ending(self, account, claim)
-
     def end(self, ending: "Ending") -> None:
         """Its settlement is done."""
         self.ending.discard(ending)

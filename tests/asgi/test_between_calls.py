@@ -16,7 +16,7 @@ from rig import Delegate, ask, check_books, read
 from hpp_middleware import Gateway
 from hpp_middleware.core.attempts import FLOOR
 from hpp_middleware.ports import Transport, UpstreamResponse
-from hpp_middleware.stages.settle import Pending
+from hpp_middleware.stages.settle import Ending, Pending
 from hpp_middleware.stages.worker import Worker
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.types.budget import Budget
@@ -175,7 +175,7 @@ async def test_who_reads_an_account_waits_for_a_request_whose_client_has_left(
 
 async def test_who_leaves_once_it_is_settled_keeps_no_reader_waiting() -> None:
     pending = Pending()
-    ending = pending.response("alice")
+    ending = Ending(pending, "alice")
     ending.settled()
     ending.begin()
     with anyio.fail_after(5):

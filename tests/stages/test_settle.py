@@ -10,7 +10,7 @@ from hpp_middleware import StoreError
 from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.stages import settle as stage
 from hpp_middleware.stages.lease import Lease
-from hpp_middleware.stages.settle import Pending, settle
+from hpp_middleware.stages.settle import Ending, Pending, settle
 from hpp_middleware.testing import FakeUpstream
 from hpp_middleware.types.events import Alarm
 from hpp_middleware.types.operations import Grant, Operation, Release, Reserve, Result, Settle
@@ -184,7 +184,7 @@ async def test_settling_is_shielded_from_the_hosts_cancellation(fake_upstream: F
 
 async def test_a_reader_waits_for_settlements_of_its_own_account_only() -> None:
     pending = Pending()
-    first, second = pending.response("alice"), pending.response("alice")
+    first, second = Ending(pending, "alice"), Ending(pending, "alice")
     first.begin()
     second.begin()
     with anyio.fail_after(1):
@@ -207,7 +207,7 @@ async def test_a_reader_waits_for_settlements_of_its_own_account_only() -> None:
 
 async def test_a_reader_does_not_wait_for_ever() -> None:
     pending = Pending()
-    ending = pending.response("alice")
+    ending = Ending(pending, "alice")
     ending.begin()
     with anyio.fail_after(5):
         await pending.wait("alice", 0.01)
