@@ -327,6 +327,36 @@ async def test_the_ledger_is_append_only(store: SQLiteStore, path: Path) -> None
     assert [line.amount for line in await store.lines("alice")] == [70]
 
 
+# --- what it reads --------------------------------------------------------------------------------
+
+
+async def test_a_sweep_and_the_lines_of_one_request_are_found_without_looking_through_those_of_a_week(
+    store: SQLiteStore,
+) -> None:
+    await store.apply([Renew(owner="worker", ttl_s=600), Grant(id="start", account="alice", amount=10**9)])
+    for start in range(0, 5000, 500):
+        ids = [f"hold-{number:04}" for number in range(start, start + 500)]
+        await store.apply([operation for name in ids for operation in (reserve(name, 100), settle(name, 70))])
+    at_most = 2000  # of the virtual machine's steps: five thousand rows take five times as many at least
+    assert await _steps(store, lambda: store.apply([Sweep()])) < at_most
+    assert await _steps(store, lambda: store.entries("alice", "hold-2500")) < at_most
+    assert [line.seq for line in await store.entries("alice", "hold-2500")] == [2501]
+
+
+async def _steps(store: SQLiteStore, ask: Callable[[], Awaitable[object]]) -> int:
+    """How much SQLite does for it."""
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    await store._writer.run(lambda connection: connection.set_progress_handler(count, 1), writes=False)
+    await ask()
+    await store._writer.run(lambda connection: connection.set_progress_handler(None, 0), writes=False)
+    return steps
+
+
 def _schema(path: Path) -> tuple[int, list[tuple[str, str]]]:
     connection = sqlite3.connect(path)
     version = connection.execute("PRAGMA user_version").fetchone()[0]

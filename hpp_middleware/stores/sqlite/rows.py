@@ -73,8 +73,9 @@ class SQLiteBooks:
     def due(self, now: float) -> Iterable[Hold]:
         """Live holds whose owner's lease or own deadline has run out."""
         columns = ", ".join(f"hold.{name.strip()}" for name in HOLD.split(","))
+        # Left to itself, SQLite looks through all holds of a week so as to have them in order.
         rows = self._execute(
-            f"SELECT {columns} FROM hold LEFT JOIN lease USING (owner)"  # noqa: S608  # constant
+            f"SELECT {columns} FROM hold INDEXED BY hold_live LEFT JOIN lease USING (owner)"  # noqa: S608  # constant
             " WHERE hold.state = 'held' AND (hold.deadline <= ? OR lease.until IS NULL OR lease.until <= ?)"
             " ORDER BY hold.id LIMIT ?",
             (now, now, MOST_SWEPT),
