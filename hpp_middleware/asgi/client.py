@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import lru_cache
 
+import anyio
 from starlette.types import Receive, Send
 
 from hpp_middleware.asgi.listening import Listening, is_plain
@@ -12,6 +13,9 @@ from hpp_middleware.types.http import Headers
 from hpp_middleware.types.provider import Limits
 
 __all__ = ["ASGIClient", "raw", "read_body"]
+
+_REPLAYED_S = 0.1
+"""How long is waited for a ``receive`` that has said something else than a departure, once the body is whole."""
 
 
 class ASGIClient:
@@ -62,11 +66,17 @@ class ASGIClient:
         return Listening(self.receive, left).stop if is_plain(self.receive) else None
 
     async def gone(self) -> None:
-        """Return when the client has left."""
+        """
+        Return when the client has left.
+
+        A host's middleware that has read the body may give it again whenever it is asked, and at once: asked without a
+        pause it would keep the event loop to itself.
+        """
         while True:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 return
+            await anyio.sleep(_REPLAYED_S)
 
 
 def raw(headers: Headers) -> list[tuple[bytes, bytes]]:
