@@ -43,7 +43,7 @@ class TCPProxy:
     Attributes:
         url: What a client is given instead of the server's URL.
         delay: Seconds that each piece waits, in either direction.
-        dropped: How many replies were swallowed so far.
+        dropped: How many requests or replies were swallowed so far.
         connections: How many were made so far.
     """
 
@@ -63,7 +63,7 @@ class TCPProxy:
         self._flowing = threading.Event()
         self._flowing.set()
         self._refusing = self._closing = False
-        self._to_drop = 0
+        self._to_drop = self._to_lose = 0
         self._marker = b""
         self._most: int | None = None
         self._how: Ending = "close"
@@ -82,6 +82,17 @@ class TCPProxy:
         """
         with self._lock:
             self._to_drop, self._marker = times, to
+
+    def lose_requests(self, times: int = 1, *, of: bytes) -> None:
+        """
+        Swallow the next requests in which these bytes are, and cut their connections: the server never sees them.
+
+        Args:
+            times: How many.
+            of: Such as ``b"EVALSHA"``; looked for in each piece that comes.
+        """
+        with self._lock:
+            self._to_lose, self._marker = times, of
 
     def end_after(self, count: int | None, *, how: "Ending" = "close") -> None:
         """
@@ -160,6 +171,8 @@ class TCPProxy:
     def _outwards(self, link: "_Link") -> None:
         with link.half():
             while piece := self._next(link, link.client):
+                if self._loses(piece):
+                    break
                 with self._lock:
                     link.request += piece
                 link.server.sendall(piece)
@@ -198,6 +211,14 @@ class TCPProxy:
             link.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
             link.reset = True
         return False
+
+    def _loses(self, piece: bytes) -> bool:
+        with self._lock:
+            if not self._to_lose or self._marker not in piece:
+                return False
+            self._to_lose -= 1
+            self.dropped += 1
+            return True
 
     def _drops(self, link: "_Link") -> bool:
         with self._lock:

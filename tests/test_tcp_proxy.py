@@ -58,6 +58,15 @@ def test_a_dropped_reply_is_to_a_request_that_went_through(
         assert beside.get("n") == b"3"
 
 
+def test_a_lost_request_never_arrives(proxy: TCPProxy, client: redis.Redis) -> None:
+    client.set("n", 0)
+    proxy.lose_requests(of=b"INCR")
+    with pytest.raises(redis.ConnectionError):
+        client.incr("n")
+    assert proxy.dropped == 1
+    assert client.incr("n") == 1
+
+
 def test_only_the_reply_to_a_marked_request_is_dropped(proxy: TCPProxy, client: redis.Redis) -> None:
     proxy.drop_replies(to=b"INCR")
     client.set("n", 0)

@@ -22,6 +22,7 @@ from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.errors import GatewayError, StoreError
 from hpp_middleware.ports import Client, LimitStore
 from hpp_middleware.stages.guard import begin_within
+from hpp_middleware.stages.places import Places, only_places
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.events import Alarm
 from hpp_middleware.types.http import Headers
@@ -52,6 +53,9 @@ class Limiter:
         rules: What is limited.
         outage: What becomes of requests while the store does not answer.
         alarm: Told when it does not, once until it does again.
+
+    Attributes:
+        lost: Places that are given back before somebody is refused for them.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Limiter:
         self._alarm = alarm
         self._answers = True
         self._live: dict[str, set[Admission]] = {}
+        self.lost = Places(self.put)
         self._ended: anyio.Event | None = None  # there where somebody waits
 
     def admission(
@@ -75,6 +80,7 @@ class Limiter:
         """Extend the places that are held, until cancelled; a failure is tried again at the next turn."""
         while True:
             await anyio.sleep(limits.SLOT_S / 4)
+            await self.lost.give_all_back()
             asks = [ask for those in list(self._live.values()) for each in those for ask in each.placed()]
             if asks:
                 with suppress(StoreError):
@@ -98,10 +104,10 @@ class Limiter:
         """
         try:
             standing = await self._tried(lambda: self._ask(asked))
-            if not standing.admitted and self._ending(home) and await self._one_has_ended(home):
+            if not standing.admitted and await self._made_room(home):
                 standing = await self._tried(lambda: self._ask(asked))
         except StoreError as error:
-            self._silent("take", error)
+            await self._taken_in_vain(asked, error)
             if self._outage == "open":
                 return None
             raise StoreError(
@@ -110,20 +116,28 @@ class Limiter:
                 headers={"Retry-After": "1"},
             ) from error
         except BaseException:  # cancelled by force: whether it was taken is not known, but places can be given back
-            await self.put(Ask(asked.ask.home, (), asked.ask.slots, asked.ask.ttl_s))
+            await self.put(only_places(asked.ask))
             raise
         self._answers = True
+        if self.lost and standing.admitted:
+            self.lost.remove(asked.ask)
         return standing
 
-    async def put(self, change: Ask) -> None:
-        """Put right what was taken; where the store does not answer, it stays as it is, and places run out."""
+    async def put(self, change: Ask) -> bool:
+        """Put right what was taken; without an answer it stays as it is, and places run out if nobody misses them."""
         if not change.draws and not change.slots:
-            return
+            return True
+        done = False
         try:
             with anyio.move_on_after(GIVE_BACK_S, shield=True):
                 await self._tried(lambda: self._store.correct(change))
+                done = True
         except StoreError as error:
             self._silent("correct", error)
+        finally:
+            if not done:  # cancelled by force meanwhile, too
+                self.lost.add(change)
+        return done
 
     def began(self, admission: "Admission", home: str) -> None:
         """It is admitted."""
@@ -139,6 +153,21 @@ class Limiter:
         if self._ended is not None:
             self._ended.set()
             self._ended = None
+
+    async def _taken_in_vain(self, asked: limits.Asked, error: StoreError) -> None:
+        """Nobody knows whether it was taken: the places are given back, at once where there is hope of an answer."""
+        answered = self._answers
+        self._silent("take", error)
+        if answered:
+            await self.put(only_places(asked.ask))
+        else:
+            self.lost.add(asked.ask)
+
+    async def _made_room(self, home: str) -> bool:
+        """Whether there may be more places than a moment ago, for whom this waits if it has to."""
+        given_back = await self.lost.give_back(home)
+        ended = self._ending(home) and await self._one_has_ended(home)
+        return given_back or ended
 
     def _ending(self, home: str) -> bool:
         return any(each.is_ending for each in self._live.get(home, ()))
@@ -320,10 +349,12 @@ class Admission:
         self._taken.pop()
         self._told()
         change = asked.correction(0, requests=0)
-        if change is not None:
-            await self._limiter.put(change)
-        if not self._taken:  # the model before has no limits of its own
-            self._limiter.ended(self, self._consumer.id)
+        try:
+            if change is not None:
+                await self._limiter.put(change)
+        finally:
+            if not self._taken:  # the model before has no limits of its own
+                self._limiter.ended(self, self._consumer.id)
 
     async def _take(self, asked: limits.Asked) -> None:
         home = self._consumer.id
@@ -346,13 +377,19 @@ class Admission:
         return limits.headers(*taken, anthropic=_time_in if self._anthropic else None)
 
     async def _put_right(self, tokens: int | dict[str, int] | None, requests: int) -> None:
-        for asked, _ in self._taken:
-            change = asked.correction(asked.tokens if tokens is None else tokens, requests)
-            if change is not None:
-                await self._limiter.put(change)
-        if self._taken:
-            self._taken = []
-            self._limiter.ended(self, self._consumer.id)
+        taken, self._taken = self._taken, []
+        try:
+            for asked, _ in taken:
+                change = asked.correction(asked.tokens if tokens is None else tokens, requests)
+                if change is not None:
+                    await self._limiter.put(change)
+        except BaseException:  # cancelled by force
+            for asked, _ in taken:
+                self._limiter.lost.add(asked.ask)
+            raise
+        finally:
+            if taken:
+                self._limiter.ended(self, self._consumer.id)
 
 
 def _time_in(micro: int) -> str:

@@ -4,7 +4,7 @@ import asyncpg
 
 from hpp_middleware.errors import StoreError
 
-__all__ = ["AGAIN", "DATA", "LOST", "UNUSABLE", "unavailable"]
+__all__ = ["AGAIN", "DATA", "LOST", "UNDONE", "UNUSABLE", "unavailable"]
 
 AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 """Undone by the server because somebody else was quicker: the same again, at once."""
@@ -20,6 +20,9 @@ LOST = (
     asyncpg.ReadOnlySQLTransactionError,  # a session stays what it began as, though its server was made a primary
 )
 """The connection is no good any more; on a new one it may well go. What is sent here may be sent twice."""
+
+UNDONE = (asyncpg.InvalidCachedStatementError, asyncpg.ReadOnlySQLTransactionError)
+"""Of these the server has said that it has not done it."""
 
 DATA = (
     ValueError,  # no UTF-8, or a value that the driver cannot encode

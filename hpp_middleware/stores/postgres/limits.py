@@ -26,7 +26,7 @@ class PostgresLimits:
     What the store asks its functions.
 
     Args:
-        fetch: Carries out a statement.
+        fetch: Carries out a statement; once at most where that is said, since to draw twice is to draw double.
         now: Seconds since the epoch; None for the server's own clock.
     """
 
@@ -47,13 +47,14 @@ class PostgresLimits:
             [slot.most for slot in ask.slots],
             [slot.holder for slot in ask.slots],
             *(_micro(ask.ttl_s), self._now()),
+            once=True,
         )
         return Standing(row["admitted"], tuple(row["used"]), tuple(row["busy"]))
 
     async def correct(self, ask: Ask) -> None:
         """See :class:`hpp_middleware.ports.LimitStore`."""
         places, holders = [slot.key for slot in ask.slots], [slot.holder for slot in ask.slots]
-        await self._fetch(CORRECT, *(ask.home, *_windows(ask)), *(places, holders, self._now()))
+        await self._fetch(CORRECT, *(ask.home, *_windows(ask)), *(places, holders, self._now()), once=True)
 
     async def extend(self, asks: Sequence[Ask]) -> None:
         """See :class:`hpp_middleware.ports.LimitStore`."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hpp_middleware.errors import GatewayError
 from hpp_middleware.stores.batch import Batch
 from hpp_middleware.stores.postgres.connections import Connections
-from hpp_middleware.stores.postgres.errors import AGAIN, DATA, LOST, UNUSABLE, unavailable
+from hpp_middleware.stores.postgres.errors import AGAIN, DATA, LOST, UNDONE, UNUSABLE, unavailable
 from hpp_middleware.stores.postgres.wire import request, result_from
 from hpp_middleware.types.operations import Operation, Result
 
@@ -48,17 +48,21 @@ class Site:
         self._timeout_s = timeout_s
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def fetch(self, sql: str, *values: Any) -> "list[Record]":
+    async def fetch(self, sql: str, *values: Any, once: bool = False) -> "list[Record]":
         """
-        The rows of one statement, which may be sent twice.
+        The rows of one statement.
 
         A caller that is cancelled leaves the connection alone: the statement has a task of its own.
 
+        Args:
+            sql: The statement.
+            values: Its arguments.
+            once: Whether it is not to be sent again when its connection is lost, since it may have been carried out.
         Raises:
             StoreError: Nothing is known of it.
         """
         try:
-            return await self._apart(self._fetch(sql, values))
+            return await self._apart(self._fetch(sql, values, once=once))
         except DATA as error:
             raise unavailable() from error
 
@@ -92,7 +96,7 @@ class Site:
         rows = await self._fetch(APPLY, (*request(operations), self._clock()))
         return [result_from(row) for row in rows]
 
-    async def _fetch(self, sql: str, values: Sequence[Any]) -> "list[Record]":
+    async def _fetch(self, sql: str, values: Sequence[Any], *, once: bool = False) -> "list[Record]":
         """As :meth:`fetch`; but what is the data's own fault is raised as it is, and says that nothing was kept."""
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         lost = 0
@@ -110,7 +114,7 @@ class Site:
                 # gone is not there the second time either.
                 self._connections.forget()
                 lost += 1
-                if lost > 1:
+                if lost > 1 or (once and not isinstance(error, UNDONE)):
                     raise unavailable() from error
             except UNUSABLE as error:
                 raise unavailable() from error

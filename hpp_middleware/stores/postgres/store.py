@@ -213,8 +213,8 @@ class PostgresStore:
         """See :class:`hpp_middleware.ports.Archive`."""
         return [Grant(**dict(row)) for row in await self._fetch(rows.GRANTS, account, after, most)]
 
-    async def _fetch(self, sql: str, *values: Any) -> "list[Record]":
-        return await self._site().fetch(sql, *values)
+    async def _fetch(self, sql: str, *values: Any, once: bool = False) -> "list[Record]":
+        return await self._site().fetch(sql, *values, once=once)
 
     def _now(self) -> float | None:
         return self._clock() if self._clock is not None else None

@@ -3,9 +3,10 @@ Windows and places on the server, one script a request, by the server's clock.
 
 All keys of a consumer share a hash tag of its own, so that a cluster spreads consumers, and one script sees all that a
 request asks. They are no part of the books: they expire by themselves, and a server that loses them lets every window
-be full once more.
+be full once more. Clients send again what they have no reply to; what is asked is done once all the same.
 """
 
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -69,7 +70,8 @@ class RedisLimits:
         counted = (str(number) for draw in draws for number in (draw.amount, draw.refill, draw.room))
         placed = (word for slot in slots for word in (str(slot.most), slot.holder))
         arguments = (self._now(), _micro(ask.ttl_s), str(len(draws)), *counted, *placed)
-        return Call(script, 0, arguments, tuple(self._key(ask.home, key) for key in keys))
+        question = f"asked:{secrets.token_hex(8)}"
+        return Call(script, 0, arguments, tuple(self._key(ask.home, key) for key in (*keys, question)))
 
     def _key(self, home: str, key: str) -> str:
         # With its length before it, since a name may have a brace in it, where the tag would end.

@@ -1,9 +1,11 @@
 -- Draw from every window and take every place, or nothing, as hpp_middleware/core/windows.py says.
--- KEYS: windows, then places
+-- KEYS: windows, then places; the question's own at the end
 -- ARGV: 1 the time in microseconds (empty for the server's own), 2 for how long a place is held, in microseconds,
 --       3 how many windows, 4... amount, refill and room of each, then most and holder of each place
 -- common to take, correct and extend: window.lua
 
+local question = table.remove(KEYS)
+local again = asked_before(question)
 local count = tonumber(ARGV[3])
 local used, since, busy, fits = {}, {}, {}, true
 for place = 1, count do
@@ -20,7 +22,8 @@ for place = count + 1, #KEYS do
     if taken >= tonumber(ARGV[at]) then fits = false end
   end
 end
-if fits then
+if fits and not again then
+  remember(question)
   for place = 1, count do
     used[place] = math.max(0, used[place] + tonumber(ARGV[3 * place + 1]))
     put(KEYS[place], used[place], since[place], tonumber(ARGV[3 * place + 2]))
@@ -32,4 +35,4 @@ if fits then
   end
 end
 for place = 1, count do used[place] = integer(used[place]) end
-return { fits and 1 or 0, used, busy }
+return { (fits or again) and 1 or 0, used, busy }

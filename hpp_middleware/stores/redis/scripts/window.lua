@@ -39,3 +39,13 @@ end
 local function last(key, micro)
   if redis.call('PTTL', key) < micro / 1000 then expires(key, micro) end
 end
+
+-- Clients send again what they have no reply to, and what is drawn twice is drawn double. So each question has a key of
+-- its own, which is there for longer than anybody tries.
+local function asked_before(key)
+  return redis.call('EXISTS', key) == 1
+end
+
+local function remember(key)
+  redis.call('SET', key, '', 'PX', 30000)
+end
