@@ -101,6 +101,9 @@ class Accounts:
             StoreError: The store failed.
         """
         name = _checked_name(consumer)
+        if isinstance(models, str):  # a sequence of its letters, of which "*" is every model
+            raise ConfigurationError('models must be several, such as ["openai/*"], and is one text', param="models")
+        allowed = tuple(models) if models is not None else None
         if MARK in name:
             raise ConfigurationError(
                 f"consumer must have no {MARK!r} in it: it is what budgets are called", param="consumer"
@@ -114,7 +117,6 @@ class Accounts:
                     f"{name} has an account already: change its quota with `quota set` or `quota add`", param="quota"
                 )
             balance = await self._move(name, to=price.nano_from_usd(quota, "quota"))
-        allowed = tuple(models) if models is not None else None
         made = Consumer(id=name, models=allowed, parents=parents)
         return await self._keep(made, expires=expires, quota=balance.quota)
 
@@ -297,8 +299,8 @@ class Accounts:
         raise StoreError("The quota is being changed by too many at once.")
 
 
-def _checked_name(name: str, what: str = "consumer") -> str:
-    if not 1 <= len(name) <= 200 or not name.isprintable() or name != name.strip():
+def _checked_name(name: object, what: str = "consumer") -> str:
+    if not isinstance(name, str) or not 1 <= len(name) <= 200 or not name.isprintable() or name != name.strip():
         raise ConfigurationError(f"{what} must be 1 to 200 printable characters", param=what)
     return name
 

@@ -8,7 +8,7 @@ state, no work at import, and two gateways in one process share nothing.
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import msgspec
 
@@ -26,6 +26,7 @@ from hpp_middleware.stages.journal import Journal
 from hpp_middleware.stages.lifecycle import Lifecycle
 from hpp_middleware.stages.lineup import Lineup
 from hpp_middleware.stages.means import Means
+from hpp_middleware.stages.settings import GatewaySettings, check_kinds
 from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.worker import Worker, new_id
 from hpp_middleware.types.auto import Hints
@@ -54,7 +55,8 @@ class Gateway(Lifecycle):
         ConfigurationError: A setting is wrong.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **settings: Unpack[GatewaySettings]) -> None:
+        check_kinds(settings)
         super().__init__(Setup(**settings))
         self.catalog = self.setup.catalog
         self.limits = self.setup.limits

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -29,6 +29,7 @@ from hpp_middleware.asgi.metrics import Metrics
 from hpp_middleware.asgi.paths import APIS, COUNTS, MODELS, ROUTES
 from hpp_middleware.core import auth, deadlines, reply
 from hpp_middleware.errors import ConfigurationError, GatewayError, StoreError, UpstreamError, UpstreamUnavailableError
+from hpp_middleware.stages.settings import GatewaySettings
 from hpp_middleware.stages.worker import Worker
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.events import Alarm, Refused
@@ -81,15 +82,19 @@ class Gateway(gateway.Gateway):
         public_models: bool = True,
         cors_origins: Sequence[str] = (),
         metrics: Metrics | None = None,
-        **settings: Any,
+        **settings: Unpack[GatewaySettings],
     ) -> None:
-        observers = tuple(settings.get("observers", ()))
+        observers = tuple(settings.get("observers") or ())
         if metrics is not None and metrics.observer not in observers:
             settings["observers"] = (*observers, metrics.observer)
         super().__init__(**settings)
         self.metrics = metrics
+        if authenticate is not None and not callable(authenticate):
+            raise ConfigurationError("authenticate must be callable, with the connection", param="authenticate")
         self._authenticate = authenticate
         self._public_models = public_models
+        if isinstance(cors_origins, str):
+            raise ConfigurationError("cors_origins must be several origins, not one text", param="cors_origins")
         self._cors_origins = tuple(cors_origins)
         if "*" in self._cors_origins:
             raise ConfigurationError("cors_origins must be exact origins, not *", param="cors_origins")

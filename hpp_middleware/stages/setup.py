@@ -192,7 +192,7 @@ class Setup:
         self.fallbacks = fallbacks_of(self.catalog, fallbacks or {})
         self.tokenizer = tokenizer_of(tokenizer)
         self.store = store or MemoryStore()
-        if not hasattr(self.store, "apply"):
+        if isinstance(self.store, type) or not hasattr(self.store, "apply"):
             raise ConfigurationError("store must be a store, such as SQLiteStore(path)", param="store")
         self._rules, self._limit_outage = rules_of(rate_limits, providers), limit_outage
         self.backends = limited(
@@ -220,7 +220,7 @@ class Setup:
             )
         self.sealer = sealer_of(self.backends.ledger, sealing)
         self.mover = self.backends.ledger.mover if isinstance(self.backends.ledger, Moved) else None
-        self.observers = tuple(observers)
+        self.observers = tuple(observers or ())
         # Both are checked here; that the store's own is not the previous one, when it is read.
         self._peppers = auth.check_peppers(pepper, previous_pepper) if pepper is not None else None
         if previous_pepper is not None:

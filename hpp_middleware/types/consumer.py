@@ -6,6 +6,10 @@ from msgspec.structs import force_setattr
 __all__ = ["Consumer", "Credential"]
 
 
+def _is_text(given: object) -> bool:
+    return isinstance(given, str)
+
+
 class Consumer(Struct, frozen=True, kw_only=True):
     """
     Who is charged.
@@ -19,6 +23,9 @@ class Consumer(Struct, frozen=True, kw_only=True):
         username: A display name, passed through to ``/api/usage``.
         custom_id: A host's own id, passed through to ``/api/usage``.
         models: Model ids or globs this credential may use; None allows every model.
+
+    Raises:
+        TypeError: A name is no text, or what should be several is one, of whose letters ``*`` would allow every model.
     """
 
     id: str
@@ -32,6 +39,10 @@ class Consumer(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not self.account:
             force_setattr(self, "account", self.id)
+        if not (_is_text(self.id) and _is_text(self.account)):
+            raise TypeError("Consumer: id and account must be str")
+        if _is_text(self.models) or _is_text(self.parents):
+            raise TypeError('Consumer: models and parents must be several, such as ("openai/*",), not one str')
 
 
 class Credential(Struct, frozen=True, kw_only=True):

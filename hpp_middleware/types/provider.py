@@ -7,6 +7,7 @@ from typing import Literal
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.health import Breaker
 from hpp_middleware.types.price import Price
+from hpp_middleware.types.several import check_several
 from hpp_middleware.types.upstreams import Choice, Upstream
 
 __all__ = [
@@ -120,6 +121,7 @@ class Provider:
     parts: Mapping[str, "Provider"] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         object.__setattr__(self, "headers", dict(self.headers))  # what a call says is made of them once
         object.__setattr__(self, "options", dict(self.options))
         object.__setattr__(self, "native_apis", frozenset(self.native_apis))
@@ -142,6 +144,15 @@ class Provider:
             if not name.replace("-", "").isalnum() or not f"{name}{value}".isascii() or not value.isprintable():
                 raise ConfigurationError(f"headers.{name!r} is no HTTP header", param="headers")
         object.__setattr__(self, "parts", self._parts())
+
+    def _check_kinds(self) -> None:
+        check_several(self, "models", "cap_fields", "reasoning", "native_apis", "cost_fields")
+        kinds = {"base_url": (str, "a str"), "timeouts": (Timeouts, "Timeouts(...)")}
+        if self.breaker is not None:
+            kinds["breaker"] = (Breaker, "Breaker(...), or None for none")
+        for name, (kind, words) in kinds.items():
+            if not isinstance(getattr(self, name), kind):
+                raise ConfigurationError(f"{name} must be {words}", param=name)
 
     def _parts(self) -> dict[str, "Provider"]:
         if self.choose not in {"weighted", "least_busy", "latency", "cheapest"}:
@@ -299,3 +310,9 @@ class Declared:
     requires: tuple[str, ...] = ()
     parent: str | None = None
     clamp_floor: int | None = None
+
+    def __post_init__(self) -> None:
+        quota: object = self.quota
+        if quota is not None and type(quota) is not int:
+            raise ConfigurationError("quota must be an int of nano-dollars: 5_000_000_000 is $5", param="quota")
+        check_several(self, "keys", "models", "requires")

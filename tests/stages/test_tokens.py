@@ -97,7 +97,7 @@ def test_without_tiktoken_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_what_cannot_count_is_no_tokenizer() -> None:
     with pytest.raises(ConfigurationError, match="tokenizer"):
-        Gateway(providers=PROVIDERS, tokenizer="tiktoken")
+        Gateway(providers=PROVIDERS, tokenizer="tiktoken")  # type: ignore[arg-type]
 
 
 def test_over_the_recorded_mix_a_hold_is_never_too_small_and_seldom_twice_too_large() -> None:
