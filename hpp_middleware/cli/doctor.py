@@ -52,14 +52,17 @@ def doctor(
 
 def _configured(config: Path | None, findings: list[Finding]) -> Settings | None:
     """The file, as far as it can be read; what is wrong with it is a finding a line."""
+    settings = None
     try:
         path = found(config)
         settings = load(path)
+        settings.gateway()  # not every setting goes with every other, nor without its extra
     except ConfigurationError as error:
         findings += [Finding("wrong", "configuration", line) for line in error.message.split("\n")]
-        return None
-    findings.append(Finding("good", "configuration", str(path)))
-    findings += examined.placed(settings)
+    else:
+        findings.append(Finding("good", "configuration", str(path)))
+    if settings is not None:
+        findings += examined.placed(settings)
     return settings
 
 

@@ -92,7 +92,7 @@ def _whose_and_how_much(words: list[str] | None, consumer: str | None, amount: s
     whose = consumer if consumer is not None else left.pop(0) if left else None
     much = amount if amount is not None else left.pop(0) if left else None
     if whose is None or much is None or left:
-        raise Fault("name one consumer and one amount: alice 9.00")
+        raise ConfigurationError("name one consumer and one amount: alice 9.00")
     return whose, much
 
 

@@ -4,6 +4,7 @@ What tokens cost: exact, summed first and rounded once, up to a nano-dollar.
 Amount = a pure function of usage and price snapshot; it can be computed again from the ledger row alone.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 
 from hpp_middleware.errors import ConfigurationError
@@ -154,7 +155,7 @@ def dearest(
     return into, out
 
 
-def rates_from_usd(rates: dict[str, Decimal | str | int | None], where: str) -> Rates:
+def rates_from_usd(rates: Mapping[str, Decimal | str | int | None], where: str) -> Rates:
     """
     Rates from dollars a million tokens.
 

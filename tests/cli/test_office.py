@@ -279,6 +279,7 @@ def test_quotas_are_set_and_added_to(folder: Path) -> None:
         "available": 9,
     }
     assert command(folder, "quota", "show", "alice", "--json").json["quota"] == 9
+    assert command(folder, "quota", "add", "alice").code == 2  # a wrong command line
     shown = command(folder, "quota", "show").out.splitlines()
     assert shown[0].split() == ["CONSUMER", "QUOTA", "USED", "HELD", "REMAINING", "AVAILABLE"]
     assert shown[1].split() == ["alice", "$9", "$0", "$0", "$9", "$9"]

@@ -1,6 +1,10 @@
 """The example is good, and shows every key."""
 
+import os
 import re
+import subprocess
+import sys
+import tomllib
 
 import pytest
 from reading import EXAMPLE
@@ -39,6 +43,41 @@ def test_the_example_is_good_with_only_the_variables_that_it_documents() -> None
     assert set(settings.providers) == {"openai", "research", "acme"}
     assert gateway.catalog.find("acme/acme-large") is not None
     assert settings.consumers["alice"].quota == 9_000 * 10**9
+
+
+WITHOUT = """
+import sys
+from importlib.machinery import PathFinder
+
+class Installed(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in sys.argv[2:] else PathFinder.find_spec(name, path, target)
+
+sys.meta_path[:] = [Installed if each is PathFinder else each for each in sys.meta_path]
+from hpp_middleware.config import load
+print(len(load(sys.argv[1]).gateway().catalog.targets()))
+"""
+"""A router put together where some packages are not installed."""
+
+
+def test_the_example_needs_no_extra_but_those_that_the_readme_installs() -> None:
+    root = EXAMPLE.parent.parent
+    extras = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    (installed,) = re.findall(r"hpp_middleware\[(cli[^\]]*)\]", (root / "README.md").read_text("utf-8"))
+    kept = {line.split(">")[0] for extra in installed.split(",") for line in extras[extra]}
+    names = {re.split(r"[>\[;=<]", line)[0] for extra in extras["all"][0][15:-1].split(",") for line in extras[extra]}
+    missing = sorted(name.replace("-", "_") for name in names - kept)
+    assert {"cryptography", "tiktoken", "redis", "asyncpg"} <= set(missing)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, str(EXAMPLE), *missing],
+        env={**os.environ, **documented()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 3
 
 
 @pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "ACME_API_KEY", "ALICE_KEY"])

@@ -387,15 +387,16 @@ def test_trio_is_a_configuration_error(postgres_dsn: str) -> None:
     anyio.run(store.aclose, backend="trio")
 
 
-def test_a_missing_driver_is_named() -> None:
+@pytest.mark.parametrize(("driver", "store"), [("asyncpg", "postgres"), ("redis", "redis")])
+def test_a_missing_driver_is_named(driver: str, store: str) -> None:
     code = (
-        "import sys; sys.modules['asyncpg'] = None\n"
+        f"import sys; sys.modules[{driver!r}] = None\n"
         "from hpp_middleware.errors import ConfigurationError\n"
-        "try:\n    import hpp_middleware.stores.postgres\n"
+        f"try:\n    import hpp_middleware.stores.{store}\n"
         "except ConfigurationError as error:\n    print(error.message)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "hpp_middleware[postgres]" in done.stdout
+    assert f"hpp_middleware[{store}]" in done.stdout
 
 
 def test_a_shared_store_has_no_pepper_of_its_own(postgres_dsn: str) -> None:
