@@ -11,10 +11,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import anyio
-import msgspec
 
 from hpp_middleware.audit.heads import Known
-from hpp_middleware.audit.seal import PAGE, Audited
+from hpp_middleware.audit.seal import PAGE, Audited, unreadable
 from hpp_middleware.audit.shares import Shares
 from hpp_middleware.core import ledger
 from hpp_middleware.core.ledger import Finding, Walk
@@ -265,6 +264,4 @@ async def _looked(account: str, check: Callable[[], Awaitable[Checked]]) -> Chec
     try:
         return await check()
     except StoreError as error:
-        if not isinstance(error.__cause__, msgspec.DecodeError):
-            raise
-        return Checked(account, 0, 0, (Finding(account, "unreadable", "something in its lines or holds is none"),))
+        return Checked(account, 0, 0, (unreadable(account, error),))

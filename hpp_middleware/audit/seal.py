@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import anyio
+import msgspec
 from msgspec import Struct
 
 from hpp_middleware.audit.heads import Heads
@@ -20,7 +21,7 @@ from hpp_middleware.ports import Audit, Ledger
 from hpp_middleware.types.events import Alarm
 from hpp_middleware.types.quota import Entry, Seal
 
-__all__ = ["Audited", "Sealed", "Sealer", "Sealing"]
+__all__ = ["Audited", "Sealed", "Sealer", "Sealing", "unreadable"]
 
 PAGE = 200
 """Lines read in one go: their HMACs take a few milliseconds, in which nothing else runs in this event loop."""
@@ -131,7 +132,10 @@ class Sealer:
         while accounts := await self._store.accounts(after):
             made: list[Seal] = []
             for account in accounts:
-                found = await self._sealed(account)
+                try:
+                    found = await self._sealed(account)
+                except StoreError as error:
+                    found = unreadable(account, error)
                 if isinstance(found, Finding):
                     findings.append(found)
                 elif found is not None:
@@ -208,6 +212,18 @@ class Sealer:
         """Another seal at this place."""
         found = await self._store.seals(seal.account, seal.seq - 1, 1)
         return found[0] if found and found[0].seq == seal.seq and found[0].mac != seal.mac else None
+
+
+def unreadable(account: str, error: StoreError) -> Finding:
+    """
+    That the lines or holds of an account cannot be read, which is no other account's affair.
+
+    Raises:
+        StoreError: It is something else.
+    """
+    if not isinstance(error.__cause__, msgspec.DecodeError):
+        raise error
+    return Finding(account, "unreadable", "something in its lines or holds is none")
 
 
 def _line(entry: Entry, account: str, due: int) -> bytes | Finding:

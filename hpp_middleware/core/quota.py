@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from hpp_middleware.core import damage
 from hpp_middleware.types.operations import (
     Checkpoint,
     Declare,
@@ -46,7 +47,6 @@ __all__ = [
 
 MAX_NANO = 9 * 10**15
 """The largest quota, $9,000,000: every store can count it exactly, Redis with its doubles (2^53) too."""
-
 
 KEEP_RESOLVED_S = 7 * 86_400
 """How long a resolved hold is remembered: a late reserve, settlement or correction finds it for as long."""
@@ -240,10 +240,17 @@ def is_due(hold: Hold, *, lease_until: float | None, now: float) -> bool:
 
 
 def expire(hold: Hold, accounts: Sequence[Account], *, now: float) -> Change:
-    """Charge a hold whose owner died what its owner said it should then be charged."""
+    """
+    Charge a hold whose owner died what its owner said it should then be charged.
+
+    One that somebody has damaged is ``refused``, and nothing of it changes, so that all others are swept.
+    """
+    state = LIFE[hold.state, "expire"]
+    if not damage.is_sound(hold, accounts, most=MAX_NANO):
+        return Change(tuple(accounts), None, Result(id=hold.id, status="refused", amount=hold.charged))
     report = Report(outcome="orphaned", estimated=True)
-    operation = Settle(id=hold.id, amount=hold.orphan_amount, report=report)
-    return _charge(operation, accounts, hold, LIFE[hold.state, "expire"], now=now)
+    operation = Settle(id=hold.id, amount=max(0, min(hold.orphan_amount, hold.amount)), report=report)
+    return _charge(operation, accounts, hold, state, now=now)
 
 
 def grant(operation: Grant, account: Account, *, seen: int | None) -> Change:

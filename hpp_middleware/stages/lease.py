@@ -88,6 +88,7 @@ class Lease:
         self._calm_until = float("-inf")  # before that no upkeep is due
         self._replay_after = float("-inf")
         self._replaying = False
+        self._passed_over = ""  # the hold that the last sweep could not resolve
         self._watched: dict[str, tuple[Callable[[], int], int]] = {}
         self._to_tell: list[str] = []
 
@@ -322,5 +323,9 @@ class Lease:
             self._renewed = before
         else:
             self._swept_at = before - (SWEEP_AFTER_S - SWEEP_ON_S if result.more else 0)
+            if result.hold not in {"", self._passed_over}:
+                detail = "cannot be resolved: its row is damaged, or its account's"
+                self.journal.alarm(Alarm(kind="hold", request_id=result.hold, detail=detail))
+            self._passed_over = result.hold
             if result.entries:
                 self._swept(result.entries)

@@ -149,10 +149,17 @@ def _renew(books: Books, operation: Renew, now: float) -> Result:
 
 def _sweep(books: Books, _operation: Sweep, now: float) -> Result:
     due = list(books.due(now))[:MOST_SWEPT]
-    swept = [_write(books, quota.expire(hold, _accounts(books, hold), now=now)) for hold in due]
+    told = [_write(books, quota.expire(hold, _accounts(books, hold), now=now)) for hold in due]
     more = books.prune(now, now - quota.KEEP_RESOLVED_S, MOST_SWEPT)
-    entries = tuple(entry for result in swept for entry in result.entries)
-    return Result(status="done", amount=len(swept), entries=entries, more=more or len(due) == MOST_SWEPT)
+    entries = tuple(entry for result in told for entry in result.entries)
+    left = [result.id for result in told if result.status != "done"]
+    return Result(
+        status="done",
+        amount=len(told) - len(left),
+        entries=entries,
+        hold=left[0] if left else "",
+        more=more or len(due) == MOST_SWEPT,
+    )
 
 
 def _release(books: Books, operation: Release, now: float) -> Result:

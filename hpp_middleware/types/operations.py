@@ -199,7 +199,7 @@ class Result(Struct, frozen=True, kw_only=True, gc=False):
         available: What the accounts had room for, for ``refused``.
         short: Which of them had the least, the first of several, where that is why it was ``refused``.
         entries: The ledger lines written.
-        hold: Whose the claim is.
+        hold: Whose the claim is; for a sweep, one that it has left as it is, since it cannot be resolved.
         kept: The answer that was kept with it, for ``finished``.
         more: A sweep did as much as one may, and has left the rest to the next one.
     """

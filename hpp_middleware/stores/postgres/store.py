@@ -22,6 +22,7 @@ from hpp_middleware.stores.postgres.connections import Connections, Lent, Own
 from hpp_middleware.stores.postgres.limits import PostgresLimits
 from hpp_middleware.stores.postgres.rests import share
 from hpp_middleware.stores.postgres.site import Site
+from hpp_middleware.stores.unreadable import reading
 from hpp_middleware.types.consumer import Consumer, Credential
 from hpp_middleware.types.health import Rest
 from hpp_middleware.types.limits import Ask, Standing
@@ -133,11 +134,11 @@ class PostgresStore:
 
     async def entries(self, account: str, hold: str) -> list[Entry]:
         """See :class:`hpp_middleware.ports.Ledger`."""
-        return [wire.entry_from(row["entry"]) for row in await self._fetch(rows.ENTRIES, hold, account)]
+        return _lines(await self._fetch(rows.ENTRIES, hold, account))
 
     async def lines(self, account: str, after: int = 0, most: int = 1000) -> list[Entry]:
         """See :class:`hpp_middleware.ports.Ledger`."""
-        return [wire.entry_from(row["entry"]) for row in await self._fetch(rows.LINES, account, after, most)]
+        return _lines(await self._fetch(rows.LINES, account, after, most))
 
     async def find(self, digest: bytes) -> Credential | None:
         """See :class:`hpp_middleware.ports.CredentialStore`."""
@@ -188,7 +189,9 @@ class PostgresStore:
 
     async def holds(self, ids: Sequence[str]) -> list[Hold]:
         """See :class:`hpp_middleware.ports.Audit`."""
-        return [rows.hold_from(row) for row in await self._fetch(rows.HOLDS, list(ids))]
+        found = await self._fetch(rows.HOLDS, list(ids))
+        with reading():
+            return [rows.hold_from(row) for row in found]
 
     async def seals(self, account: str, after: int = 0, most: int = 1000) -> list[Seal]:
         """See :class:`hpp_middleware.ports.Audit`."""
@@ -258,6 +261,11 @@ class PostgresStore:
     def _leave_closed_loops(self) -> None:
         for loop in [loop for loop in self._sites if loop.is_closed()]:
             self._sites.pop(loop).abandon()
+
+
+def _lines(found: "Sequence[Record]") -> list[Entry]:
+    with reading():
+        return [wire.entry_from(row["entry"]) for row in found]
 
 
 def _running() -> asyncio.AbstractEventLoop | None:

@@ -10,6 +10,7 @@ from hpp_middleware.errors import StoreError
 from hpp_middleware.stores.redis.keys import Key, shard_of
 from hpp_middleware.stores.redis.rows import hold_from, statement_from
 from hpp_middleware.stores.redis.server import Server
+from hpp_middleware.stores.unreadable import reading
 from hpp_middleware.types.quota import Hold, Seal, Statement
 
 __all__ = ["accounts", "add_seals", "holds", "seals", "statement"]
@@ -38,7 +39,8 @@ async def holds(server: Server, ids: Sequence[str]) -> list[Hold]:
     for shard in range(server.shards):
         for name, packed in zip(ids, await server.values(shard, Key.HOLDS, ids), strict=True):
             if packed is not None and not (name in found and found[name].accounts):
-                found[name] = hold_from(name, packed)
+                with reading():
+                    found[name] = hold_from(name, packed)
     return [found[name] for name in ids if name in found]
 
 

@@ -31,6 +31,7 @@ from hpp_middleware.stores.redis.link import Call, Client, Link
 from hpp_middleware.stores.redis.rests import share
 from hpp_middleware.stores.redis.rows import ACCOUNT, account_from, arguments, entry_from, result_from
 from hpp_middleware.stores.redis.server import Server
+from hpp_middleware.stores.unreadable import reading
 from hpp_middleware.types.consumer import Consumer, Credential
 from hpp_middleware.types.health import Rest
 from hpp_middleware.types.limits import Ask, Standing
@@ -132,12 +133,14 @@ class RedisStore:
     async def entries(self, account: str, hold: str) -> list[Entry]:
         """See :class:`hpp_middleware.ports.Ledger`."""
         found = await self.server.one("entries", self._shard(account), hold, account)
-        return [entry_from(line) for line in found[1:]]
+        with reading():
+            return [entry_from(line) for line in found[1:]]
 
     async def lines(self, account: str, after: int = 0, most: int = 1000) -> list[Entry]:
         """See :class:`hpp_middleware.ports.Ledger`."""
         found = await self.server.one("lines", self._shard(account), account, str(after), str(most))
-        return [entry_from(line) for line in found[1:]]
+        with reading():
+            return [entry_from(line) for line in found[1:]]
 
     async def share(self, rests: Sequence[Rest]) -> list[Rest]:
         """See :class:`hpp_middleware.ports.HealthStore`."""
@@ -269,7 +272,8 @@ def _together(operation: Operation, told: Sequence[Result]) -> Result:
         case Sweep():
             entries = sorted((entry for result in told for entry in result.entries), key=_by_hold)
             amount, more = sum(result.amount for result in told), any(result.more for result in told)
-            return Result(status="done", amount=amount, entries=tuple(entries), more=more)
+            left = next((result.hold for result in told if result.hold), "")
+            return Result(status="done", amount=amount, entries=tuple(entries), hold=left, more=more)
         case Release():  # a shard that never knew the hold has a tombstone now, and says done
             return next((result for result in told if result.status != "done" or result.entries), told[0])
         case _:

@@ -80,7 +80,7 @@ class SQLiteBooks:
             " ORDER BY hold.id LIMIT ?",
             (now, now, MOST_SWEPT),
         )
-        return [hold_from(row) for row in rows]
+        return [_due_from(row) for row in rows]
 
     def claim(self, key: str) -> Claimed | None:
         """One idempotency claim."""
@@ -263,6 +263,15 @@ def hold_from(row: tuple[Any, ...]) -> Hold:
     values["accounts"] = _names.decode(values["accounts"])
     values["draft"] = _draft.decode(values["draft"]) if values["draft"] is not None else None
     return Hold(**values)
+
+
+def _due_from(row: tuple[Any, ...]) -> Hold:
+    """A hold from its row, or one in no account, which nobody can resolve: a sweep goes on to the next."""
+    try:
+        return hold_from(row)
+    except msgspec.DecodeError:
+        values = dict(zip(Hold.__struct_fields__, row, strict=True))
+        return Hold(**{**values, "accounts": (), "draft": None})
 
 
 def as_json(value: Any) -> str:

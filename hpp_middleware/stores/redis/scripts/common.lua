@@ -150,9 +150,22 @@ local function line_text(id, hold, class, seq, amount, report)
     .. ',"created":' .. NOW_TEXT .. ',"draft":' .. hold[DRAFT] .. ',"report":' .. report .. '}'
 end
 
+-- Whether a hold, damaged by whatever hand, has all that its lines are written of: a script that fails is not undone.
+local function is_whole(hold)
+  if type(hold) ~= 'table' then return false end
+  for place, kind in pairs({
+    [OWNER] = 'string', [DEADLINE] = 'number', [AMOUNT] = 'number', [ORPHAN] = 'number', [CHARGED] = 'number', [WHOSE] = 'table',
+    [ID_JSON] = 'string', [PAYER_JSON] = 'string', [DRAFT] = 'string', [CLAIM] = 'string',
+  }) do
+    if type(hold[place]) ~= kind then return false end
+  end
+  return #hold[WHOSE] > 0 and hold[DRAFT] ~= '' and hold[AMOUNT] >= 0 and hold[AMOUNT] <= MAX_NANO
+end
+
 -- Bring a hold into a state in which it is charged, and write the lines that say so; nil where no store could count it.
 -- Accounts besides the payer's may be charged less than all: by how much, spared says.
 local function charge(id, hold, amount, state, report, tokens, spared)
+  if not is_whole(hold) then return nil end
   local classes, amounts, freed = { 'resolution' }, {}, hold[AMOUNT]
   local total = amount
   if state == 'corrected' then
@@ -169,7 +182,9 @@ local function charge(id, hold, amount, state, report, tokens, spared)
   for _, name in ipairs(names) do
     if tonumber(redis.call('HGET', ACCOUNTS, column('settled', name)) or 0) + total > MAX_SUM then return nil end
   end
-  if tonumber(redis.call('HGET', ACCOUNTS, column('tokens', payer)) or 0) + tonumber(tokens) > MAX_SUM then return nil end
+  local three = redis.call('HMGET', ACCOUNTS, column('tokens', payer), column('seq', payer), column('requests', payer))
+  if tonumber(three[1] or 0) + tonumber(tokens) > MAX_SUM then return nil end
+  if math.max(tonumber(three[2] or 0), tonumber(three[3] or 0)) > MAX_SUM then return nil end
 
   local texts = {}
   for place, class in ipairs(classes) do

@@ -13,8 +13,8 @@ for place, id in ipairs(belonging(GRANTED, account, -1)) do granted[place] = red
 
 local held, overdue, due = {}, 0, NOW - tonumber(ARGV[4])
 for _, id in ipairs(redis.call('ZRANGE', LIVE, 0, -1)) do
-  local hold = read_hold(id)
-  if hold then
+  local read, hold = pcall(read_hold, id)
+  if read and is_whole(hold) then
     for _, name in ipairs(once(hold[WHOSE])) do
       if name == account then
         held[#held + 1] = integer(hold[AMOUNT])
@@ -26,7 +26,8 @@ end
 
 -- Past the account's own count as well, until nothing more is found.
 local charged, resolutions, last = {}, 0, tonumber(fields[8])
-local from, count = tonumber(fields[8]) + 1, tonumber(fields[5])
+local from = tonumber(fields[8]) + 1
+local count = math.min(tonumber(fields[5]), from + 2 * redis.call('HLEN', LINES) + 10000) -- which may be damaged, too
 while true do
   local names, any = {}, false
   for seq = from, from + 499 do names[#names + 1] = integer(seq) .. ':' .. account end

@@ -37,14 +37,26 @@ local function sooner(one, other)
 end
 table.sort(due, sooner)
 
-local swept, all, forgotten = 0, {}, { 0, 0, 0 }
+-- One that somebody has damaged keeps no other from being swept.
+local function is_sound(hold)
+  if not is_whole(hold) then return false end
+  for _, name in ipairs(once(hold[WHOSE])) do
+    if tonumber(redis.call('HGET', ACCOUNTS, column('held', name)) or 0) < hold[AMOUNT] then return false end
+  end
+  return pcall(cjson.decode, hold[DRAFT])
+end
+
+local swept, all, forgotten, left = 0, {}, { 0, 0, 0 }, nil
 for place = 1, math.min(#due, most) do
   local id = due[place]
-  local hold = read_hold(id)
-  local lines = hold and charge(id, hold, hold[ORPHAN], 'expired', ARGV[3], '0')
+  local read, hold = pcall(read_hold, id)
+  local lines = read and is_sound(hold)
+    and charge(id, hold, math.max(0, math.min(hold[ORPHAN], hold[AMOUNT])), 'expired', ARGV[3], '0')
   if lines then
     swept = swept + 1
     for _, text in ipairs(lines) do all[#all + 1] = text end
+  else
+    left = left or id
   end
 end
 
@@ -60,11 +72,12 @@ for _, owner in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', '(' .. score(
   end
 end
 for _, key in ipairs(redis.call('ZRANGEBYSCORE', CLAIMED, '-inf', score(NOW), 'LIMIT', 0, most)) do
-  local packed = redis.call('HGET', CLAIMS, key)
-  if packed and not redis.call('ZSCORE', LIVE, cmsgpack.unpack(packed)[BY]) then
+  local read, claim = pcall(cmsgpack.unpack, redis.call('HGET', CLAIMS, key))
+  local by = read and type(claim) == 'table' and type(claim[PAYER]) == 'string' and claim[BY]
+  if type(by) == 'string' and not redis.call('ZSCORE', LIVE, by) then
     drop_claim(key)
     forgotten[3] = forgotten[3] + 1
   end
 end
-local more = math.max(swept, forgotten[1], forgotten[2], forgotten[3]) == most
-return reply('', 'done', integer(swept), nil, all, nil, nil, more)
+local more = math.max(math.min(#due, most), forgotten[1], forgotten[2], forgotten[3]) == most
+return reply('', 'done', integer(swept), nil, all, left, nil, more)
