@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import pytest
+from msgspec.structs import replace
 
 from hpp_middleware import SQLiteStore, StoreError
 from hpp_middleware.stores.sqlite import schema
@@ -169,6 +170,49 @@ async def test_what_waits_together_is_carried_out_in_order_and_as_if_it_were_alo
         statement = await store.statement(name)
         assert (statement.account.settled, statement.account.held, statement.account.requests) == (480, 0, 8)
         assert (statement.charged, statement.lines, statement.seq) == (480, 8, 8)
+
+
+async def test_what_fails_among_work_of_all_kinds_is_told_to_its_caller_alone_and_the_rest_is_done_once(
+    store: SQLiteStore,
+) -> None:
+    blocked, go_on = threading.Event(), threading.Event()
+    told: dict[str, object] = {}
+
+    def hold_up(_connection: sqlite3.Connection) -> None:
+        blocked.set()
+        go_on.wait(10)
+
+    async def one(name: str, ask: Awaitable[object]) -> None:
+        try:
+            told[name] = await ask
+        except StoreError:
+            told[name] = "error"
+
+    alice, bob = Credential(digest=b"a" * 32, id="a", consumer=Consumer(id="alice"), created=1.0), b"b" * 32
+    unspeakable = "\ud800"  # no text that a database can keep
+    async with anyio.create_task_group() as group:
+        group.start_soon(store._writer.run, hold_up)
+        await anyio.to_thread.run_sync(blocked.wait)
+        for name, ask in (
+            ("first", store.apply([Grant(id="1", account="alice", amount=5), Declare(account="alice", quota=10)])),
+            ("key", store.add(alice)),
+            ("read", store.balance("alice")),
+            (
+                "bad grant",
+                store.apply([Grant(id="2", account="alice", amount=1), Declare(account=unspeakable, quota=1)]),
+            ),
+            ("bad key", store.add(replace(alice, id=unspeakable, digest=bob))),
+            ("last", store.apply([Grant(id="3", account="alice", amount=7)])),
+            ("end", store.balance("alice")),
+        ):
+            group.start_soon(one, name, ask)
+            await anyio.wait_all_tasks_blocked()
+        go_on.set()
+    assert (told["bad grant"], told["bad key"]) == ("error", "error")
+    assert (told["read"], told["end"]) == (Balance(account="alice", quota=15), Balance(account="alice", quota=22))
+    assert await store.balance("alice") == told["end"]
+    assert await store.credentials() == [alice]
+    assert await store.epoch() == 1
 
 
 async def test_a_name_that_json_would_carry_otherwise_is_the_same_account_alone_and_among_others(

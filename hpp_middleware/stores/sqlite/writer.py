@@ -2,8 +2,8 @@
 One thread that owns a SQLite connection, and the door through which any event loop reaches it.
 
 What waits is taken together and committed together: one ``fdatasync`` for all. Operations on accounts and holds that
-wait side by side are carried out together, too; where one of them cannot be, and for all other work, each piece is a
-savepoint of its own. A failed commit fails them all, since nothing is then known of any of them.
+wait side by side are carried out together, too; where something cannot be carried out, all of it is done anew, each
+piece in a savepoint of its own. A failed commit fails them all, since nothing is then known of any of them.
 """
 
 import asyncio
@@ -178,40 +178,45 @@ class Writer:
 
     def _carry_out(self, connection: sqlite3.Connection, jobs: "list[_Job[Any]]", waiting: _Jobs) -> None:
         """Commit what waits together, and what came while it waited for its turn."""
-        if not any(job.writes for job in jobs if not _closes(job)):
-            self._turn.read(connection)
-            self._commit(connection, jobs)
-            return
+        writes = any(job.writes for job in jobs if not _closes(job))
+        begin, end = (self._turn.begin, self._turn.end) if writes else (self._turn.read, _nothing)
         try:
-            self._turn.begin(connection)
-            _take_more(waiting, jobs)
-            self._commit(connection, jobs)
+            begin(connection)
+            if writes:
+                _take_more(waiting, jobs)
+            if not self._at_once(connection, jobs):
+                end()
+                begin(connection)
+                for job in jobs:
+                    self._alone(connection, job)
+            connection.execute("COMMIT")
         finally:
-            self._turn.end()
+            end()
 
-    def _commit(self, connection: sqlite3.Connection, jobs: "list[_Job[Any]]") -> None:
-        """All of them; what fails alone is told to its caller, and the others are committed."""
-        for side_by_side, some in groupby(jobs, lambda job: job.operations is not None):
-            group = list(some)
-            if not (side_by_side and len(group) > 1 and self._all_of(connection, group)):
-                for job in group:
-                    self._one_of(connection, job)
-        connection.execute("COMMIT")
+    def _at_once(self, connection: sqlite3.Connection, jobs: "list[_Job[Any]]") -> bool:
+        """
+        Carry out all of it, operations side by side in one go; False where that cannot be, and nothing of it was done.
 
-    def _all_of(self, connection: sqlite3.Connection, jobs: "list[_Job[Any]]") -> bool:
-        """Carry out operations in one go; False where that cannot be, and nothing of it was done."""
-        connection.execute("SAVEPOINT work")
+        Without savepoints, for which SQLite copies each page before it is written; past 64 kB, to a file.
+        """
+        results: list[Any] = []
         try:
-            results = self._together(connection, [job.operations or () for job in jobs])
-        except Exception:  # noqa: BLE001  # whose it was is seen when each is carried out alone
-            _undo(connection)
-            return False
-        connection.execute("RELEASE work")
+            for are_operations, some in groupby(jobs, lambda job: job.operations is not None):
+                if are_operations:
+                    results += self._together(connection, [job.operations or () for job in some])
+                else:
+                    results += [job.work(connection) if job.work is not None else None for job in some]
+        except Exception:
+            if not connection.in_transaction:
+                raise  # SQLite itself has given it up: nothing is known of any of them
+            connection.execute("ROLLBACK")
+            return False  # whose it was is seen when each is carried out alone
         for job, result in zip(jobs, results, strict=True):
             job.result = result
         return True
 
-    def _one_of(self, connection: sqlite3.Connection, job: "_Job[Any]") -> None:
+    def _alone(self, connection: sqlite3.Connection, job: "_Job[Any]") -> None:
+        """What fails is told to its caller, and the others are committed."""
         if _closes(job):
             return
         connection.execute("SAVEPOINT work")
@@ -224,18 +229,18 @@ class Writer:
             # A constraint of the books refuses it, or it fits in no row: it alone is undone, its neighbours stand.
             # Where SQLite has given up the whole transaction there is no savepoint to go back to, and they all fail.
             job.error = error
-            _undo(connection)
+            connection.execute("ROLLBACK TO work")
+            connection.execute("RELEASE work")
         else:
             connection.execute("RELEASE work")
 
 
+def _nothing() -> None:
+    """Whoever only reads has no turn to end."""
+
+
 def _closes(job: "_Job[Any]") -> bool:
     return job.work is None and job.operations is None
-
-
-def _undo(connection: sqlite3.Connection) -> None:
-    connection.execute("ROLLBACK TO work")
-    connection.execute("RELEASE work")
 
 
 def _take(waiting: _Jobs) -> "list[_Job[Any]]":
