@@ -34,6 +34,7 @@ from hpp_middleware.types.operations import (
     Renew,
     Reserve,
     Resize,
+    Result,
     Settle,
     Sweep,
 )
@@ -129,6 +130,29 @@ OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
 )
 
 
+class Either:
+    """Two stores of one file: now the one is asked, and now the other."""
+
+    def __init__(self, *stores: SQLiteStore) -> None:
+        self._stores = stores
+        self._asked = 0
+
+    async def apply(self, operations: Sequence[Operation]) -> list[Result]:
+        self._asked += 1
+        return await self._stores[self._asked.bit_count() % 2].apply(operations)  # each at times twice in a row
+
+    async def open(self) -> None:
+        for store in self._stores:
+            await store.open()
+
+    async def aclose(self) -> None:
+        for store in self._stores:
+            await store.aclose()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stores[0], name)
+
+
 class Stage:
     """The stores on which the programs run, opened once; each program begins with empty ones."""
 
@@ -161,6 +185,9 @@ class Stage:
             file.unlink()
         self.stores = {
             "sqlite": SQLiteStore(self.places["sqlite"], clock=self.clock),
+            "two of one file": Either(
+                *[SQLiteStore(f"{self.places['sqlite']}.shared", clock=self.clock) for _ in range(2)]
+            ),
             "postgres": self.postgres,
             "redis": RedisStore(self.places["redis"], clock=self.clock),
         }

@@ -4,9 +4,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+import anyio.abc
 import anyio.to_thread
 import pytest
 from msgspec.structs import replace
@@ -17,7 +19,7 @@ from hpp_middleware.testing import AUDIT_PROMISES, STORE_PROMISES
 from hpp_middleware.testing.stores import Promise
 from hpp_middleware.testing.stores.bench import Clock, reserve, settle
 from hpp_middleware.types.consumer import Consumer, Credential
-from hpp_middleware.types.operations import Declare, Grant, Release, Renew, Result, Sweep
+from hpp_middleware.types.operations import Declare, Grant, Operation, Release, Renew, Result, Sweep
 from hpp_middleware.types.quota import Balance
 
 pytestmark = pytest.mark.anyio
@@ -175,12 +177,7 @@ async def test_what_waits_together_is_carried_out_in_order_and_as_if_it_were_alo
 async def test_what_fails_among_work_of_all_kinds_is_told_to_its_caller_alone_and_the_rest_is_done_once(
     store: SQLiteStore,
 ) -> None:
-    blocked, go_on = threading.Event(), threading.Event()
     told: dict[str, object] = {}
-
-    def hold_up(_connection: sqlite3.Connection) -> None:
-        blocked.set()
-        go_on.wait(10)
 
     async def one(name: str, ask: Awaitable[object]) -> None:
         try:
@@ -190,9 +187,7 @@ async def test_what_fails_among_work_of_all_kinds_is_told_to_its_caller_alone_an
 
     alice, bob = Credential(digest=b"a" * 32, id="a", consumer=Consumer(id="alice"), created=1.0), b"b" * 32
     unspeakable = "\ud800"  # no text that a database can keep
-    async with anyio.create_task_group() as group:
-        group.start_soon(store._writer.run, hold_up)
-        await anyio.to_thread.run_sync(blocked.wait)
+    async with _held_up(store) as group:
         for name, ask in (
             ("first", store.apply([Grant(id="1", account="alice", amount=5), Declare(account="alice", quota=10)])),
             ("key", store.add(alice)),
@@ -207,12 +202,86 @@ async def test_what_fails_among_work_of_all_kinds_is_told_to_its_caller_alone_an
         ):
             group.start_soon(one, name, ask)
             await anyio.wait_all_tasks_blocked()
-        go_on.set()
     assert (told["bad grant"], told["bad key"]) == ("error", "error")
     assert (told["read"], told["end"]) == (Balance(account="alice", quota=15), Balance(account="alice", quota=22))
     assert await store.balance("alice") == told["end"]
     assert await store.credentials() == [alice]
     assert await store.epoch() == 1
+
+
+async def test_what_others_write_and_other_work_are_heeded_by_the_next_operation(
+    store: SQLiteStore, path: Path
+) -> None:
+    async def room(hold: str) -> int:
+        (result,) = await store.apply([reserve(hold, 10**9)])
+        assert result.status == "refused"
+        return result.available
+
+    await store.apply([Renew(owner="worker", ttl_s=600), Grant(id="start", account="alice", amount=1000)])
+    assert await room("first") == 1000
+    by_hand = sqlite3.connect(path)
+    by_hand.execute("UPDATE account SET quota = 2000 WHERE id = 'alice'")
+    by_hand.commit()
+    by_hand.close()
+    assert await room("by hand") == 2000
+    await store.archive([Grant(id="archived", account="alice", amount=500)])
+    assert await room("archived") == 2500
+    told: list[int] = []
+
+    async def tell(hold: str) -> None:
+        told.append(await room(hold))
+
+    async with _held_up(store) as group:
+        group.start_soon(tell, "before")
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(store.archive, [Grant(id="in between", account="alice", amount=1)])
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(tell, "after")
+        await anyio.wait_all_tasks_blocked()
+    assert sorted(told) == [2500, 2501]
+    assert await room("last") == 2501
+
+
+async def test_what_was_undone_with_its_neighbour_is_not_taken_for_done(store: SQLiteStore) -> None:
+    await store.apply([Renew(owner="worker", ttl_s=600), Grant(id="start", account="alice", amount=1000)])
+    await store.apply([reserve("known", 100)])
+    results: list[Result] = []
+    failures: list[StoreError] = []
+
+    async def one(*operations: Operation) -> None:
+        try:
+            results.extend(await store.apply(operations))
+        except StoreError as error:
+            failures.append(error)
+
+    async with _held_up(store) as group:
+        group.start_soon(one, settle("known", 70))
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(one, reserve("new", 50), Grant(id="bad", account="\ud800", amount=1))
+        await anyio.wait_all_tasks_blocked()
+    assert (len(results), len(failures)) == (1, 1)
+    statement = await store.statement("alice")
+    assert (statement.account.held, statement.held, statement.account.settled, statement.charged) == (0, 0, 70, 70)
+    assert [hold.id for hold in await store.holds(["known", "new"])] == ["known"]
+    (again, placed) = await store.apply([settle("known", 70), reserve("new", 50)])
+    assert (again.status, placed.status) == ("done", "done")
+    assert await store.balance("alice") == Balance(account="alice", quota=1000, used=70, held=50, requests=1, tokens=6)
+
+
+@asynccontextmanager
+async def _held_up(store: SQLiteStore) -> AsyncGenerator[anyio.abc.TaskGroup]:
+    """What is asked in here waits together, and is done at the end."""
+    blocked, go_on = threading.Event(), threading.Event()
+
+    def hold_up(_connection: sqlite3.Connection) -> None:
+        blocked.set()
+        go_on.wait(10)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(store._writer.run, hold_up)
+        await anyio.to_thread.run_sync(blocked.wait)
+        yield group
+        go_on.set()
 
 
 async def test_a_name_that_json_would_carry_otherwise_is_the_same_account_alone_and_among_others(

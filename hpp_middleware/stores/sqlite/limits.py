@@ -12,6 +12,7 @@ from typing import Any
 
 from hpp_middleware.core import windows
 from hpp_middleware.errors import StoreError
+from hpp_middleware.stores.sqlite.page import Pages
 from hpp_middleware.stores.sqlite.schema import switch_to_wal
 from hpp_middleware.stores.sqlite.turn import Turn
 from hpp_middleware.stores.sqlite.writer import Writer
@@ -50,7 +51,7 @@ class SQLiteLimits:
 
     def __init__(self, path: Path, *, clock: Callable[[], float], busy_s: float) -> None:
         self._clock = clock
-        self._writer = Writer(lambda: _connect(path, busy_s), Turn(path, busy_s=busy_s), _nothing)
+        self._writer = Writer(lambda: _connect(path, busy_s), Turn(path, busy_s=busy_s), Pages(clock))
         self._is_open = False
         self._tidy_at = 0
 
@@ -145,8 +146,3 @@ def _put(connection: sqlite3.Connection, home: str, draw: Draw, level: windows.L
 
 def _many(connection: sqlite3.Connection, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
     connection.executemany(sql, rows)
-
-
-def _nothing(_connection: sqlite3.Connection, _wanted: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    """No operations on accounts come here."""
-    return []

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from hpp_middleware.core import quota
 from hpp_middleware.stores import pepper
-from hpp_middleware.stores.books import carry_out
 from hpp_middleware.stores.sqlite import audit, schema
 from hpp_middleware.stores.sqlite.limits import SQLiteLimits
-from hpp_middleware.stores.sqlite.page import Page
+from hpp_middleware.stores.sqlite.page import Pages
 from hpp_middleware.stores.sqlite.rests import share
 from hpp_middleware.stores.sqlite.rows import (
     CREDENTIAL,
@@ -51,7 +50,7 @@ class SQLiteStore:
         self.path = Path(path)
         self._clock = clock
         self._writer = Writer(
-            lambda: schema.connect(self.path, busy_s=busy_s), Turn(self.path, busy_s=busy_s), self._carry_out
+            lambda: schema.connect(self.path, busy_s=busy_s), Turn(self.path, busy_s=busy_s), Pages(clock)
         )
         self._limits = SQLiteLimits(self.path.with_name(f"{self.path.name}.limits"), clock=clock, busy_s=busy_s)
 
@@ -80,14 +79,6 @@ class SQLiteStore:
     async def apply(self, operations: Sequence[Operation]) -> list[Result]:
         """See :class:`hpp_middleware.ports.QuotaStore`."""
         return await self._writer.apply(tuple(operations))
-
-    def _carry_out(self, connection: sqlite3.Connection, wanted: Sequence[Sequence[Operation]]) -> list[list[Result]]:
-        """In the writer's thread: the operations of several callers, in one transaction."""
-        page, now = Page(connection), self._clock()
-        page.read(operation for operations in wanted for operation in operations)
-        results = [[carry_out(page, operation, now=now) for operation in operations] for operations in wanted]
-        page.write()
-        return results
 
     async def take(self, ask: Ask) -> Standing:
         """See :class:`hpp_middleware.ports.LimitStore`."""

@@ -18,6 +18,7 @@ import anyio
 from anyio.lowlevel import current_token
 
 from hpp_middleware.errors import StoreError
+from hpp_middleware.stores.sqlite.page import Page, Pages
 from hpp_middleware.stores.sqlite.turn import Turn
 from hpp_middleware.types.operations import Operation, Result
 
@@ -27,7 +28,6 @@ _T = TypeVar("_T")
 MOST_TOGETHER = 256
 
 Work = Callable[[sqlite3.Connection], _T]
-Together = Callable[[sqlite3.Connection, Sequence[Sequence[Operation]]], list[list[Result]]]
 
 
 class _Job(Generic[_T]):
@@ -81,13 +81,13 @@ class Writer:
     Args:
         connect: Opens the connection; called in the thread.
         turn: Whose turn it is, among all that write this file.
-        together: Carries out the operations of several callers.
+        pages: What operations are carried out on.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], turn: Turn, together: Together) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], turn: Turn, pages: Pages) -> None:
         self._connect = connect
         self._turn = turn
-        self._together = together
+        self._pages = pages
         self._thread: threading.Thread | None = None
         self._jobs: _Jobs = queue.SimpleQueue()  # each thread has its own: none can take another's closing job
         self._lock = threading.Lock()
@@ -178,22 +178,29 @@ class Writer:
 
     def _carry_out(self, connection: sqlite3.Connection, jobs: "list[_Job[Any]]", waiting: _Jobs) -> None:
         """Commit what waits together, and what came while it waited for its turn."""
-        writes = any(job.writes for job in jobs if not _closes(job))
-        begin, end = (self._turn.begin, self._turn.end) if writes else (self._turn.read, _nothing)
-        try:
-            begin(connection)
-            if writes:
-                _take_more(waiting, jobs)
-            if not self._at_once(connection, jobs):
-                end()
-                begin(connection)
-                for job in jobs:
-                    self._alone(connection, job)
+        if not any(job.writes for job in jobs if not _closes(job)):
+            self._turn.read(connection)
+            if not self._at_once(connection, jobs, Page(connection)):
+                self._turn.read(connection)
+                self._one_by_one(connection, jobs)
             connection.execute("COMMIT")
+            return
+        try:
+            self._turn.begin(connection)
+            _take_more(waiting, jobs)
+            page = self._pages.take(connection)
+            at_once = self._at_once(connection, jobs, page)
+            if not at_once:
+                self._turn.end()
+                self._turn.begin(connection)
+                self._one_by_one(connection, jobs)
+            connection.execute("COMMIT")
+            if at_once and all(job.operations is not None or not job.writes for job in jobs):
+                self._pages.keep(page)
         finally:
-            end()
+            self._turn.end()
 
-    def _at_once(self, connection: sqlite3.Connection, jobs: "list[_Job[Any]]") -> bool:
+    def _at_once(self, connection: sqlite3.Connection, jobs: "list[_Job[Any]]", page: Page) -> bool:
         """
         Carry out all of it, operations side by side in one go; False where that cannot be, and nothing of it was done.
 
@@ -202,10 +209,13 @@ class Writer:
         results: list[Any] = []
         try:
             for are_operations, some in groupby(jobs, lambda job: job.operations is not None):
+                group = list(some)
                 if are_operations:
-                    results += self._together(connection, [job.operations or () for job in some])
-                else:
-                    results += [job.work(connection) if job.work is not None else None for job in some]
+                    results += page.carry_out([job.operations or () for job in group], self._pages.clock())
+                    continue
+                results += [job.work(connection) if job.work is not None else None for job in group]
+                if any(job.writes for job in group):
+                    page = Page(connection)  # what it knows may be otherwise now
         except Exception:
             if not connection.in_transaction:
                 raise  # SQLite itself has given it up: nothing is known of any of them
@@ -215,14 +225,17 @@ class Writer:
             job.result = result
         return True
 
+    def _one_by_one(self, connection: sqlite3.Connection, jobs: "list[_Job[Any]]") -> None:
+        """Each in a savepoint: what fails is told to its caller, and the others are committed."""
+        for job in jobs:
+            if not _closes(job):
+                self._alone(connection, job)
+
     def _alone(self, connection: sqlite3.Connection, job: "_Job[Any]") -> None:
-        """What fails is told to its caller, and the others are committed."""
-        if _closes(job):
-            return
         connection.execute("SAVEPOINT work")
         try:
             if job.operations is not None:
-                (job.result,) = self._together(connection, [job.operations])
+                (job.result,) = Page(connection).carry_out([job.operations], self._pages.clock())
             elif job.work is not None:
                 job.result = job.work(connection)
         except Exception as error:  # noqa: BLE001  # told to its caller
@@ -233,10 +246,6 @@ class Writer:
             connection.execute("RELEASE work")
         else:
             connection.execute("RELEASE work")
-
-
-def _nothing() -> None:
-    """Whoever only reads has no turn to end."""
 
 
 def _closes(job: "_Job[Any]") -> bool:
