@@ -6,6 +6,8 @@ Four stores are four ways to do the same: random programs have the same results,
 
 import asyncio
 import os
+import re
+import sqlite3
 import tempfile
 from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +24,7 @@ from hpp_middleware import MemoryStore, SQLiteStore
 from hpp_middleware.core.quota import KEEP_RESOLVED_S, MAX_NANO
 from hpp_middleware.stores.postgres import PostgresStore
 from hpp_middleware.stores.redis import RedisStore
+from hpp_middleware.stores.sqlite import schema
 from hpp_middleware.testing.stores.bench import Bench, Clock, reserve, resize, settle
 from hpp_middleware.types.operations import (
     Checkpoint,
@@ -153,6 +156,18 @@ class Either:
         return getattr(self._stores[0], name)
 
 
+def of_before(path: str) -> str:
+    """A file as the first ones were made, whose holds and ledger lines have no ROWID."""
+    connection = sqlite3.connect(path)
+    for number, text in schema.migrations():
+        tables = re.sub(r"(CREATE TABLE (?:hold|ledger) .*?\) STRICT);", r"\1, WITHOUT ROWID;", text, flags=re.DOTALL)
+        connection.executescript(f"{tables} PRAGMA user_version = {number};")
+    made = connection.execute("SELECT name FROM sqlite_master WHERE sql LIKE '%WITHOUT ROWID%'").fetchall()
+    connection.close()
+    assert {("hold",), ("ledger",)} <= set(made)
+    return path
+
+
 class Stage:
     """The stores on which the programs run, opened once; each program begins with empty ones."""
 
@@ -183,11 +198,10 @@ class Stage:
         emptied(self.places["redis"])
         for file in Path(self.places["sqlite"]).parent.iterdir():
             file.unlink()
+        shared = of_before(f"{self.places['sqlite']}.shared")
         self.stores = {
             "sqlite": SQLiteStore(self.places["sqlite"], clock=self.clock),
-            "two of one file": Either(
-                *[SQLiteStore(f"{self.places['sqlite']}.shared", clock=self.clock) for _ in range(2)]
-            ),
+            "two of one file": Either(*[SQLiteStore(shared, clock=self.clock) for _ in range(2)]),
             "postgres": self.postgres,
             "redis": RedisStore(self.places["redis"], clock=self.clock),
         }

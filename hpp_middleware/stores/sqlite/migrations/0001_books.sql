@@ -1,5 +1,7 @@
 -- Money is nano-dollars; times are seconds since the epoch by this host's clock; JSON columns hold the frozen nouns.
 -- The words of a CHECK stand in ORs: for an IN of more than two, SQLite makes a table of them at each row that it writes.
+-- Tables of long rows have a ROWID: without, an inner page has whole rows as well, four to a page, and so a tree is deep.
+-- Files that were made before have both otherwise: they stay as they are, take more work, and say the same.
 
 CREATE TABLE account (
     id        TEXT    NOT NULL PRIMARY KEY,
@@ -24,7 +26,7 @@ CREATE TABLE hold (
     orphan_amount INTEGER NOT NULL,
     charged       INTEGER NOT NULL,
     draft         TEXT
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 -- The sweeper looks at live holds only; there are never many.
 CREATE INDEX hold_live ON hold (owner, deadline) WHERE state = 'held';
@@ -52,7 +54,7 @@ CREATE TABLE ledger (
     outcome TEXT    NOT NULL,
     entry   TEXT    NOT NULL,
     PRIMARY KEY (account, seq)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 CREATE UNIQUE INDEX ledger_hold ON ledger (hold, line);
 
