@@ -17,6 +17,7 @@ from msgspec import Struct
 from hpp_middleware.types.limits import Ask, Draw, Standing
 
 __all__ = [
+    "LONGEST_US",
     "MICRO",
     "MOST_UNITS",
     "Kept",
@@ -37,6 +38,9 @@ MOST_UNITS = 2**53 - 1
 """Lua counts in doubles, which are exact up to here; a debt as deep as that is as deep as it gets."""
 
 MOST_ROOM = 2**50
+
+LONGEST_US = 600 * MICRO
+"""Longer than anybody has a place without extending it."""
 
 
 class Level(Struct, frozen=True, gc=False):
@@ -144,8 +148,13 @@ def put(level: Level, amount: int) -> Level:
 
 
 def live(holders: Mapping[str, int], *, now: int) -> dict[str, int]:
-    """Those of the holders of places whose time, in microseconds, is not over."""
-    return {holder: until for holder, until in holders.items() if until > now}
+    """
+    Those of the holders of places whose time, in microseconds, is not over.
+
+    Nor is it when it lasts for longer than any: then the clock was set back, and, as with windows, who would wait for
+    so long? Whoever still has such a place extends it.
+    """
+    return {holder: until for holder, until in holders.items() if now < until <= now + LONGEST_US}
 
 
 def wait_us(used: int, draw: Draw) -> int:

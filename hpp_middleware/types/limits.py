@@ -153,7 +153,7 @@ class Ask(Struct, frozen=True, gc=False):
         home: What lies together: the consumer's name.
         draws: From windows.
         slots: Places.
-        ttl_s: When a place comes back of itself, that nobody has given back or extended.
+        ttl_s: When a place comes back of itself, that nobody has given back or extended; ten minutes at most.
     """
 
     home: str

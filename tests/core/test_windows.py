@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpp_middleware.core.windows import (
+    LONGEST_US,
     MOST_ROOM,
     MOST_UNITS,
     Kept,
@@ -110,6 +111,8 @@ def test_places_are_as_many_as_there_are_and_a_holder_has_one() -> None:
     assert holders == {"a": NOW + MINUTE, "b": NOW + MINUTE}
     assert live(holders, now=NOW + MINUTE - 1) == holders
     assert live(holders, now=NOW + MINUTE) == {}
+    assert live(holders, now=NOW + MINUTE - LONGEST_US) == holders
+    assert live(holders, now=NOW + MINUTE - LONGEST_US - 1) == {}, "a clock that was an hour ahead keeps no place"
     standing, kept = take(Kept((), (holders,)), Ask("alice", (), (Slot("at-once", 1, "c"),), 1.0), now=NOW + MINUTE)
     assert standing.admitted
     assert kept.holders == ({"c": NOW + MINUTE + 10**6},)

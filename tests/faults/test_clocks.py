@@ -17,14 +17,16 @@ from uuid import uuid4
 import anyio
 import httpx2
 import pytest
-from rig import ALICE, USAGE_NANO, ask, check_books, gateway
+from rig import ALICE, USAGE_NANO, ask, check_books, gateway, read_chat
 
 from faults import workers
 from faults.fail_closed import PEPPER, reconciled
 from faults.places import made
 from faults.workers import Settings, Worker, asked, running_worker
+from hpp_middleware.audit import Auditor
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.testing.stores.bench import Clock, reserve, settle
+from hpp_middleware.types.budget import Budget
 from hpp_middleware.types.operations import Grant, Renew, Result, Sweep
 from hpp_middleware.types.quota import Entry
 
@@ -190,6 +192,35 @@ async def test_a_stream_in_which_the_clock_jumps_is_charged_what_it_cost(
         assert len(corrections) == len(swept)
         await reconciled(store)
     assert len(fake_upstream.log) == 2
+
+
+async def test_a_budget_is_one_of_its_period_on_whichever_side_of_midnight_a_worker_is(
+    store: Any, fake_upstream: FakeUpstream
+) -> None:
+    budget = Budget(consumer="alice", period="day", amount=400_000)  # room for one hold, but not for another behind it
+    midnight = 1_750_032_000.0
+    clocks = Clock(midnight - 90), Clock(midnight + 90)
+    settings: dict[str, Any] = {"store": store, "pepper": PEPPER, "budgets": [budget], "journal": None}
+    async with gateway(fake_upstream, **settings) as behind, gateway(fake_upstream, **settings) as ahead:
+        for found, moment in zip((behind, ahead), clocks, strict=True):
+            found.setup.ceilings._clock = moment
+        hold = {"max_tokens": 150}
+        for found in (behind, ahead):
+            assert (await read_chat(found, **hold))[0] == 200
+        days = [f"alice/~day:2025-06-{day}" for day in (15, 16)]
+        assert [(await store.balance(day)).used for day in days] == [USAGE_NANO] * 2, "each in its own"
+        large = {"max_tokens": 190}
+        for jump_s in (-3600, 0, 3600):  # back before midnight, and forward again
+            clocks[1].now = midnight + 90 + jump_s
+            for found in (behind, ahead):
+                status, body = await read_chat(found, **large)
+                assert (status, b"insufficient_quota" in body) == (429, True)
+        for day in days:
+            balance = await store.balance(day)
+            assert (balance.quota, balance.used, balance.held) == (budget.amount, USAGE_NANO, 0)
+        auditor = Auditor(store)
+        checked = [await auditor.reconcile(account) for account in await auditor.accounts()]
+        assert [finding for each in checked for finding in (await auditor.shared(each)).findings] == []
 
 
 # --- the parts ------------------------------------------------------------------------------------

@@ -6,10 +6,11 @@ from uuid import uuid4
 
 import anyio
 import httpx2
+import msgspec
 import pytest
 from rig import BOB_KEY, KEY
 
-from faults.workers import Settings, Worker, asked, running_worker
+from faults.workers import Clock, Settings, Worker, asked, running_worker
 from hpp_middleware.testing import FakeUpstream, Script
 
 pytestmark = pytest.mark.anyio
@@ -71,6 +72,32 @@ async def test_requests_that_race_on_four_workers_are_as_many_as_one_would_admit
             assert len(fake_upstream.log) == 12
             found = await statuses(client, workers, 8, BOB_KEY)
             assert found == [200] * 8, "and another tenant has all of its own"
+
+
+@pytest.mark.parametrize("kind", ["postgres", "redis"])
+async def test_workers_whose_clocks_are_wrong_admit_no_more_and_keep_no_place(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, fake_upstream: FakeUpstream
+) -> None:
+    clocks: list[Clock] = ["an hour ahead", "an hour behind", "frozen", "backwards"]
+    told = Settings(
+        kind=kind,
+        place=request.getfixturevalue({"postgres": "postgres_dsn", "redis": "redis_url"}[kind]),
+        upstream=fake_upstream.url,
+        journal=str(tmp_path / "journal"),
+        limits=[{"requests_per_day": 12, "requests_burst": 12, "concurrency": 5}],
+        slot_s=2.0,
+    )
+    with ExitStack() as stack:
+        settings = [msgspec.structs.replace(told, clock=clock) for clock in clocks]
+        workers = [stack.enter_context(running_worker(tmp_path, each)) for each in settings]
+        async with httpx2.AsyncClient(timeout=60) as client:
+            found = await statuses(client, workers, 10, KEY)
+            for worker in workers:
+                worker.let_the_clock_jump()
+            found += await statuses(client, workers, 30, KEY)
+            assert (found.count(200), found.count(429)) == (12, 28)
+            found = await statuses(client, workers, 12, BOB_KEY)
+            assert found == [200] * 12, "and every place has come back"
 
 
 async def test_places_are_shared_and_a_worker_that_is_killed_gives_them_back_in_time(

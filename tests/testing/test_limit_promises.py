@@ -75,10 +75,10 @@ class Eternal(MemoryLimits):
     """Holds places for ever."""
 
     async def take(self, ask: Ask) -> Standing:
-        return await super().take(msgspec.structs.replace(ask, ttl_s=10**6))
+        return await super().take(msgspec.structs.replace(ask, ttl_s=500))
 
     async def extend(self, asks: Sequence[Ask]) -> None:
-        await super().extend([msgspec.structs.replace(ask, ttl_s=10**6) for ask in asks])
+        await super().extend([msgspec.structs.replace(ask, ttl_s=500) for ask in asks])
 
 
 class Deaf(MemoryLimits):

@@ -202,6 +202,20 @@ async def a_clock_that_is_set_back_gives_nothing(bench: Bench[Any]) -> None:
 
 
 @promise
+async def a_place_outlasts_no_clock_that_is_set_back(bench: Bench[Any]) -> None:
+    if not bench.has_clock:
+        return
+    for holder in ("died", "lives"):
+        assert await _admitted(bench.store, slot(holder)), "a free place is taken"
+    await bench.wait(-50)
+    assert not await _admitted(bench.store, slot("a")), "a clock that is set back a little frees no place"
+    await bench.wait(50 - 3600)
+    await bench.store.extend([ask(slot("lives"))])
+    assert await _admitted(bench.store, slot("a")), "one that is set back by much frees the places of the dead"
+    assert not await _admitted(bench.store, slot("b")), "but not those that are extended"
+
+
+@promise
 async def every_answer_is_the_specifications(bench: Bench[Any]) -> None:
     if not bench.has_clock:
         return
@@ -248,5 +262,6 @@ PROMISES: tuple[Promise, ...] = (
     large_figures_are_exact,
     many_at_once_get_no_more_than_there_is,
     a_clock_that_is_set_back_gives_nothing,
+    a_place_outlasts_no_clock_that_is_set_back,
     every_answer_is_the_specifications,
 )

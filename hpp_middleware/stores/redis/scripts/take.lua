@@ -6,6 +6,7 @@
 
 local question = table.remove(KEYS)
 local again = asked_before(question)
+local LONGEST = 600000000 -- core.windows.LONGEST_US
 local count = tonumber(ARGV[3])
 local used, since, busy, fits = {}, {}, {}, true
 for place = 1, count do
@@ -16,7 +17,7 @@ end
 for place = count + 1, #KEYS do
   local at = 3 * count + 2 * (place - count) + 2
   redis.call('ZREMRANGEBYSCORE', KEYS[place], '-inf', integer(NOW))
-  local taken = redis.call('ZCARD', KEYS[place])
+  local taken = redis.call('ZCOUNT', KEYS[place], '-inf', integer(NOW + LONGEST))
   busy[place - count] = taken
   if not redis.call('ZSCORE', KEYS[place], ARGV[at + 1]) then
     if taken >= tonumber(ARGV[at]) then fits = false end
