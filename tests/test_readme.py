@@ -1,9 +1,11 @@
 """The README's first screen, as a newcomer would paste it."""
 
+import ast
 import os
 import re
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -44,6 +46,19 @@ def test_every_link_of_the_readme_and_the_docs_leads_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text("utf-8")):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_block_of_python_is_python_and_imports_what_there_is() -> None:
+    root, blocks_seen = Path(__file__).parent.parent, 0
+    for page in [root / "README.md", *(root / "docs").glob("*.md")]:
+        for block in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+            tree = compile(block, page.name, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            blocks_seen += 1
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom) and str(node.module).startswith("hpp_middleware"):
+                    module = import_module(str(node.module))
+                    assert [name.name for name in node.names if not hasattr(module, name.name)] == [], page.name
+    assert blocks_seen >= 20
 
 
 def test_the_two_commands_are_there() -> None:

@@ -167,12 +167,12 @@ class Gateway(gateway.Gateway):
         if isinstance(consumer, Consumer):
             return consumer
         if consumer is not None:
-            self.fault(TypeError("authenticate= returned no Consumer"), scope)
+            self.fault(TypeError(), scope, f" of authenticate=, which returned {type(consumer).__name__}, no Consumer,")
         raise auth.unauthorized()
 
-    def fault(self, error: BaseException, scope: Scope) -> None:
+    def fault(self, error: BaseException, scope: Scope, place: str | None = None) -> None:
         """Tell the log and the observers where something failed: its type and place, never its text."""
-        kind, place = type(error).__name__, _place(error)
+        kind, place = type(error).__name__, _place(error) if place is None else place
         _logger.error("internal error %s%s in %s", kind, place, scope["hpp.request_id"])
         self.notice.alarm(Alarm(kind="internal", request_id=scope["hpp.request_id"], detail=f"{kind}{place}"))
 

@@ -54,7 +54,7 @@ def load(path: str | Path, *, environment: Mapping[str, str] | None = None, secr
 
 def _parsed(path: Path) -> dict[str, object]:
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8-sig")  # some editors put a mark before it
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:

@@ -187,7 +187,9 @@ GARBAGE: list[Any] = [None, False, True, "alice", {"id": "alice"}, Consumer, 0, 
 
 
 @pytest.mark.parametrize("answer", GARBAGE, ids=repr)
-async def test_whatever_is_no_consumer_is_a_401(answer: object, fake_upstream: FakeUpstream) -> None:
+async def test_whatever_is_no_consumer_is_a_401_and_named_in_the_log(
+    answer: object, fake_upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
     async with gateway(fake_upstream, authenticate=lambda _: answer) as found:
         for path in GUARDED:
             async with get(found.app, path, headers={"apikey": KEY}) as call:
@@ -195,6 +197,9 @@ async def test_whatever_is_no_consumer_is_a_401(answer: object, fake_upstream: F
         async with ask(found) as call:
             assert await call.started() == 401
     assert fake_upstream.log == []
+    assert (f"authenticate=, which returned {type(answer).__name__}, no Consumer" in caplog.text) == (
+        answer is not None
+    )
 
 
 RAISED: list[tuple[Exception, int, str]] = [

@@ -43,6 +43,10 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load(tmp_path / "nowhere.toml")
 
 
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    assert set(read(tmp_path, "\ufeff" + LOCAL).providers) == {"local"}
+
+
 def test_a_file_that_is_no_utf8_is_named(tmp_path: Path) -> None:
     (tmp_path / "router.toml").write_bytes(b'[store]\nurl = "\xff"')
     with pytest.raises(ConfigurationError, match="is not UTF-8 text"):
