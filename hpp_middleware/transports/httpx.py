@@ -26,6 +26,9 @@ __all__ = ["HTTPClient", "HttpxTransport"]
 MOST_IDLE = 100
 IDLE_S = 30.0
 
+_KEYS = {"authorization", "x-api-key", "api-key", "x-goog-api-key"}
+"""The headers in which providers are shown a key."""
+
 _VERSIONS = {"HTTP/1.0", "HTTP/1.1", "HTTP/2", "HTTP/3"}  # the last two of a host's own client
 
 
@@ -68,17 +71,20 @@ class HttpxTransport:
     async def send(self, call: HTTPCall, *, provider: str, sent: Callable[[], None]) -> "HttpxResponse":
         """See :class:`hpp_middleware.ports.Transport`."""
         extensions: dict[str, Any] = {}
+        signing: dict[str, Any] = {}
         begun = _Begun(sent)
         if self._own is not None:
             extensions["trace"] = begun.trace
         else:
+            if getattr(self._client, "auth", None) is not None and _has_key(call):
+                signing["auth"] = None  # the operator's key for this provider wins
             sent()  # a host's client may have any transport: whether it has sent anything cannot be known
         timeout = (call.connect_s, None, call.connect_s, call.connect_s)  # connect, read, write, pool
         request = self._client.build_request(
             call.method, call.url, headers=call.headers, content=call.body, timeout=timeout, extensions=extensions
         )
         try:
-            response = await self._client.send(request, stream=True, follow_redirects=False)
+            response = await self._client.send(request, stream=True, follow_redirects=False, **signing)
         except Exception as error:
             if begun.refusal is not None:
                 raise begun.refusal from None
@@ -191,6 +197,10 @@ _FAULTS: dict[str, Fault] = {
     "ReadTimeout": "slow_to_answer",
     "DecodingError": "unreadable",
 }
+
+
+def _has_key(call: HTTPCall) -> bool:
+    return any(name.lower() in _KEYS for name, _ in call.headers)
 
 
 def _translated(error: Exception, provider: str) -> UpstreamError:

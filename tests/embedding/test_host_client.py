@@ -168,6 +168,21 @@ async def test_what_the_hosts_client_adds_for_itself_reaches_the_upstream(fake_u
     ]
 
 
+@pytest.mark.parametrize("keyed", [True, False])
+async def test_the_credentials_of_the_hosts_client_go_to_no_provider_that_has_a_key(
+    fake_upstream: FakeUpstream, *, keyed: bool
+) -> None:
+    provider: dict[str, Any] = {} if keyed else {"api_key": None}
+    async with (
+        httpx2.AsyncClient(trust_env=False, auth=("host", "a-password-of-the-hosts")) as client,
+        gateway(fake_upstream, client=client, provider=provider) as found,
+    ):
+        assert (await read_chat(found))[0] == 200
+        assert (await read_chat(found, stream=True))[0] == 200
+    for exchange in fake_upstream.log:  # without a key of its own, the client's is what the host means
+        assert str(exchange.header("authorization")).startswith("Bearer " if keyed else "Basic ")
+
+
 async def test_one_host_client_serves_two_gateways(client: Any, fake_upstream: FakeUpstream) -> None:
     async with gateway(fake_upstream, client=client) as one, gateway(fake_upstream, client=client) as other:
         for found in (one, other):
