@@ -17,7 +17,7 @@ from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.dialects import known, media, unpriced
 from hpp_middleware.dialects.openai_responses import OpenAIResponses
 from hpp_middleware.dialects.unpriced import COST_FIELDS
-from hpp_middleware.errors import GatewayError, RequestError
+from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import HTTPCall
 from hpp_middleware.types.provider import Provider
@@ -70,6 +70,9 @@ _tool = msgspec.json.Decoder(_Tool)
 
 _Headers = tuple[tuple[str, str], ...]
 
+TAKES = frozenset({"cache_control", "reasoning", "reasoning_content", "reasoning_details"})
+"""The words of the option ``takes``: see :mod:`hpp_middleware.apis.messages.fitting`."""
+
 
 class _Fixed(Struct, frozen=True):
     """What is the same in every call to one of a provider's endpoints, be it for a JSON answer or for a stream."""
@@ -91,6 +94,13 @@ class OpenAI:
     def __init__(self) -> None:
         self._fixed: dict[tuple[int, str, bool], _Fixed] = {}
         self._native: dict[str, Any] = {}
+
+    def check(self, provider: Provider) -> None:
+        """See :class:`hpp_middleware.ports.Dialect`."""
+        for word in sorted(set(provider.options.get("takes", "").split()) - TAKES):
+            raise ConfigurationError(
+                f"options.takes: {word!r} is unknown; there are {', '.join(sorted(TAKES))}", param="options.takes"
+            )
 
     def native(self, api: str, provider: Provider) -> Any:
         """See :class:`hpp_middleware.ports.Dialect`: what such servers take besides chat completions."""

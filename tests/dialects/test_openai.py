@@ -251,6 +251,14 @@ def test_tools_that_run_at_the_client_pass_as_they_are(tools: str) -> None:
     assert call(raw(f'"tools":{tools}')).body.endswith(f'"tools":{tools}}}'.encode())
 
 
+def test_a_hint_that_is_none_is_refused() -> None:
+    OpenAI().check(Provider(base_url="https://p.test", options={"takes": "cache_control reasoning", "own": "x"}))
+    with pytest.raises(
+        ConfigurationError, match=r"options\.takes: 'cache_contol' is unknown; there are cache_control,"
+    ):
+        OpenAI().check(Provider(base_url="https://p.test", options={"takes": "reasoning cache_contol"}))
+
+
 def test_a_provider_made_anew_is_called_by_its_own_settings() -> None:
     dialect = OpenAI()
     for number in range(600):
