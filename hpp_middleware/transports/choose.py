@@ -27,6 +27,8 @@ def check(name: str, provider: Provider) -> None:
     where = f"providers.{name}"
     if not _is_reachable(provider.base_url):
         raise ConfigurationError(f"{where}.base_url is no URL with a host and a port", param=f"{where}.base_url")
+    if "@" in provider.base_url.split("/")[2]:
+        _check_named(where, provider)
     needed = _NEEDS.get(provider.transport)
     if needed is not None and find_spec(needed[0]) is None:
         raise ConfigurationError(
@@ -39,6 +41,20 @@ def check(name: str, provider: Provider) -> None:
             raise ConfigurationError(
                 f"{where}.ca_file is no file of certificates that can be read", param=f"{where}.ca_file"
             ) from None
+
+
+def _check_named(where: str, provider: Provider) -> None:
+    """A user in the URL is sent as ``Authorization``: not by every client, nor beside a key that stands there."""
+    if provider.transport == "native":
+        raise ConfigurationError(
+            f"{where}.transport cannot be native with a user in base_url: set aiohttp or httpx",
+            param=f"{where}.transport",
+        )
+    if provider.api_key is not None and provider.dialect == "openai":
+        raise ConfigurationError(
+            f"{where}.base_url names a user, and there is an api_key: each would be the Authorization",
+            param=f"{where}.base_url",
+        )
 
 
 def choose(name: str, provider: Provider, *, is_asyncio: bool) -> Transport:

@@ -48,6 +48,17 @@ def test_one_that_is_not_installed_is_refused_with_its_extra(
         check("fake", Provider(base_url="http://127.0.0.1:1/v1", transport=name))  # type: ignore[arg-type]
 
 
+def test_a_user_in_the_url_is_refused_where_it_would_not_be_sent_or_in_the_place_of_the_key() -> None:
+    url = "http://user:word@127.0.0.1:1/v1"
+    Gateway(providers={"fake": Provider(base_url=url)}, prices=None)
+    Gateway(providers={"fake": Provider(base_url="http://127.0.0.1:1/@cf/v1", api_key="key")}, prices=None)
+    with pytest.raises(ConfigurationError, match=r"providers\.fake\.transport cannot be native") as native:
+        Gateway(providers={"fake": Provider(base_url=url, transport="native")}, prices=None)
+    with pytest.raises(ConfigurationError, match=r"providers\.fake\.base_url names a user") as keyed:
+        Gateway(providers={"fake": Provider(base_url=url, api_key="key")}, prices=None)
+    assert "word" not in f"{native.value}{keyed.value}"
+
+
 def test_a_file_of_certificates_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "noise.pem").write_text("noise")
     for file in ("none.pem", "noise.pem"):
