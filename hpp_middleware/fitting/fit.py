@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 
 from hpp_middleware.core.auto.features import FEATURES, KINDS, features, text_of
-from hpp_middleware.core.auto.learned import BUCKETS, Kind, Model, Scorer, shipped
+from hpp_middleware.core.auto.learned import BUCKETS, LARGEST, Kind, Model, Scorer, packed, shipped
+from hpp_middleware.core.auto.topics import Topics
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.fitting.curves import Array, recovered
 
@@ -275,6 +276,14 @@ class _Design:
 
     def file(self, weights: Array, gain: Array, strong: str, weak: str) -> bytes:
         """The model file: the start's weights, as far as they are believed, and what was added to them."""
+        # Where what is said of words does not fit in a file, it is said more coarsely.
+        for units in (127, 63, 31, 15):
+            found = packed(self._model(weights, gain, f"{strong} over {weak}, {len(gain)} prompts", units))
+            if len(found) <= LARGEST:
+                break
+        return found
+
+    def _model(self, weights: Array, gain: Array, about: str, units: int) -> Model:
         width = self.dense.shape[1]
         more = WORD_SHARE * 5 * weights[width:]
         kinds = []
@@ -283,7 +292,7 @@ class _Design:
             trust /= self.unit
             old_words = np.frombuffer(old.words, np.int8).astype(float) * old.step
             words = trust * old_words + more
-            step = float(np.abs(words).max()) / 127 or 1.0
+            step = float(np.abs(words).max()) / units or 1.0
             added = FIGURE_SHARE * np.array(figures) / self.spread
             new = trust * np.array(old.weights) + added
             # Figures are counted from these prompts' means, which the constant makes up for.
@@ -300,9 +309,9 @@ class _Design:
         predicted = self.predict(weights) + gain.mean()
         middle, spread = float(np.median(predicted)), max(float(predicted.std()) / 1.7, 1e-6)
         squeezed = 1 / (1 + np.exp(np.clip((middle - predicted) / spread, -500, 500)))
-        model = Model(
+        return Model(
             about={
-                "fitted": f"{strong} over {weak}, {len(gain)} prompts",
+                "fitted": about,
                 "start": self.origin.model.about.get("name", ""),
             },
             features=list(FEATURES),
@@ -310,8 +319,15 @@ class _Design:
             middle=middle,
             spread=spread,
             quantiles=[float(each) for each in np.quantile(squeezed, np.arange(1, 100) / 100)],
+            topics=_believed(self.origin.model.topics, float(weights[1]) / self.unit),
         )
-        return msgspec.msgpack.encode(model)
+
+
+def _believed(topics: Topics | None, trust: float) -> Topics | None:
+    """Topics are told in the first kind alone, and count as far as its start is believed."""
+    if topics is None:
+        return None
+    return msgspec.structs.replace(topics, gains=[trust * gain for gain in topics.gains])
 
 
 def _rules(text: str) -> float:

@@ -12,9 +12,10 @@ np = pytest.importorskip("numpy", reason="fitting needs the extra fit")
 
 from hpp_middleware import ConfigurationError  # noqa: E402 - after numpy is known to be there
 from hpp_middleware.core.auto.features import FEATURES  # noqa: E402
-from hpp_middleware.core.auto.learned import BUCKETS, LARGEST, Scorer, shipped  # noqa: E402
+from hpp_middleware.core.auto.learned import BUCKETS, LARGEST, Scorer, packed, shipped  # noqa: E402
 from hpp_middleware.fitting import Refused, Row, fit, read_rows  # noqa: E402
-from hpp_middleware.fitting.curves import recovered  # noqa: E402
+from hpp_middleware.fitting.curves import Array, recovered  # noqa: E402
+from hpp_middleware.fitting.fit import _Design  # noqa: E402
 
 DATA = os.environ.get("HPP_ROUTER_DATA")
 
@@ -56,6 +57,45 @@ def test_the_file_predicts_what_the_fit_did() -> None:
         for name in ("strong", "weak")
     )
     assert recovered(np.array([scorer.score(text) for text in texts]), weak, strong) > 0.7
+
+
+def choices(count: int = 300) -> tuple[list[str], Array]:
+    """Questions of law, where the stronger model gains, and of sums, where it does not; and what it gains."""
+    draw = random.Random(7)
+    law = ["plaintiff", "court", "statute", "contract", "landlord", "jury", "appeal", "testimony"]
+    sums = ["integer", "product", "equation", "circle", "fraction", "triangle", "degrees", "dollars"]
+    texts = [
+        f"{' '.join(draw.sample(law if number % 2 else sums, 4))} {number}?\nA. One\nB. Two\nC. None\nAnswer:"
+        for number in range(count)
+    ]
+    return texts, np.array([float(number % 2 and draw.random() < 0.7) for number in range(count)])
+
+
+def test_a_fit_keeps_the_topics_of_its_start_as_far_as_it_believes_them() -> None:
+    texts, gain = choices()
+    design = _Design(texts, shipped())
+    weights = design.solve(gain, np.ones(len(texts)), 10.0)
+    scorer = Scorer(design.file(weights, gain, "strong", "weak"))
+    assert scorer.model.topics is not None
+    expected = design.predict(weights) + gain.mean()
+    assert np.abs(np.array([scorer.gain(text) for text in texts]) - expected).max() < 0.02
+    assert any(name.startswith("topic:") for name, _ in scorer.explain(texts[0]))
+
+
+def test_a_fitted_file_says_less_exactly_what_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, gain = choices()
+    design = _Design(texts, shipped())
+    weights = design.solve(gain, np.ones(len(texts)), 10.0)
+    width = design.dense.shape[1]
+    weights[1 : width : design.width] = np.arange(1, 7) / 10  # as if each kind had been met
+    weights[width:] = np.random.default_rng(3).random(BUCKETS) - 0.5  # and each word
+    whole = design.file(weights, gain, "strong", "weak")
+    assert len(whole) <= LARGEST
+    monkeypatch.setitem(_Design.file.__globals__, "LARGEST", len(whole) - 5000)
+    data = design.file(weights, gain, "strong", "weak")
+    assert len(data) <= len(whole) - 5000
+    expected = design.predict(weights) + gain.mean()
+    assert np.corrcoef([Scorer(data).gain(text) for text in texts], expected)[0, 1] > 0.99
 
 
 def test_the_same_outcomes_make_the_same_bytes() -> None:
@@ -107,7 +147,6 @@ def test_a_refit_on_fourteen_tasks_reaches_its_goal() -> None:
         msgspec.structs.replace(kind, weights=[0.0] * len(FEATURES), words=bytes(BUCKETS))
         for kind in shipped().model.kinds
     ]
-    start = Scorer(
-        msgspec.msgpack.encode(msgspec.structs.replace(shipped().model, kinds=empty))
-    )  # the shipped one saw them
+    nothing = msgspec.structs.replace(shipped().model, kinds=empty, topics=None)  # the shipped one saw them
+    start = Scorer(packed(nothing))
     assert fit(rows, "llama-3.1-nemotron-51b-instruct", "mistral-7b-instruct-v0.3", start=start).fitted >= 0.72

@@ -6,6 +6,7 @@ features of the text add, squeezed into 0 to 1, so that every score can be expla
 """
 
 import math
+import zlib
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -16,15 +17,20 @@ from zlib import crc32
 import msgspec
 
 from hpp_middleware.core.auto.features import FEATURES, KINDS, features, text_of
+from hpp_middleware.core.auto.topics import Reader, Topics
 from hpp_middleware.errors import ConfigurationError
 
-__all__ = ["BUCKETS", "LARGEST", "Kind", "Model", "Scorer", "explain", "score", "shipped"]
+__all__ = ["BUCKETS", "LARGEST", "Kind", "Model", "Scorer", "explain", "packed", "score", "shipped"]
 
 BUCKETS = 8192
 """Words share this many weights in each kind, by their CRC-32."""
 
 LARGEST = 64 * 1024
 """Bytes that a model file has at most."""
+
+_UNPACKED = 4 * LARGEST
+_ZLIB = 0x78
+"""What a zlib stream begins with, and no model's MessagePack does."""
 
 
 class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,7 +52,7 @@ class Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a model file holds, as MessagePack."""
+    """What a model file holds, as MessagePack, which may be compressed by zlib."""
 
     about: dict[str, str]
     """What it was fitted on, with origins and licences; for people."""
@@ -60,6 +66,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far from the middle a gain has a score of 0.73."""
     quantiles: list[float] = []
     """The scores below which each hundredth of the prompts that it was fitted on lies, rising; empty where unknown."""
+    topics: Topics | None = None
+    """What prompts of the kind ``choice`` are about; None where that is not told apart."""
     format: Literal[1] = 1
 
 
@@ -77,8 +85,8 @@ class Scorer:
         if len(data) > LARGEST:
             raise ConfigurationError(f"a model file has at most {LARGEST} bytes, this one {len(data)}")
         try:
-            model = msgspec.msgpack.decode(data, type=Model)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            model = msgspec.msgpack.decode(_unpacked(data), type=Model)
+        except (msgspec.DecodeError, msgspec.ValidationError, zlib.error) as error:
             raise ConfigurationError("this is no model file of the learned policy") from error
         wrong = any(
             len(kind.words) != BUCKETS or len(kind.weights) != len(FEATURES) or len(kind.means) != len(FEATURES)
@@ -89,6 +97,7 @@ class Scorer:
         if not all(map(math.isfinite, _numbers(model))) or model.spread <= 0:
             raise ConfigurationError("this model file holds numbers that are none")
         self.model = model
+        self._topics = Reader(model.topics) if model.topics is not None else None
         self.quantiles = tuple(model.quantiles)
         self._words = [memoryview(kind.words).cast("b") for kind in model.kinds]
         self._base = [
@@ -116,11 +125,14 @@ class Scorer:
             total += table[crc32(word.encode("utf-8", "replace")) & (BUCKETS - 1)]
         found = self.model.kinds[kind]
         said = total * found.step / (len(words) or 1)
+        if kind == 0 and self._topics is not None:
+            said += sum(self._topics.gains(words))
         return self._base[kind] + said + float(sum(map(mul, found.weights, figures)))
 
     def explain(self, messages: object) -> list[tuple[str, float]]:
         """
-        What each feature adds to ``gain``, the strongest first; a word is named ``word:`` and itself.
+        What each feature adds to ``gain``, the strongest first; a word is named ``word:`` and itself, a topic
+        ``topic:`` and its name.
 
         The parts add up to ``gain``, and ``score`` is ``1 / (1 + exp((middle - gain) / spread))``.
         """
@@ -135,6 +147,8 @@ class Scorer:
         parts += [
             (f"word:{word}", table[crc32(word.encode("utf-8", "replace")) & (BUCKETS - 1)] * share) for word in words
         ]
+        if kind == 0 and self._topics is not None:
+            parts += zip(self._topics.names, self._topics.gains(words), strict=True)
         return sorted((part for part in parts if part[1]), key=lambda part: (-abs(part[1]), part[0]))
 
     def _squeezed(self, gain: float) -> float:
@@ -152,6 +166,11 @@ def explain(messages: object) -> list[tuple[str, float]]:
     return shipped().explain(messages)
 
 
+def packed(model: Model) -> bytes:
+    """The bytes of a model file: alike for the same model and release of zlib."""
+    return zlib.compress(msgspec.msgpack.encode(model), 9)
+
+
 def __getattr__(name: str) -> object:
     """``quantiles`` of the shipped model, so that this module is a scorer too, and importing it reads nothing."""
     if name == "quantiles":
@@ -165,8 +184,16 @@ def shipped() -> Scorer:
     return Scorer((resources.files("hpp_middleware.core.auto") / "model.msgpack").read_bytes())
 
 
+def _unpacked(data: bytes) -> bytes:
+    if data[:1] != bytes([_ZLIB]):
+        return data  # as before they were compressed
+    return zlib.decompressobj().decompress(data, _UNPACKED)  # what is cut off is no MessagePack
+
+
 def _numbers(model: Model) -> Sequence[float]:
+    topics = model.topics
     return [
+        *((*topics.gains, *topics.bases, *topics.steps) if topics is not None else ()),
         model.middle,
         model.spread,
         *model.quantiles,

@@ -10,14 +10,13 @@ import argparse
 import sys
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from encoder import Encoder
 from pools import GPT4, MIXTRAL, Array, Row, load
 from recipe import Knobs, Table
 from train import vectors
 
-from hpp_middleware.core.auto.learned import Scorer
+from hpp_middleware.core.auto.learned import Scorer, packed
 from hpp_middleware.fitting.curves import recovered
 
 FOLDS, SEEDS = 10, (0, 1)
@@ -46,7 +45,7 @@ def by_recipe(table: Table, at: list[int], seed: int) -> Array:
     """The scorer of the shipped recipe, fitted without each fold."""
     folds, found = np.array([row.fold(FOLDS, seed) for row in table.rows]), np.zeros(len(at))
     for fold in range(FOLDS):
-        scorer = Scorer(msgspec.msgpack.encode(table.fit((folds != fold).astype(float), Knobs())))
+        scorer = Scorer(packed(table.fit((folds != fold).astype(float), Knobs())))
         for place, number in enumerate(at):
             if folds[number] == fold:
                 found[place] = scorer.gain(table.rows[number].prompt)

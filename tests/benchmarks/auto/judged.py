@@ -14,14 +14,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import msgspec
 import numpy as np
 from pools import Array, Row, load
 from reach import cascades, known_by_others, pooled
 from recipe import Knobs, Table
 from train import vectors
 
-from hpp_middleware.core.auto.learned import Scorer, shipped
+from hpp_middleware.core.auto.learned import Scorer, packed, shipped
 from hpp_middleware.fitting import Row as Outcome
 from hpp_middleware.fitting import fit
 
@@ -44,7 +43,7 @@ def held_out(table: Table, *, labels: bool) -> Array:
     folds = np.array([row.fold(FOLDS, 0) for row in table.rows])
     for fold in range(FOLDS):
         model = table.fit((folds != fold).astype(float), Knobs(), labels=labels)
-        scorer = Scorer(msgspec.msgpack.encode(model))
+        scorer = Scorer(packed(model))
         for at in map(int, np.flatnonzero(folds == fold)):
             scores[at] = scorer.score(table.rows[at].prompt)
     return scores
@@ -154,13 +153,13 @@ def main() -> None:
         ]
         keys = {rows[i].key for i in map(int, at)}
         unseen = table.fit(np.array([float(row.key not in keys) for row in rows]), Knobs(), labels=False)
-        report = fit(outcomes, *models, start=Scorer(msgspec.msgpack.encode(unseen)), force=True)
+        report = fit(outcomes, *models, start=Scorer(packed(unseen)), force=True)
         sys.stdout.write(
             f"{name:27} fitted {report.fitted:.3f} +- {report.error:.3f}  start {report.start:.3f}"
             f"  rules {report.rules:.3f}"
             f"  length {report.length:.3f}  {'better' if report.better else 'refused'}\n"
         )
-    size = len(msgspec.msgpack.encode(shipped().model))
+    size = len(packed(shipped().model))
     sys.stdout.write(
         f"\n{speed(rows):.0f} us a decision (p95, 1,000 characters, best of nine); {size} bytes of model\n"
     )

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import subjects
 from pools import GPT4, MIXTRAL, Array, Row
 
 from hpp_middleware.core.auto.features import FEATURES, KINDS
 from hpp_middleware.core.auto.learned import BUCKETS, Kind, Model
+from hpp_middleware.core.auto.topics import Topics
 
 WEAK = frozenset(
     [
@@ -190,6 +192,7 @@ class Knobs:
     firm: float = 200.0
     subject: float = 60.0
     group: float = 60.0
+    topics: bool = True
 
 
 class Table:
@@ -290,7 +293,31 @@ class Table:
                     goal[self.pro] += 0.3 * (lost - lost[borrowed].mean())[self.pro]
                 counts = counts + knobs.pro * borrowed
             kinds.append(self._kind(name, goal, counts, knobs))
-        return Model(about={}, features=list(FEATURES), kinds=kinds, middle=MIDDLE, spread=SPREAD)
+        topics = self._topics(weight) if knobs.topics else None
+        return Model(about={}, features=list(FEATURES), kinds=kinds, middle=MIDDLE, spread=SPREAD, topics=topics)
+
+    def _topics(self, used: Array) -> Topics | None:
+        """What questions are about: from the prompts in use and their subjects, and from no outcome."""
+        at = np.flatnonzero((used > 0) & (self.mmlu | self.pro) & (self.group != ""))
+        if not at.size:
+            return None
+        groups = list(SUBJECTS)
+        more = [np.array([self.vectors.mean([word]) for word in words.split()]) for _, _, words in SUBJECTS.values()]
+        every = np.concatenate(more)
+        lesson = subjects.Lesson(
+            names=groups,
+            gains=np.array([gain for gain, _, _ in SUBJECTS.values()]),
+            rows=[self.rows[number] for number in map(int, at)],
+            means=self.means[at] / self.across,
+            topic=np.array([groups.index(group) for group in self.group[at]]),
+            borrowed=self.pro[at],
+            keywords=[0.5 * (each - every.mean(0)) / every.std(0) for each in more],
+        )
+        weights, bases = subjects.discriminant(lesson)
+        words = list(self.vectors.index)[:60_000]
+        worth = self.vectors.worth(weights / self.across[:, None], len(words))
+        judged = [self.rows[number] for number in map(int, np.flatnonzero((used > 0) & (self.kind == 0)))]
+        return subjects.topics(lesson, words, worth, bases, judged)
 
     def _kind(self, name: str, goal: Array, counts: Array, knobs: Knobs) -> Kind:
         at = np.flatnonzero(counts)

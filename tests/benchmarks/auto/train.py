@@ -26,6 +26,7 @@ ABOUT = {
     "questions": "MMLU, MMLU-Pro, MATH, GSM8K, CRUXEval: MIT, as generally known; the fourteen sets of LLMRouter keep"
     " their own terms",
     "word vectors": "GloVe 6B of Pennington, Socher and Manning (PDDL 1.0), folded into one weight a bucket of words",
+    "topics": "taught by the names of the subjects of MMLU and MMLU-Pro, and by an expert's words",
     "words read alone": "all-MiniLM-L6-v2 of sentence-transformers (Apache-2.0), folded in likewise",
 }
 
@@ -56,10 +57,10 @@ def main() -> None:
     rows = load(asked.data)
     table = Table(rows, vectors())
     model = msgspec.structs.replace(table.fit(np.ones(len(rows)), Knobs()), about=ABOUT)
-    scorer = learned.Scorer(msgspec.msgpack.encode(model))
+    scorer = learned.Scorer(learned.packed(model))
     scores = np.array([scorer.score(row.prompt) for row in rows])
     quantiles = [float(f"{each:.4f}") for each in np.quantile(scores, np.arange(1, 100) / 100)]
-    data = msgspec.msgpack.encode(msgspec.structs.replace(model, quantiles=quantiles))
+    data = learned.packed(msgspec.structs.replace(model, quantiles=quantiles))
     learned.Scorer(data)
     asked.out.write_bytes(data)
     sys.stdout.write(f"{asked.out}: {len(data)} bytes of {learned.LARGEST}, from {len(rows)} prompts\n")

@@ -4,15 +4,17 @@ import math
 import os
 import subprocess
 import sys
+import zlib
 from importlib import resources
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from hpp_middleware import ConfigurationError
 from hpp_middleware.core.auto import learned
 from hpp_middleware.core.auto.features import FEATURES, KINDS, features
-from hpp_middleware.core.auto.learned import Model, Scorer, explain, score, shipped
+from hpp_middleware.core.auto.learned import Scorer, explain, packed, score, shipped
 
 TEXTS = (
     "",
@@ -43,7 +45,7 @@ def test_the_parts_of_an_explanation_add_up_to_the_score(text: str) -> None:
 def test_the_strongest_part_comes_first() -> None:
     sizes = [abs(part) for _, part in explain(TEXTS[4])]
     assert sizes == sorted(sizes, reverse=True)
-    assert {name.partition(":")[0] for name, _ in explain(TEXTS[4])} <= {"kind", "word", *FEATURES}
+    assert {name.partition(":")[0] for name, _ in explain(TEXTS[4])} <= {"kind", "topic", "word", *FEATURES}
 
 
 def test_a_text_and_messages_of_it_score_alike() -> None:
@@ -89,20 +91,44 @@ def test_quantiles_rise_and_the_module_is_a_scorer_with_them() -> None:
 
 
 def test_what_is_no_model_is_refused() -> None:
-    model = msgspec.msgpack.decode(data(), type=Model)
-    encode = msgspec.msgpack.encode
+    model = shipped().model
+    topics = model.topics
+    assert topics is not None
     for bad, why in (
         (b"", "no model file"),
         (b"\xff" * 10, "no model file"),
-        (encode({"format": 2}), "no model file"),
+        (msgspec.msgpack.encode({"format": 2}), "no model file"),
         (b"0" * 70_000, "at most"),
-        (encode(msgspec.structs.replace(model, features=["other"])), "another release"),
-        (encode(msgspec.structs.replace(model, kinds=model.kinds[:1])), "another release"),
-        (encode(msgspec.structs.replace(model, middle=math.nan)), "numbers"),
-        (encode(msgspec.structs.replace(model, spread=0.0)), "numbers"),
+        (packed(model)[:-9], "no model file"),
+        (zlib.compress(b"0" * 100_000_000), "at most"),
+        (zlib.compress(msgspec.msgpack.encode({"about": {"": "0" * 1_000_000}})), "no model file"),
+        (packed(replace(model, features=["other"])), "another release"),
+        (packed(replace(model, kinds=model.kinds[:1])), "another release"),
+        (packed(replace(model, middle=math.nan)), "numbers"),
+        (packed(replace(model, spread=0.0)), "numbers"),
+        (packed(replace(model, topics=replace(topics, words=topics.words[1:]))), "another release"),
+        (packed(replace(model, topics=replace(topics, gains=[0.1]))), "another release"),
+        (packed(replace(model, topics=replace(topics, names=[]))), "another release"),
+        (packed(replace(model, topics=replace(topics, steps=[math.inf] * 8))), "numbers"),
     ):
         with pytest.raises(ConfigurationError, match=why):
             Scorer(bad)
+
+
+def test_a_model_file_may_be_compressed_or_not() -> None:
+    plain = Scorer(msgspec.msgpack.encode(replace(shipped().model, topics=None)))
+    small = Scorer(packed(plain.model))
+    assert [plain.score(text) for text in TEXTS] == [small.score(text) for text in TEXTS]
+
+
+def test_what_a_choice_is_about_counts_and_is_told() -> None:
+    ending = "\nA. Yes\nB. No\nC. It depends\nD. Neither\nAnswer:"
+    law = "The plaintiff sues the landlord for negligence. Has the court jurisdiction?" + ending
+    sums = "What is the square root of the product of the two integers of the equation?" + ending
+    told = dict(explain(law))
+    assert told["topic:law"] > dict(explain(sums))["topic:reckoning"]
+    assert sum(part for name, part in told.items() if name.startswith("topic:")) > 0.02
+    assert not any(name.startswith("topic:") for name, _ in explain(TEXTS[3]))  # only choices have topics
 
 
 def test_importing_the_scorer_reads_no_model() -> None:
