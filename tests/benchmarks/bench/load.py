@@ -176,7 +176,7 @@ def _share(waits: Sequence[int], part: float) -> int:
 async def closed(order: Order) -> Report:
     """Requests for one JSON answer each."""
     tally = Tally(order)
-    body = wire.json_question(order.image_bytes)
+    body = wire.agent_question() if order.agent else wire.json_question(order.image_bytes)
     requests = [wire.request(body, key) for key in wire.KEYS]
     keys = iter(range(order.connections))
     peers = await connect(lambda: Closed(tally, requests[next(keys) % len(requests)]), order.port, order.connections)

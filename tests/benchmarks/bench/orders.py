@@ -26,6 +26,7 @@ class Order(Struct, kw_only=True):
         steps: The upstream's port, where each event of a stream shall leave when the one before has arrived.
         times: How many bursts; ``first`` only.
         image_bytes: An image in the question; ``closed`` only.
+        agent: Whether the question is an agent's, long and with tools; ``closed`` only.
     """
 
     kind: Literal["closed", "streams", "first", "hold"]
@@ -41,6 +42,7 @@ class Order(Struct, kw_only=True):
     steps: int = 0
     times: int = 100
     image_bytes: int = 0
+    agent: bool = False
     deadline_s: float = 60.0
 
 

@@ -47,6 +47,8 @@ def cases() -> list[Case]:
     body, large = wire.json_question(), wire.json_question(image_bytes=1_000_000)
     streamed = parse.completion(wire.stream_question(100, 0), LIMITS)
     request, target = parse.completion(body, LIMITS), _target(streamed)
+    agents = wire.agent_question()
+    asked = parse.completion(agents, LIMITS)
     headers = [(b"host", b"x"), (b"authorization", b"Bearer " + wire.KEYS[0].encode())]
     peppers, books = auth.Peppers(bytes(range(32))), _books()
     chunk = wire.event({"content": "token"})
@@ -56,8 +58,10 @@ def cases() -> list[Case]:
         ("auth: the key, and its digest", 200, lambda: peppers.digests(auth.secret_from(auth.shown_in(headers)))),
         ("parse: 1 KB", 100, lambda: parse.completion(body, LIMITS)),
         ("parse: 1 MB", 3, lambda: parse.completion(large, LIMITS)),
+        ("parse: 230 KB of an agent", 10, lambda: parse.completion(agents, LIMITS)),
         ("route", 200, lambda: route.resolve(request, CONSUMER, _CATALOG)),
         ("plan: call, bound and reserve", 100, lambda: _planned(request, target)),
+        ("plan: 230 KB of an agent", 20, lambda: _planned(asked, target)),
         ("quota: reserve and settle, in memory", 100, lambda: _reserve_and_settle(books)),
         ("price: cost", 300, lambda: price.cost(usage, target.price)),
         ("answer: JSON", 100, lambda: DIALECT.answer(wire.ANSWER, request, target)),

@@ -92,6 +92,13 @@ SCENARIOS: dict[str, Scenario] = {
         streams=True,
         rounds=5,
     ),
+    "agent": Scenario(
+        title="JSON of an agent, 230 KB and 30 tools, 4 connections",
+        order=_json(4, agent=True),
+        figures=("cpu_us", "rate"),
+        streams=True,
+        rounds=5,
+    ),
 }
 ASGI = {name for name, scenario in SCENARIOS.items() if not scenario.streams}
 """What the no-op app can be asked."""

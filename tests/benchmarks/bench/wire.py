@@ -16,6 +16,7 @@ __all__ = [
     "MODEL",
     "PATH",
     "STEPS",
+    "agent_question",
     "event",
     "json_question",
     "last_events",
@@ -60,6 +61,31 @@ def question(order: str, *, image_bytes: int = 0, cap: int = 256, **fields: obje
 def json_question(image_bytes: int = 0) -> bytes:
     """Asks for one JSON answer."""
     return question("json", image_bytes=image_bytes)
+
+
+def agent_question() -> bytes:
+    """
+    Asks for one JSON answer as an agent does in the middle of its work: 230 KB, most of which are 60 calls of tools and
+    what came of them, and 40 the 30 tools themselves.
+    """
+    arguments = json.dumps({"path": "src/main.py", "why": _FILLER})
+    messages: list[dict[str, object]] = [{"role": "system", "content": f"~json~ {_FILLER * 90}"}]
+    for number in range(60):
+        function = {"name": f"tool_{number % 30}", "arguments": arguments}
+        call = {"id": f"call_{number}", "type": "function", "function": function}
+        found = f'def found_{number}(it):\n    return {{"it": [it]}}  # {_FILLER * 30}\n'
+        messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+        messages.append({"role": "tool", "tool_call_id": f"call_{number}", "content": found})
+    values = {f"value_{number}": {"type": "string", "description": _FILLER} for number in range(5)}
+    parameters = {"type": "object", "properties": values, "required": ["value_0"]}
+    tools = [
+        {
+            "type": "function",
+            "function": {"name": f"tool_{number}", "description": _FILLER * 5, "parameters": parameters},
+        }
+        for number in range(30)
+    ]
+    return json.dumps({"model": MODEL, "messages": messages, "tools": tools, "max_tokens": 4096}).encode()
 
 
 def stream_question(events: int, gap_us: int, *, step: int | None = None) -> bytes:
