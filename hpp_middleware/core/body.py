@@ -13,7 +13,19 @@ from msgspec import Raw
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.provider import Limits
 
-__all__ = ["HEAD", "LARGE", "LONG", "STAND_IN", "brief", "decoded", "members", "unescaped", "words"]
+__all__ = [
+    "HEAD",
+    "LARGE",
+    "LONG",
+    "SMALL",
+    "STAND_IN",
+    "brief",
+    "check_nesting",
+    "decoded",
+    "members",
+    "unescaped",
+    "words",
+]
 
 # A string that never ends counts as one to the end of the body, so that no byte is looked at twice.
 _TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{},:]', re.DOTALL)
@@ -69,11 +81,13 @@ def brief(body: bytes) -> bytes:
             kept.append(body[start : at + HEAD] + f"{STAND_IN}{end - at - HEAD}".encode())
             start = end
         at = end
-    short = b"".join((*kept, body[start:])) if kept else body
+    if not kept:
+        return body
+    short = b"".join((*kept, body[start:]))
     return short if short.find(STAND_IN_ESCAPED) < 0 else body
 
 
-def members(body: bytes, limits: Limits, short: bytes | None = None) -> dict[str, Raw]:
+def members(body: bytes, limits: Limits, short: bytes | None = None, *, nested: bool = False) -> dict[str, Raw]:
     """
     The top level of a JSON object, each key once (the last), each value raw.
 
@@ -81,19 +95,23 @@ def members(body: bytes, limits: Limits, short: bytes | None = None) -> dict[str
         body: The JSON.
         limits: Bounds on it.
         short: What :func:`brief` makes of it, where that is known.
+        nested: Whether it may be too deep: :func:`check_nesting` is asked later, where that is not seen otherwise.
     Raises:
         RequestError: 400: it is no UTF-8, no JSON, no object, or too deep.
     """
+    short = short or body
     try:
         if not body.isascii():
             body.decode("utf-8")
-        _bounded(short or body, limits)
+        if not nested or not _is_small(short, limits):
+            check_nesting(short, limits)
         return _members.decode(body)
     except UnicodeDecodeError:
         raise RequestError("The body is not valid UTF-8.") from None
     except msgspec.ValidationError:
         raise RequestError("The body must be a JSON object.") from None
     except (msgspec.DecodeError, RecursionError):
+        check_nesting(short, limits)  # which may be why it cannot be read
         raise RequestError("The body is not valid JSON.") from None
 
 
@@ -149,25 +167,26 @@ def words(raw: Raw) -> bytes:
     return b"".join((*kept, value[start:])) if kept else value
 
 
-def _bounded(body: bytes, limits: Limits) -> None:
+def check_nesting(body: bytes, limits: Limits, *, above: int = 0) -> None:
     """
     Nesting, and the number of values, so that no body costs far more than its size.
 
     Neither can be too large where there are not even so many of the marks that make them, in text or not; only where
     there are, the ones that are not text are looked at: at first all at once, and then, of a body that is too large for
     that or breaks a bound, one by one.
+
+    Args:
+        body: The JSON, or a value in it.
+        limits: Bounds on it.
+        above: How deep it is in what they are for.
+    Raises:
+        RequestError: 400: it is too deep, or has too many values.
     """
-    if len(body) < SMALL:  # of which a copy takes less time than a look at each byte
-        nested = 2 * len(body) - len(body.replace(b"[", b"")) - len(body.replace(b"{", b""))
-    else:
-        nested = _count(body, b"[") + _count(body, b"{")
-    if nested <= limits.depth and (
-        len(body) <= limits.values or nested + _count(body, b",") + _count(body, b":") <= limits.values
-    ):
+    if _nested(body) <= limits.depth - above and (len(body) <= limits.values or _is_small(body, limits)):
         return
-    if len(body) <= LARGE and _is_shallow(body, limits):
+    if len(body) <= LARGE and _is_shallow(body, limits, above):
         return
-    depth = values = 0
+    depth, values = above, 0
     for token in _TOKENS.finditer(body):
         mark = body[token.start()]
         values += mark in b"[{,:"
@@ -181,19 +200,41 @@ def _bounded(body: bytes, limits: Limits) -> None:
             depth -= 1
 
 
-def _is_shallow(body: bytes, limits: Limits) -> bool:
+def _nested(body: bytes) -> int:
+    """How many arrays and objects a body has at most."""
+    if len(body) < SMALL:  # of which a copy takes less time than a look at each byte
+        return 2 * len(body) - len(body.replace(b"[", b"")) - len(body.replace(b"{", b""))
+    return _count(body, b"[") + _count(body, b"{")
+
+
+def _is_small(body: bytes, limits: Limits) -> bool:
+    """Whether a body cannot have too many values, since so many of its bytes are no marks of one."""
+    spare = len(body) - limits.values
+    if spare <= 0:
+        return True
+    part = body[: 2 * spare]
+    return len(part) - sum(_count(part, mark) for mark in (b"[", b"{", b",", b":")) >= spare
+
+
+def _is_shallow(body: bytes, limits: Limits, above: int) -> bool:
     """Whether a body keeps both bounds for certain."""
-    if b"\\" in body:
-        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    outside = b"".join(body.split(b'"')[::2])  # of every string
+    outside = b"".join(_without_escapes(body).split(b'"')[::2])  # of every string
     if sum(map(outside.count, (b"[", b"{", b",", b":"))) > limits.values:
         return False
     brackets = outside.translate(_AS_BRACES, _NO_BRACKETS)
-    for _ in range(limits.depth):
+    for _ in range(limits.depth - above):
         brackets = brackets.replace(b"{}", b"")  # the innermost ones, of every value
         if not brackets:
             return True
     return False
+
+
+def _without_escapes(body: bytes) -> bytes:
+    """The body without its backslashes, and what each of them escapes."""
+    first, *parts = body.split(b"\\")  # to search for one byte is many times as fast as for two
+    if b"" in parts:  # it escapes another one
+        first, *parts = body.replace(b"\\\\", b"").split(b"\\")
+    return b"".join((first, *[part[1:] for part in parts])) if parts else first
 
 
 def _count(body: bytes, mark: bytes) -> int:

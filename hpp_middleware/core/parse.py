@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from hpp_middleware.core import preferences, usual
-from hpp_middleware.core.body import brief, members, unescaped
+from hpp_middleware.core.body import SMALL, brief, members, unescaped
 from hpp_middleware.core.fields import NULL as _NULL
 from hpp_middleware.core.fields import bad as _bad
 from hpp_middleware.core.fields import decoded as _decode
@@ -58,22 +58,7 @@ ACTED_ON = frozenset(
 )
 """Keys that the router acts on: no other letter case of them passes, since some servers match keys without case."""
 
-_NEED_NO_LOOK = ACTED_ON | {
-    "frequency_penalty",
-    "logprobs",
-    "metadata",
-    "parallel_tool_calls",
-    "presence_penalty",
-    "response_format",
-    "seed",
-    "stop",
-    "store",
-    "temperature",
-    "tool_choice",
-    "top_logprobs",
-    "top_p",
-    "user",
-}
+_NEED_NO_LOOK = ACTED_ON | usual.PLAIN
 """The usual keys: in lower case, and no other spelling of one that matters."""
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
@@ -118,11 +103,12 @@ def completion(body: bytes, limits: Limits) -> Request:
         RequestError: 400; ``param`` and the message name the field.
     """
     short = brief(body)
-    fields = members(body, limits, short)
-    plain = fields.keys() <= usual.PLAIN
-    found = usual.request(short, fields, limits, plain=plain, brief=short is not body)
-    if plain and found is not None:
-        return found
+    nested = len(short) >= SMALL  # else to look at all of it takes the least time
+    fields = members(body, limits, short, nested=nested)
+    found = usual.request(short, fields, limits, brief=short is not body, nested=nested)
+    if found is not None and found.plain is not None:
+        reasons = "reasoning_effort" in fields and _asks_for_reasoning(fields)
+        return msgspec.structs.replace(found, hidden_reasoning=True) if reasons else found
     _refuse_twins(fields)
     wanted = preferences.taken(fields)
     if found is None:

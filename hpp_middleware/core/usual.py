@@ -11,7 +11,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from hpp_middleware.core.body import STAND_IN
+from hpp_middleware.core.body import STAND_IN, check_nesting
 from hpp_middleware.types.completion import Images, Request
 from hpp_middleware.types.provider import Limits
 
@@ -34,7 +34,10 @@ PLAIN = frozenset(
         "n",
         "parallel_tool_calls",
         "presence_penalty",
+        "prompt_cache_key",
+        "reasoning_effort",
         "response_format",
+        "safety_identifier",
         "seed",
         "stop",
         "store",
@@ -42,12 +45,23 @@ PLAIN = frozenset(
         "stream_options",
         "temperature",
         "tool_choice",
+        "tools",
         "top_logprobs",
         "top_p",
         "user",
+        "verbosity",
     }
 )
-"""Fields that have no price of their own, and of which the router acts on no other than those it always does."""
+"""Fields that have no price of their own, and in none of which one could be hidden."""
+
+_READ = frozenset({"max_completion_tokens", "max_tokens", "messages", "model", "n", "stream", "tools"})
+"""Fields of which the plain decoder reads every value, but for the parameters of tools."""
+
+DEPTH = 6
+"""How deep plain messages nest: the body, ``messages``, one of them, its parts, a part, its image."""
+
+PARAMETERS_ABOVE = 4
+"""How deep the parameters of a plain tool are in the body."""
 
 _NO_IMAGES = Images()
 _TEXT = _NO_IMAGES, False
@@ -77,16 +91,51 @@ class _PlainPart(Struct, gc=False, forbid_unknown_fields=True):
     image_url: _PlainImage | None = None
 
 
+class _Something(Struct, gc=False):
+    """An object in whose place nothing is read."""
+
+
 class _Message(Struct, gc=False):
     role: _Role
-    content: str | list[_Part]
+    content: str | list[_Part] | None = None
+    tool_calls: list[_Something] | None = None
     audio: None = None
+
+
+class _Called(Struct, gc=False, forbid_unknown_fields=True):
+    name: str
+    arguments: str
+
+
+class _Call(Struct, gc=False, forbid_unknown_fields=True):
+    function: _Called
+    id: str | None = None
+    type: Literal["function"] | None = None
+    index: int | None = None
 
 
 class _PlainMessage(Struct, gc=False, forbid_unknown_fields=True):
     role: _Role
-    content: str | list[_PlainPart]
+    content: str | list[_PlainPart] | None = None
     name: str | None = None
+    tool_calls: list[_Call] | None = None
+    tool_call_id: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    audio: None = None
+    function_call: None = None
+
+
+class _Function(Struct, gc=False, forbid_unknown_fields=True):
+    name: str
+    description: str | None = None
+    parameters: Raw = Raw()
+    strict: bool | None = None
+
+
+class _Tool(Struct, gc=False, forbid_unknown_fields=True):
+    type: Literal["function"]
+    function: _Function
 
 
 class StreamOptions(Struct, gc=False):
@@ -108,25 +157,46 @@ class _Body(Struct, Generic[_M], gc=False):
     stream_options: StreamOptions | None = None
 
 
+class _PlainBody(_Body[_PlainMessage], gc=False):
+    tools: list[_Tool] | None = None
+
+
 _usual = msgspec.json.Decoder(_Body[_Message])
-_plain = msgspec.json.Decoder(_Body[_PlainMessage])
+_plain = msgspec.json.Decoder(_PlainBody)
 
 
-def request(body: bytes, fields: dict[str, Raw], limits: Limits, *, plain: bool, brief: bool = False) -> Request | None:
+def request(
+    body: bytes, fields: dict[str, Raw], limits: Limits, *, brief: bool = False, nested: bool = False
+) -> Request | None:
     """
     The request, where all that the router acts on in each is as usual; None where every field is to be looked at.
+
+    It is plain, and nothing else is to be read in it, where its fields are all :data:`PLAIN`, and so are its messages.
 
     Args:
         body: It, which is JSON.
         fields: Its members.
         limits: Bounds on it.
-        plain: Whether they are all :data:`PLAIN`; then nothing else is to be read in them.
         brief: Whether the data of its images is stood in for: see :func:`~hpp_middleware.core.body.brief`.
+        nested: Whether it may be too deep.
+    Raises:
+        RequestError: 400: it is.
     """
+    plain, tools = fields.keys() <= PLAIN, None
+    found: _Body[_PlainMessage] | _Body[_Message]
     try:
-        found = _plain.decode(body) if plain else _usual.decode(body)
+        found = strict = _plain.decode(body)
+        tools = strict.tools
+        if nested:
+            _check_nesting(strict, body, fields, limits)
     except (msgspec.DecodeError, RecursionError):
-        return request(body, fields, limits, plain=False, brief=brief) if plain else None
+        if nested:
+            check_nesting(body, limits)
+        try:
+            found = _usual.decode(body)
+        except (msgspec.DecodeError, RecursionError):
+            return None
+        plain = False
     messages, n, cap, other = found.messages, found.n or 1, found.max_tokens, found.max_completion_tokens
     if other is not None and (cap is None or other > cap):
         cap = other
@@ -137,7 +207,7 @@ def request(body: bytes, fields: dict[str, Raw], limits: Limits, *, plain: bool,
         if not isinstance(message.content, str):
             seen = _seen(messages, brief=brief)
             break
-    if seen is None:
+    if seen is None or (tools is not None and len(tools) > limits.tools):
         return None
     options = found.stream_options
     return Request(
@@ -153,12 +223,29 @@ def request(body: bytes, fields: dict[str, Raw], limits: Limits, *, plain: bool,
     )
 
 
+def _check_nesting(found: _PlainBody, body: bytes, fields: dict[str, Raw], limits: Limits) -> None:
+    """As :func:`~hpp_middleware.core.body.check_nesting`, only of what the plain decoder passes over."""
+    if limits.depth < DEPTH:
+        check_nesting(body, limits)
+        return
+    for tool in found.tools or ():
+        check_nesting(bytes(tool.function.parameters), limits, above=PARAMETERS_ABOVE)
+    for name in fields.keys() - _READ:
+        if len(value := fields[name]) > limits.depth:
+            check_nesting(bytes(value), limits, above=1)
+
+
 def _seen(messages: Sequence[_Message | _PlainMessage], *, brief: bool) -> tuple[Images, bool] | None:
     """What messages have besides text: images, and whether a part is audio; None where each is to be looked at."""
     count = inline = 0
     audio = False
     for message in messages:
-        for part in message.content if not isinstance(message.content, str) else ():
+        content = message.content
+        if isinstance(content, str):
+            continue
+        if content is None and not (message.role == "assistant" and message.tool_calls):
+            return None
+        for part in content or ():
             if part.type == "image_url":
                 size = _image_bytes(part.image_url.url, brief=brief) if part.image_url is not None else None
                 if size is None:

@@ -88,6 +88,7 @@ def test_any_value_in_a_message_is_a_request_or_a_400(value: Any, seed: int) -> 
     only_a_400(body(messages=[message]))
 
 
+CALLED = {"name": "look", "arguments": "{}"}
 urls = st.sampled_from(
     ["data:image/png;base64,AAAA", "DATA:image/x,", "data:text/plain,x", "https://x.test", "http://x", ""]
 )
@@ -111,12 +112,21 @@ messages = st.fixed_dictionaries(
         "role": st.sampled_from(["user", "assistant", "system", "tool", "developer", "function"]),
         "content": st.sampled_from(["hello", "", None]) | st.lists(likely_parts | parts, max_size=3),
     },
-    optional={"tool_calls": st.sampled_from([None, [], [{"id": "1"}], 1]), "name": st.just("x")},
+    optional={
+        "tool_calls": st.sampled_from([None, [], [{"id": "1"}], [{"id": "1", "function": CALLED}], [1], 1]),
+        "tool_call_id": st.just("1"),
+        "name": st.just("x"),
+        "audio": st.sampled_from([None, {"id": "1"}]),
+    },
+)
+functions = st.sampled_from([{"name": "look"}, {"name": "look", "parameters": {"a": [{}]}}, {"name": 1}, None])
+tools = st.sampled_from([{"type": "web_search"}, {}, 1]) | st.builds(
+    lambda f: {"type": "function", "function": f}, functions
 )
 
 
 numbers = st.sampled_from([None, 0, 1, 2, 16, 17, 10**7, 10**7 + 1, -1, 1.0, 1.5, "1", True, 2**70])
-settings_ = st.fixed_dictionaries(
+settings_: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
         "model": st.sampled_from(["fake/a", "", "a b", None, 1]),
@@ -124,6 +134,8 @@ settings_ = st.fixed_dictionaries(
         "max_tokens": numbers,
         "max_completion_tokens": numbers,
         "stream": st.sampled_from([True, False, None, 0, "true"]),
+        "tools": st.lists(tools, max_size=3) | st.sampled_from([None, [{}] * 257, 1]),
+        "reasoning_effort": st.sampled_from([None, "low", "none", 1]),
     },
 )
 
@@ -139,5 +151,5 @@ def test_a_usual_request_is_taken_as_any_other(given_messages: list[Any], others
 
     taken = outcome()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(usual, "request", lambda data, fields, limits, *, plain, brief: None)
+        patch.setattr(usual, "request", lambda data, fields, limits, *, brief, nested: None)
         assert outcome() == taken
