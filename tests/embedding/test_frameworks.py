@@ -1,6 +1,7 @@
 """Each framework under each server, in a process of its own: streams stream, and what is left is closed and settled."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,10 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         ):
             assert framework in client.get("/go").text  # the framework's own route, beside the mount
             yield Mounted(upstream, client, folder / "hpp.db")
-    assert "Traceback" not in (folder / f"{server}.log").read_text("utf-8")
+    told = (folder / f"{server}.log").read_text("utf-8")
+    # Hypercorn's dispatcher, which mounts Quart, ends so under Python 3.12: its task group tells of its cancellation.
+    its_own = sys.version_info >= (3, 12) and (server, framework) == ("hypercorn", "quart")
+    assert told.count("Traceback") == (told.count("middleware/dispatcher.py") > 0 and its_own)
     assert not (folder / "hpp.db-wal").exists()  # its lifespan has closed the gateway
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import sqlite3
+import sys
 import threading
 from pathlib import Path
 
@@ -31,6 +32,9 @@ PATIENCE = {
     "hypercorn-trio": ("--graceful-timeout", "1"),
 }
 """How long a server waits for its streams before it cancels them; uvicorn, left alone, waits for ever."""
+
+if sys.version_info >= (3, 12):  # whose Server.wait_closed, which hypercorn awaits before, waits for every connection
+    del PATIENCE["hypercorn"]
 
 
 def stopped(
