@@ -80,6 +80,13 @@ class _PlainImage(Struct, gc=False, forbid_unknown_fields=True):
     detail: str | None = None
 
 
+class _ShortCache(Struct, gc=False, forbid_unknown_fields=True):
+    """One that costs what the price says; that of an hour does not."""
+
+    type: Literal["ephemeral"]
+    ttl: Literal["5m"] | None = None
+
+
 class _Part(Struct, gc=False):
     type: Literal["text", "image_url", "input_audio"]
     image_url: _Image | None = None
@@ -89,6 +96,7 @@ class _PlainPart(Struct, gc=False, forbid_unknown_fields=True):
     type: Literal["text", "image_url"]
     text: str | None = None
     image_url: _PlainImage | None = None
+    cache_control: _ShortCache | None = None
 
 
 class _Something(Struct, gc=False):
@@ -122,6 +130,7 @@ class _PlainMessage(Struct, gc=False, forbid_unknown_fields=True):
     tool_call_id: str | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
+    cache_control: _ShortCache | None = None
     audio: None = None
     function_call: None = None
 
@@ -136,6 +145,7 @@ class _Function(Struct, gc=False, forbid_unknown_fields=True):
 class _Tool(Struct, gc=False, forbid_unknown_fields=True):
     type: Literal["function"]
     function: _Function
+    cache_control: _ShortCache | None = None
 
 
 class StreamOptions(Struct, gc=False):

@@ -29,6 +29,7 @@ LOOK = {
     "strict": True,
 }
 TOOL = {"type": "function", "function": LOOK}
+SHORT = {"type": "ephemeral"}
 
 
 def at_once(data: bytes) -> Request | None:
@@ -56,6 +57,11 @@ def picture(url: str, **more: Any) -> dict[str, Any]:
         body(tools=None),
         body(tools=[TOOL, TOOL], tool_choice="auto", parallel_tool_calls=False, prompt_cache_key="x", verbosity="low"),
         body(messages=CALLED, tools=[TOOL], reasoning_effort="low"),
+        body(tools=[{**TOOL, "cache_control": SHORT}]),
+        body(messages=[{"role": "user", "content": "hi", "cache_control": {**SHORT, "ttl": "5m"}}]),
+        said(
+            {"type": "text", "text": "hi", "cache_control": SHORT}, picture(PNG, detail="low") | {"cache_control": None}
+        ),
         body(messages=[*HELLO, {"role": "assistant", "content": "hi", "tool_calls": [], "refusal": None}]),
         body(messages=[*HELLO, {"role": "assistant", "tool_calls": [CALL], "audio": None, "function_call": None}]),
     ],
@@ -71,6 +77,8 @@ def test_text_images_and_functions_in_the_usual_fields_are_plain(data: bytes) ->
         body(tools=[{**TOOL, "cache_control": {"ttl": "1h"}}]),
         body(tools=[{"type": "function", "function": {**LOOK, "cache_control": {"ttl": "1h"}}}]),
         body(tools=[{"type": "function", "name": "look"}]),
+        said({"type": "text", "text": "hi", "cache_control": {**SHORT, "ttl": "1h"}}),
+        said({"type": "text", "text": "hi", "cache_control": {**SHORT, "for": "1h"}}),
         body(tools=[{"type": "custom", "custom": {"name": "look"}}]),
         body(tools=[{"function": LOOK}]),
         body(x=1),
@@ -154,6 +162,7 @@ def test_a_function_that_is_given_twice_is_plain_only_where_both_are() -> None:
     for search in (
         '[{"type":"web_search","type":"function","function":{"name":"x"}}]',
         '[{"type":"function","function":{"name":"x","cache_control":{"ttl":"1h"}},"function":{"name":"x"}}]',
+        '[{"type":"function","function":{"name":"x"},"cache_control":{"type":"ephemeral","ttl":"1h","ttl":"5m"}}]',
         '[{"type":"web_search"}], "tools": [{"type":"function","function":{"name":"x"}}]',
     ):
         assert accepted(raw(tools=search)).plain is None
