@@ -6,12 +6,11 @@ list. Nothing is in the file before :meth:`Page.write`. What one transaction has
 unless another connection has written meanwhile (:class:`Pages`).
 """
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 
 from hpp_middleware.stores.books import carry_out
-from hpp_middleware.stores.sqlite.rows import SQLiteBooks
+from hpp_middleware.stores.sqlite.rows import SQLiteBooks, as_json
 from hpp_middleware.types.operations import Declare, Grant, Operation, Release, Reserve, Result, Settle
 from hpp_middleware.types.quota import Account, Claimed, Entry, Hold
 
@@ -94,13 +93,12 @@ class Page:
         self._changed.clear()
 
     def forget(self) -> None:
-        """Of what is committed now, keep what the next transaction may ask for: accounts, and the holds that live."""
+        """Of what is committed now, keep what the next one may ask for: accounts, leases, and the holds that live."""
         for name in self._asked:
             hold = self._holds.get(name)
             if hold is None or hold.state != "held":
                 self._holds.pop(name, None)
         self._asked.clear()
-        self._leases.clear()
         if len(self._holds) > MOST_KNOWN:
             self._holds.clear()
         if len(self._accounts) > MOST_KNOWN:
@@ -215,4 +213,4 @@ def _listable(names: Iterable[str]) -> set[str]:
 
 
 def _listed(names: Iterable[str]) -> str:
-    return json.dumps(sorted(names))
+    return as_json(list(names))

@@ -8,8 +8,9 @@ together is committed together. WAL, ``synchronous=FULL`` (a commit that was ack
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 from hpp_middleware.core import quota
 from hpp_middleware.stores import pepper
@@ -76,9 +77,9 @@ class SQLiteStore:
         """Where settlements are kept that the file did not take: a folder beside it."""
         return self.path.with_name(f"{self.path.name}.settle")
 
-    async def apply(self, operations: Sequence[Operation]) -> list[Result]:
+    def apply(self, operations: Sequence[Operation]) -> Coroutine[Any, Any, list[Result]]:
         """See :class:`hpp_middleware.ports.QuotaStore`."""
-        return await self._writer.apply(tuple(operations))
+        return self._writer.apply(tuple(operations))
 
     async def take(self, ask: Ask) -> Standing:
         """See :class:`hpp_middleware.ports.LimitStore`."""

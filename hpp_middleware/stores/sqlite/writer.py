@@ -10,7 +10,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from itertools import groupby
 from typing import Any, Generic, TypeVar
 
@@ -117,7 +117,7 @@ class Writer:
                 await last.done()
             thread.join()
 
-    async def run(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool = True) -> _T:
+    def run(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool = True) -> Coroutine[Any, Any, _T]:
         """
         The result of ``work``, once it is committed.
 
@@ -129,18 +129,25 @@ class Writer:
         Raises:
             StoreError: It is not known whether it was committed.
         """
-        return await self._done(_Job(work, writes=writes))
+        return self._done(work, None, writes=writes)
 
-    async def apply(self, operations: Sequence[Operation]) -> list[Result]:
+    def apply(self, operations: Sequence[Operation]) -> Coroutine[Any, Any, list[Result]]:
         """
         What became of operations, once that is committed; together with those of others that wait.
 
         Raises:
             StoreError: As above.
         """
-        return await self._done(_Job[list[Result]](operations=operations))
+        return self._done(None, operations)
 
-    async def _done(self, job: _Job[_T]) -> _T:
+    async def _done(
+        self,
+        work: Callable[[sqlite3.Connection], Any] | None,
+        operations: Sequence[Operation] | None,
+        *,
+        writes: bool = True,
+    ) -> Any:
+        job = _Job[Any](work, operations=operations, writes=writes)
         with self._lock:  # so that nothing is put behind the closing job
             if self._thread is None:
                 raise StoreError("The database is not open: open the gateway first.")
@@ -150,7 +157,7 @@ class Writer:
             raise StoreError(job.error.message) from job.error
         if job.error is not None:
             raise StoreError("The database cannot be used at the moment.") from job.error
-        return job.result  # type: ignore[return-value]  # set by the thread, of the work's own type
+        return job.result
 
     def _run(self, waiting: _Jobs) -> None:
         connection: sqlite3.Connection | None = None
