@@ -78,4 +78,5 @@ class Notice:
             try:
                 observer.observe(event)
             except Exception as error:  # noqa: BLE001  # an observer's fault is not the request's
-                _logger.error("an observer failed: %s", type(error).__name__)  # noqa: TRY400  # its text may hold anything
+                names = type(observer).__name__, type(error).__name__
+                _logger.error("an observer failed: %s, by %s", *names)  # noqa: TRY400  # its text may hold anything

@@ -7,6 +7,7 @@ and :func:`check_kinds` is for hosts that run without either.
 
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict
 
@@ -138,5 +139,11 @@ def _check_kind(name: str, given: Any) -> None:
         raise ConfigurationError("client must be an AsyncClient", param="client")
     if name in _ASKED and given != "auto":
         for each in given if name == "observers" else [given]:
-            if isinstance(each, type | str) or not hasattr(each, _ASKED[name]):
-                raise ConfigurationError(f"{name} must have a method {_ASKED[name]}", param=name)
+            _check_method(name, each)
+
+
+def _check_method(name: str, given: Any) -> None:
+    if isinstance(given, type | str) or not hasattr(given, _ASKED[name]):
+        raise ConfigurationError(f"{name} must have a method {_ASKED[name]}", param=name)
+    if name == "observers" and iscoroutinefunction(given.observe):
+        raise ConfigurationError("observers: observe must not be async: nobody awaits it", param=name)

@@ -29,7 +29,7 @@ async def test_what_an_observer_raises_is_logged_by_its_type_and_dropped(
             assert await call.started() == 401
     assert len(witness.settled) == 1
     assert len(witness.refused) == 1
-    assert "an observer failed: ValueError" in caplog.text
+    assert "an observer failed: Broken, by ValueError" in caplog.text
     assert CANARY not in caplog.text
 
 

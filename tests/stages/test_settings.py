@@ -36,6 +36,10 @@ def test_a_setting_that_there_is_not_is_refused_with_the_one_that_was_meant() ->
         Gateway(providers=PROVIDERS, modles={})  # type: ignore[call-arg]  # which a type checker says, too
 
 
+class Awaited:
+    async def observe(self, event: object) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -50,6 +54,7 @@ def test_a_setting_that_there_is_not_is_refused_with_the_one_that_was_meant() ->
         ({"load": {"in_flight": 3}}, "load must be Load"),
         ({"prices": "genai"}, "prices must have a method find"),
         ({"observers": [print]}, "observers must have a method observe"),
+        ({"observers": [Awaited()]}, "observe must not be async"),
         ({"client": httpx2.Client}, "client must"),
         ({"authenticate": "alice"}, "authenticate must be callable"),
         ({"cors_origins": "https://app.example"}, "cors_origins must be several"),
