@@ -7,7 +7,7 @@ followed, cookies are not kept, and only identity encoding is accepted.
 
 import os
 import socket
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Protocol
@@ -33,13 +33,15 @@ _VERSIONS = {"HTTP/1.0", "HTTP/1.1", "HTTP/2", "HTTP/3"}  # the last two of a ho
 
 
 class HTTPClient(Protocol):
-    """What is asked of a host's own client: httpx's names, whichever of its versions."""
+    """What is asked of a host's own client: httpx's names, whichever of its versions, and whatever else they take."""
 
-    def build_request(self, method: str, url: str, **settings: Any) -> Any:
+    @property
+    def build_request(self) -> Callable[..., Any]:
         """Make a request."""
         ...
 
-    async def send(self, request: Any, **settings: Any) -> Any:
+    @property
+    def send(self) -> Callable[..., Awaitable[Any]]:
         """Send it."""
         ...
 
