@@ -164,7 +164,7 @@ class Mortal:
 
         patch.object(SlotFile, "write", mortal_write).start()
         patch.object(SlotFile, "clear", mortal_clear).start()
-        patch("hpp_middleware.stores.sqlite.store.carry_out", mortal_carry_out).start()
+        patch("hpp_middleware.stores.sqlite.page.carry_out", mortal_carry_out).start()
 
 
 class Read:
