@@ -94,7 +94,9 @@ async def test_a_damaged_hold_keeps_no_other_from_being_swept(
 
 
 @pytest.mark.parametrize(
-    "figure", [("held", 1), ("settled", 2**63 - 1), ("seq", 2**63 - 1), ("requests", 2**63 - 1)], ids=str
+    "figure",
+    [("held", 1), ("settled", 2**63 - 1), ("settled", -(2**63)), ("seq", 2**63 - 1), ("requests", 2**63 - 1)],
+    ids=str,
 )
 async def test_a_damaged_account_keeps_no_others_hold_from_being_swept(
     figure: tuple[str, int], kind: str, place: str, store: Any, clock: Clock

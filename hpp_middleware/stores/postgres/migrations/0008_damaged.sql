@@ -355,8 +355,8 @@ BEGIN
         FOREACH h IN ARRAY ending LOOP
             IF o.op = 'sweep' AND NOT (hpp_sound(h) AND NOT EXISTS (
                 SELECT FROM unnest(h.accounts) AS n CROSS JOIN LATERAL (SELECT (books[array_position(ids, n)]).*) AS a
-                    WHERE a.held < h.amount
-                        OR greatest(abs(a.settled), a.seq, a.requests, a.tokens) > max_tokens)) THEN
+                    WHERE a.held < h.amount OR NOT a.settled BETWEEN -max_tokens AND max_tokens
+                        OR greatest(a.seq, a.requests, a.tokens) > max_tokens)) THEN
                 r.amount := r.amount - 1;
                 IF r.hold = '' THEN
                     r.hold := h.id;

@@ -180,7 +180,8 @@ local function charge(id, hold, amount, state, report, tokens, spared)
   local names = once(hold[WHOSE])
   local payer = hold[WHOSE][1]
   for _, name in ipairs(names) do
-    if tonumber(redis.call('HGET', ACCOUNTS, column('settled', name)) or 0) + total > MAX_SUM then return nil end
+    local settled = tonumber(redis.call('HGET', ACCOUNTS, column('settled', name)) or 0)
+    if settled + total > MAX_SUM or settled < -MAX_SUM then return nil end
   end
   local three = redis.call('HMGET', ACCOUNTS, column('tokens', payer), column('seq', payer), column('requests', payer))
   if tonumber(three[1] or 0) + tonumber(tokens) > MAX_SUM then return nil end
