@@ -59,7 +59,7 @@ async def books(found: Made, fakes: Mapping[str, FakeUpstream], *, departures: i
 async def _is_charged_for_its_models(
     budget: Budget, found: Made, accounts: Iterable[str], lines: Sequence[Entry]
 ) -> None:
-    """A budget has what requests came to in which one of its models has cost something."""
+    """A budget has what its models came to: of requests in which they alone have cost something, the whole."""
     of_all = budget.consumer == "*"
     own = [each for each in found.budgets if (each.consumer, each.period, each.model) == ("alice", *_key(budget))]
     if of_all and own:
@@ -70,9 +70,13 @@ async def _is_charged_for_its_models(
         is_its = account.endswith(f":{budget.model}") if budget.model else account.count(":") == 1
         if account.startswith(f"{whose}/~{budget.period}:") and is_its:
             used += (await found.gateway.store.balance(account)).used
-    due = sum(line.amount for line in lines if _concerns(budget, line))
-    # Whoever answers has a part in it, though the answer may have cost nothing.
-    answered = sum(line.amount for line in lines if _concerns(budget, line) or _answers(budget, line))
+    due = answered = 0
+    for hold in {line.hold for line in lines}:
+        mine = [line for line in lines if line.hold == hold]
+        amount, cost, others = sum(line.amount for line in mine), *_costs(budget, mine[0])
+        due += amount - others if cost else 0
+        # Whoever answers has a part in it, though the answer may have cost nothing.
+        answered += amount - others if cost else amount * _answers(budget, mine[0])
     assert due <= used <= answered, budget
 
 
@@ -80,12 +84,14 @@ def _key(budget: Budget) -> tuple[str, str | None]:
     return budget.period, budget.model
 
 
-def _concerns(budget: Budget, line: Entry) -> bool:
-    costs: Counter[str] = Counter()
+def _costs(budget: Budget, line: Entry) -> tuple[int, int]:
+    """What a budget's models have cost in a request, and what others have beside them."""
+    if budget.model is None:
+        return 1, 0  # it is charged the whole of anything
+    costs: Counter[bool] = Counter()
     for each in line.report.attempts:
-        costs[f"{each.provider}/{each.model}"] += each.cost
-    model = budget.model
-    return model is None or any(cost > 0 and fnmatchcase(name, model) for name, cost in costs.items())
+        costs[fnmatchcase(f"{each.provider}/{each.model}", budget.model)] += each.cost
+    return costs[True], costs[False]
 
 
 def _answers(budget: Budget, line: Entry) -> bool:
