@@ -140,9 +140,10 @@ async def _read(call: Call) -> Answer | None:
     """
     try:
         status = await call.started()
+        body = await call.read()
     except anyio.EndOfStream:
+        assert not call._buffer
         return None
-    body = await call.read()
     await call.returned()
     assert status != 500, body
     if status >= 400:
