@@ -76,7 +76,7 @@ def test_a_provider_that_refuses_stream_options_is_never_sent_any() -> None:
 
 
 def test_no_field_that_is_taken_for_plain_has_a_price() -> None:
-    assert not PLAIN & {*COST_FIELDS, "service_tier", "tools", "cache_control"}
+    assert not PLAIN & {*COST_FIELDS, "service_tier", "cache_control"}
 
 
 PARTS = [
@@ -92,6 +92,24 @@ PARTS = [
     {"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA"}},
     {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "flac"}},
 ]
+HOUR = {"type": "ephemeral", "ttl": "1h"}
+CALLS = [
+    {
+        "id": "1",
+        "type": "function",
+        "function": {"name": "look", "arguments": '{"file_data": "data:application/pdf;"}'},
+    },
+    {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}, "cache_control": HOUR},
+    {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}", "cache_control": HOUR}},
+]
+TOOLS = [
+    {"type": "web_search"},
+    {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}},
+    {"type": "function", "function": {"name": "look"}, "cache_control": {"type": "ephemeral"}},
+    {"type": "function", "function": {"name": "look"}, "cache_control": HOUR},
+    {"type": "function", "function": {"name": "look", "cache_control": HOUR}},
+    {"function": {"name": "look"}},
+]
 messages = st.fixed_dictionaries(
     {
         "role": st.sampled_from(["user", "assistant", "system"]),
@@ -100,13 +118,12 @@ messages = st.fixed_dictionaries(
     optional={
         "name": st.just("x"),
         "cache_control": st.just({"ttl": "1h"}),
-        "tool_calls": st.just([]),
+        "tool_calls": st.lists(st.sampled_from(CALLS), max_size=2),
         "file_data": st.just("data:application/pdf;base64,AAAA"),
     },
 )
-others = st.fixed_dictionaries(
-    {}, optional={"user": st.just("x"), "tools": st.just([{"type": "web_search"}]), "service_tier": st.just("priority")}
-)
+tools = st.lists(st.sampled_from(TOOLS), max_size=2)
+others = st.fixed_dictionaries({}, optional={"user": st.just("x"), "tools": tools, "service_tier": st.just("priority")})
 
 
 @settings(max_examples=rounds(200, soak=1_000), deadline=None)
