@@ -6,8 +6,9 @@ import msgspec
 
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.dialects import chat, translating
-from hpp_middleware.dialects.anthropic import errors, head, reading, request
+from hpp_middleware.dialects.anthropic import errors, head, reading
 from hpp_middleware.dialects.anthropic.native import Messages
+from hpp_middleware.dialects.anthropic.request import say
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import HTTPCall
@@ -41,11 +42,11 @@ class Anthropic:
         """See :class:`hpp_middleware.ports.Dialect`: its own API is what it takes as it is."""
         return self._messages if api == "messages" else None
 
-    def call(self, request_: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
+    def call(self, request: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
         """See :class:`hpp_middleware.ports.Dialect`."""
-        said = request.say(request_, target, cap)
-        body = {**said.body, "stream": True} if request_.stream else said.body
-        url, shared = self._heads.of(target.provider, stream=request_.stream)
+        said = say(request, target, cap)
+        body = {**said.body, "stream": True} if request.stream else said.body
+        url, shared = self._heads.of(target.provider, stream=request.stream)
         return HTTPCall(
             url=url,
             headers=[*shared, ("X-Request-Id", request_id)],
@@ -59,7 +60,7 @@ class Anthropic:
 
     def stream(
         self,
-        request_: Request,
+        request: Request,
         target: Target,
         *,
         event_bytes: int,
@@ -68,14 +69,14 @@ class Anthropic:
         request_id: str = "",
     ) -> translating.Reader:
         """See :class:`hpp_middleware.ports.Dialect`."""
-        translation = reading.Reading(event_bytes, shows_thoughts=_shows_thoughts(request_))
-        return translating.Reader(translation, request_, target, cap=cap, charge=charge, request_id=request_id)
+        translation = reading.Reading(event_bytes, shows_thoughts=_shows_thoughts(request))
+        return translating.Reader(translation, request, target, cap=cap, charge=charge, request_id=request_id)
 
     def answer(
-        self, body: bytes, request_: Request, target: Target, *, charge: Charge | None = None, request_id: str = ""
+        self, body: bytes, request: Request, target: Target, *, charge: Charge | None = None, request_id: str = ""
     ) -> tuple[bytes, Seen]:
         """See :class:`hpp_middleware.ports.Dialect`."""
-        pieces = reading.whole(body, shows_thoughts=_shows_thoughts(request_))
+        pieces = reading.whole(body, shows_thoughts=_shows_thoughts(request))
         return translating.answer(pieces, target, charge=charge, request_id=request_id)
 
     def refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> bytes:  # noqa: ARG002  # its type says it
@@ -83,5 +84,5 @@ class Anthropic:
         return errors.refusal(body)
 
 
-def _shows_thoughts(request_: Request) -> bool:
-    return "reasoning" not in request_.fields or not chat.excludes_reasoning(request_)
+def _shows_thoughts(request: Request) -> bool:
+    return "reasoning" not in request.fields or not chat.excludes_reasoning(request)

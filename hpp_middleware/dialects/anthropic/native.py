@@ -18,8 +18,9 @@ from hpp_middleware.core import body as bodies
 from hpp_middleware.core.messages import FIELDS
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.dialects import unpriced
-from hpp_middleware.dialects.anthropic import betas, errors, head, passing, request
+from hpp_middleware.dialects.anthropic import betas, errors, head, passing
 from hpp_middleware.dialects.anthropic.proven import proven
+from hpp_middleware.dialects.anthropic.request import CONTEXT, FORMAT_TOKENS, TOOL_TOKENS
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import HTTPCall
@@ -106,19 +107,19 @@ class Messages:
     def __init__(self) -> None:
         self._heads = head.Heads()
 
-    def call(self, request_: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
+    def call(self, request: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
         """See :class:`hpp_middleware.ports.Dialect`."""
-        fields = dict(request_.fields)
+        fields = dict(request.fields)
         at_anthropic = target.provider.dialect == "anthropic"
         asks, dropped = betas.asked(fields, at_anthropic=at_anthropic)
         more = _more_tokens(fields, target)
         if at_anthropic:
             dropped = (*dropped, *_leave_out_thoughts(fields))
-            _check_budget(fields, request_.cap)
+            _check_budget(fields, request.cap)
         fields["model"] = Raw(_encode(target.model_name))
-        if request_.cap is None and cap is not None:
+        if request.cap is None and cap is not None:
             fields["max_tokens"] = Raw(str(cap).encode())
-        url, shared = self._heads.of(target.provider, stream=request_.stream)
+        url, shared = self._heads.of(target.provider, stream=request.stream)
         return HTTPCall(
             url=url,
             headers=[*shared, *([(_BETA, ",".join(asks))] if asks else []), ("X-Request-Id", request_id)],
@@ -136,7 +137,7 @@ class Messages:
 
     def stream(
         self,
-        request_: Request,
+        request: Request,
         target: Target,
         *,
         event_bytes: int,
@@ -145,13 +146,13 @@ class Messages:
         request_id: str = "",
     ) -> passing.Stream:
         """See :class:`hpp_middleware.ports.Dialect`."""
-        del request_  # one choice, and nothing of it that changes the reading
+        del request  # one choice, and nothing of it that changes the reading
         return passing.Stream(target, event_bytes=event_bytes, cap=cap, charge=charge, request_id=request_id)
 
     def answer(
         self,
         body: bytes,
-        request_: Request,  # noqa: ARG002  # as above
+        request: Request,  # noqa: ARG002  # as above
         target: Target,
         *,
         charge: Charge | None = None,
@@ -203,13 +204,13 @@ def _more_tokens(fields: dict[str, Raw], target: Target) -> int:
         if _has(fields, "tools"):
             more += _tools(fields["tools"])
         if _has(fields, "output_config") and _output.decode(fields["output_config"]).format != _NULL:
-            more += request.FORMAT_TOKENS
+            more += FORMAT_TOKENS
         if _has(fields, "output_format"):
-            more += request.FORMAT_TOKENS
+            more += FORMAT_TOKENS
         raw = fields.get("messages", _NULL)
         if any(word in bodies.unescaped(raw) for word in (b'"document"', b'"file"', b'"container_upload"')):
             kinds = [kind for message in _messages.decode(raw) for kind in _kinds(message.content, "messages")]
-            more += (target.model.context or request.CONTEXT) if "document" in kinds else 0
+            more += (target.model.context or CONTEXT) if "document" in kinds else 0
     except msgspec.DecodeError as error:
         raise RequestError(f"The request is not valid: {error}.") from None
     return more
@@ -235,7 +236,7 @@ def _refuse_unpriced(fields: dict[str, Raw], *, strictly: bool) -> None:
 
 
 def _tools(raw: Raw) -> int:
-    more = request.TOOL_TOKENS
+    more = TOOL_TOKENS
     tools = _items.decode(raw)
     for number, tool in enumerate(tools):
         kind = _tool.decode(tool).type
@@ -248,7 +249,7 @@ def _tools(raw: Raw) -> int:
                 "provider.",
                 param=where,
             )
-        more += request.TOOL_TOKENS
+        more += TOOL_TOKENS
     return more if tools else 0
 
 
