@@ -40,6 +40,9 @@ STORE_S = 5.0
 """How long a limit store may take; after that nothing is known of what it was asked."""
 
 GIVE_BACK_S = 2.0
+MORE_TRIES = 4
+"""So often a request is asked for again that is refused in the moment in which another one gives its place back."""
+
 ENDING_S = 1.0
 """How long a request waits for one of its consumer whose answer is over and whose place is about to be given back."""
 
@@ -104,7 +107,9 @@ class Limiter:
         """
         try:
             standing = await self._tried(lambda: self._ask(asked))
-            if not standing.admitted and await self._made_room(home):
+            for _ in range(MORE_TRIES):  # another one may have what room there was meanwhile, and end itself
+                if standing.admitted or not await self._made_room(home):
+                    break
                 standing = await self._tried(lambda: self._ask(asked))
         except StoreError as error:
             await self._taken_in_vain(asked, error)
