@@ -111,6 +111,8 @@ class Limiter:
                 if standing.admitted or not await self._made_room(home):
                     break
                 standing = await self._tried(lambda: self._ask(asked))
+            if not standing.admitted and home in self.lost:
+                raise StoreError("Places that are nobody's could not be given back.")
         except StoreError as error:
             await self._taken_in_vain(asked, error)
             if self._outage == "open":
@@ -166,7 +168,7 @@ class Limiter:
         if answered:
             await self.put(only_places(asked.ask))
         else:
-            self.lost.add(asked.ask)
+            self.lost.add_doubtful(asked.ask)
 
     async def _made_room(self, home: str) -> bool:
         """Whether there may be more places than a moment ago, for whom this waits if it has to."""

@@ -13,7 +13,10 @@ __all__ = ["Places", "only_places"]
 
 MOST_HOMES = 64
 MOST_OF_ONE = 64
-"""More are not remembered; a store that does not answer would have more and more of them."""
+"""
+More that may not be taken are not remembered: a store that does not answer would have more and more of them. The first
+are those that it may have taken before it fell silent.
+"""
 
 
 def only_places(ask: Ask) -> Ask:
@@ -37,16 +40,21 @@ class Places:
         """Whether there are any."""
         return bool(self._found)
 
+    def __contains__(self, home: str) -> bool:
+        """Whether there are any of a home."""
+        return home in self._found
+
     def add(self, ask: Ask) -> None:
+        """Those of an ask are taken, and nobody's; of which there are never more than requests at once."""
+        if ask.slots:
+            there = self._found.setdefault(ask.home, {})
+            there.update(((slot.key, slot.holder), slot) for slot in ask.slots)
+
+    def add_doubtful(self, ask: Ask) -> None:
         """Those of an ask may be taken, and are nobody's."""
-        if not ask.slots:
-            return
-        there = self._found.setdefault(ask.home, {})
-        there.update(((slot.key, slot.holder), slot) for slot in ask.slots)
-        while len(there) > MOST_OF_ONE:
-            del there[next(iter(there))]
-        while len(self._found) > MOST_HOMES:
-            del self._found[next(iter(self._found))]
+        there = self._found.get(ask.home)
+        if len(self._found) < MOST_HOMES if there is None else len(there) < MOST_OF_ONE:
+            self.add(ask)
 
     def remove(self, ask: Ask) -> None:
         """Those of an ask are nobody's any more, or their holder's after all."""

@@ -15,6 +15,7 @@ from faults.limits_kept import LIMIT, taken, tokens_of
 from faults.places import PEPPER, made
 from hpp_middleware import Gateway, StoreError
 from hpp_middleware.core import limits as core_limits
+from hpp_middleware.stages.places import MOST_OF_ONE
 from hpp_middleware.stores.memory import MemoryLimits
 from hpp_middleware.stores.redis.scripts import scripts
 from hpp_middleware.testing import FakeUpstream, Script
@@ -230,6 +231,18 @@ async def test_places_whose_answers_were_lost_are_given_back_in_time(
         limits.mute = False
         while limits.places:  # noqa: ASYNC110  # a store tells nobody
             await anyio.sleep(0.01)
+
+
+async def test_a_place_that_was_taken_is_remembered_however_much_is_asked_in_vain_after_it(
+    fake_upstream: FakeUpstream,
+) -> None:
+    limits = Mute()
+    async with gateway(fake_upstream, limit_store=limits, rate_limits=[RateLimit(concurrency=1)]) as found:
+        limits.mute = True
+        for _ in range(MOST_OF_ONE + 1):
+            assert (await read_chat(found))[0] == 503
+        limits.mute = False
+        assert (await read_chat(found))[0] == 200
 
 
 # --- servers that are restarted -------------------------------------------------------------------
