@@ -20,6 +20,7 @@ from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import RequestError
 from hpp_middleware.ports import API, Client, Transport
 from hpp_middleware.stages import apart, auto, downgrade, exchanges, plan, replay, reserve, settle
+from hpp_middleware.stages.admission import Admission
 from hpp_middleware.stages.caller import Caller
 from hpp_middleware.stages.carried import Carried
 from hpp_middleware.stages.journal import Journal
@@ -175,11 +176,11 @@ class Gateway(Lifecycle):
         Raises:
             OverBudget: A cheaper model is to be asked instead; nothing was held.
         """
-        consumer, chosen = lineup.consumer, lineup.chosen
+        consumer, chosen, api = lineup.consumer, lineup.chosen, lineup.api.name
         planned = lineup.first()
         keyed = replay.KEYLESS
         if idempotency_key is not None:
-            keyed = await replay.keyed(self.setup, worker, consumer, idempotency_key, body, api=lineup.api.name)
+            keyed = await replay.keyed(self.setup, worker, consumer, idempotency_key, body, api=api)
         if chosen.shadow is not None:
             self.notice.shadowed(chosen.shadow(request_id))
         operation = planned.reserve(
@@ -193,8 +194,8 @@ class Gateway(Lifecycle):
             await worker.admit()
         admission = None
         if worker.limiter is not None:
-            client = admission = worker.limiter.admission(
-                consumer, planned.target.id, planned.bound, client, request_id=request_id, api=lineup.api.name
+            client = admission = Admission(
+                worker.limiter, consumer, planned.target.id, planned.bound, client, request_id=request_id, api=api
             )
         means = Means(self.setup, worker, client, keyed, transport, admission)
         exchange = exchanges.exchange(means, planned, operation, lineup)

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from hpp_middleware.ports import Client, Transport
-from hpp_middleware.stages.limits import Admission
+from hpp_middleware.stages.admission import Admission
 from hpp_middleware.stages.replay import Keyed
 from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stages.worker import Worker

@@ -14,7 +14,7 @@ from hpp_middleware import Provider
 from hpp_middleware.core import windows
 from hpp_middleware.core.bound import Bound
 from hpp_middleware.core.settlement import Settlement
-from hpp_middleware.stages import limits as stage
+from hpp_middleware.stages.admission import Admission
 from hpp_middleware.stages.settle import Ending, Pending
 from hpp_middleware.stores.memory import MemoryLimits
 from hpp_middleware.testing import FakeUpstream, Script
@@ -125,15 +125,15 @@ async def test_a_fallback_takes_its_own_limits_or_is_passed_over(fake_upstream: 
         class Client:
             patient = started = False
 
-        def admission(number: int) -> stage.Admission:
+        def admission(number: int) -> Admission:
             client: Any = Client()
             assert worker.limiter is not None
-            return worker.limiter.admission(ALICE, MODEL, bound, client, request_id=f"r{number}", api="chat")
+            return Admission(worker.limiter, ALICE, MODEL, bound, client, request_id=f"r{number}", api="chat")
 
         class Ended:
             ending, error, exchanges = Ending(Pending(), ALICE.account), None, ("the only one",)
 
-        async def work(mine: stage.Admission) -> Any:
+        async def work(mine: Admission) -> Any:
             seen.append(await mine.also("fake/fake-2", bound))
             seen.append(await mine.also("fake/fake-2", bound))  # what it has is not taken twice
             other = admission(2)
