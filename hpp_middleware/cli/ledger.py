@@ -1,7 +1,7 @@
 """``hpp-router ledger``: seal the ledger, check it, take it away, and move it, while the router runs or not."""
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -103,14 +103,18 @@ def export(
 def move(config: Config = None, json: AsJSON = False) -> None:
     """Move what the Redis store has written to [ledger] url; a served router does so every second."""
 
-    async def work(ledger: "ArchivedLedger") -> int:
-        return await ledger.move()
+    async def work(ledger: "ArchivedLedger") -> tuple[int, Sequence[str]]:
+        return await ledger.move(), ledger.unreadable
 
-    count = _moving(config, work)
+    count, unreadable = _moving(config, work)
     if json:
-        as_json({"moved": count})
+        as_json({"moved": count, "unreadable": list(unreadable)})
     else:
         print(f"moved     {count} {'line or grant' if count == 1 else 'lines and grants'}")
+    for name in unreadable:
+        sys.stderr.write(f"hpp-router: {name} cannot be read, and stays where it is\n")
+    if unreadable:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hpp_middleware.core.settlement import Settlement
+from hpp_middleware.errors import StoreError
 from hpp_middleware.ports import Observer
 from hpp_middleware.types.events import Alarm, Event, Refused, Replayed, Settled, Shadowed, UpstreamChanged
 from hpp_middleware.types.operations import Result
@@ -32,6 +33,11 @@ class Notice:
     def alarm(self, alarm: Alarm) -> None:
         """Something an operator should look at."""
         self._tell(alarm)
+
+    def not_moved(self, error: Exception) -> None:
+        """The ledger, or a line of it, cannot be moved to where it stays."""
+        ours = error.message if isinstance(error, StoreError) else type(error).__name__
+        self._tell(Alarm(kind="move_failed", request_id="", detail=ours))
 
     def refused(self, refused: Refused) -> None:
         """A request was refused."""

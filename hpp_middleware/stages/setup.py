@@ -69,7 +69,6 @@ from hpp_middleware.stages.worker import CLOSE_S, Worker, declared_credentials
 from hpp_middleware.stores.memory import MemoryStore
 from hpp_middleware.types.budget import Budget, Group
 from hpp_middleware.types.consumer import Consumer, Credential
-from hpp_middleware.types.events import Alarm
 from hpp_middleware.types.http import CostIn
 from hpp_middleware.types.limits import OnOutage, RateLimit
 from hpp_middleware.types.load import Load
@@ -349,9 +348,7 @@ class Setup:
     async def move(self, notice: Notice) -> None:
         """Run the ledger's mover, where it has one, until this is cancelled."""
         if self.mover is not None:
-            await self.mover.run(
-                told=lambda error: notice.alarm(Alarm(kind="move_failed", request_id="", detail=type(error).__name__))
-            )
+            await self.mover.run(told=notice.not_moved)
 
     async def close(self, worker: Worker) -> None:
         """Close a worker, and the backends with the last one; what the ledger's mover has left is moved before."""

@@ -72,6 +72,11 @@ class ArchivedLedger:
         await self.mover.empty()
         return self.store.server.moved - before
 
+    @property
+    def unreadable(self) -> Sequence[str]:
+        """What cannot be read, and therefore stays in the store."""
+        return self.mover.unreadable
+
     async def rebuild(self) -> int | None:
         """
         Make the store's books anew from the archive, if they are refused as they are.

@@ -48,9 +48,9 @@ class Alarm(Struct, frozen=True, kw_only=True):
     Attributes:
         kind: ``overage``, ``conflict``, ``missing_usage``, ``doubtful_usage``, ``settle_failed``, ``internal``; of the
             sealer ``ledger`` (something is wrong with it) or ``seal_failed``; of the settlement journal ``journal``;
-            of the mover of a ledger that is kept elsewhere ``move_failed``; ``upstream_refused`` where a provider does
-            not take the operator's key, or wants to be paid; ``limits`` where a limit store does not answer;
-            ``hold`` where one cannot be swept.
+            of the mover of a ledger that is kept elsewhere ``move_failed``, also where it leaves a line that cannot be
+            read; ``upstream_refused`` where a provider does not take the operator's key, or wants to be paid;
+            ``limits`` where a limit store does not answer; ``hold`` where one cannot be swept.
         request_id: The request it concerns; empty where it concerns none.
         detail: Names and figures only.
     """

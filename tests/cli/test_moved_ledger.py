@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from background import BackgroundUpstream
 from databases import emptied
 from running import command, router
@@ -95,11 +96,26 @@ def test_what_no_router_has_moved_is_moved_by_hand(folder: Path, variables: dict
     assert command(folder, "ledger", "verify", "--json", **variables).json["accounts"] == []
     done = command(folder, "ledger", "move", **variables)
     assert (done.code, done.out.split(), done.err) == (0, ["moved", "1", "line", "or", "grant"], "")
-    assert command(folder, "ledger", "move", "--json", **variables).json == {"moved": 0}
+    assert command(folder, "ledger", "move", "--json", **variables).json == {"moved": 0, "unreadable": []}
     assert audited(folder, variables) == [{"account": "alice", "lines": 1}]
     done = command(folder, "ledger", "rebuild", "--yes", **variables)
     assert (done.code, done.out) == (1, "")
     assert done.err == "hpp-router: the store is not behind its archive: there is nothing to rebuild\n"
+
+
+def test_a_line_that_cannot_be_moved_is_named(folder: Path, variables: dict[str, str]) -> None:
+    with redis.Redis.from_url(variables["REDIS"]) as client:
+        text = (folder / "router.toml").read_text("utf-8")
+        ledger = text[text.index("[ledger]") : text.index("[providers.fake]")]
+        (folder / "router.toml").write_text(text.replace(ledger, ""), "utf-8")
+        with router(folder, "serve", **variables) as served:
+            assert [served.chat(KEY, CHAT).status_code for _ in range(2)] == [200, 200]
+        (folder / "router.toml").write_text(text, "utf-8")
+        client.hset("hpp{hpp:0}:lines", "1:alice", "{")
+    done = command(folder, "ledger", "move", **variables)
+    said = "hpp-router: line 1 of alice cannot be read, and stays where it is\n"
+    assert (done.code, done.out, done.err.splitlines(keepends=True)[-1]) == (1, "moved     1 line or grant\n", said)
+    assert command(folder, "ledger", "move", "--json", **variables).code == 1
 
 
 @pytest.mark.parametrize("url", ["sqlite:///hpp.db", "env:POSTGRES", "env:REDIS"])

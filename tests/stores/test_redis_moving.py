@@ -198,6 +198,110 @@ async def test_a_mover_waits_for_an_archive_that_is_away(
     assert [type(error) for error in told] == [StoreError]
 
 
+# --- what cannot be read ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trim", [True, False], ids=["trimmed", "kept"])
+@pytest.mark.parametrize(
+    "kind", ["no JSON", "without an outcome", "of less than nothing", "of too much", "another one"]
+)
+async def test_a_line_that_cannot_be_read_keeps_no_other_from_being_moved(
+    kind: str, *, trim: bool, store: RedisStore, archive: SQLiteStore, redis_url: str
+) -> None:
+    await _some_of_everything(store)
+    with redis.Redis.from_url(redis_url) as client:
+        good = _damage(client, "2:alice", kind)
+        mover = Mover(store, archive, trim=trim)
+        assert [await mover.empty() for _ in range(3)] == [5, 0, 0]
+        await store.apply([settle("live", 5)])
+        assert await mover.move(1) == 1
+        assert [line.seq for line in await archive.lines("alice")] == [1, 3, 4]
+        assert [line.seq for line in await archive.lines("bob")] == [1]
+        assert list(mover.unreadable) == ["line 2 of alice"]
+        if trim:  # nothing is forgotten that the archive has not got
+            assert sorted(client.hkeys("hpp{hpp:0}:lines")) == [b"2:alice", b"3:alice", b"4:alice"]
+        fresh = RedisStore(redis_url, archive=archive)  # and who starts meanwhile can
+        await fresh.open()
+        await fresh.aclose()
+
+        client.hset("hpp{hpp:0}:lines", "2:alice", good)
+        assert [await mover.empty(), await mover.empty()] == [1, 0]
+        assert [line.seq for line in await archive.lines("alice")] == [1, 2, 3, 4]
+        assert (await archive.totals("alice")).settled == 195
+        await store.apply([reserve("next", 7), settle("next", 7)])
+        assert await mover.empty() == 1
+        assert client.hlen("hpp{hpp:0}:lines") == (0 if trim else 6)
+    statement = await store.statement("alice")
+    assert (statement.charged, statement.lines, statement.account.settled) == (202, 5, 202)
+
+
+async def test_more_unreadable_lines_than_are_moved_at_once_keep_nothing_from_being_moved(
+    store: RedisStore, archive: SQLiteStore, redis_url: str
+) -> None:
+    for number in range(7):
+        await store.apply([reserve(f"bad-{number}", 1), settle(f"bad-{number}", 1)])
+    await store.apply([reserve("good", 1, "bob"), settle("good", 1)])
+    with redis.Redis.from_url(redis_url) as client:
+        for number in range(7):
+            _damage(client, f"{number + 1}:alice", "no JSON")
+        client.xadd("hpp{hpp:0}:stream", {"grant": b"{"})
+        await store.apply([Grant(id="last", account="bob", amount=1)])
+        mover = Mover(store, archive, trim=True)
+        assert await mover.empty() == 4  # two grants at the start, bob's line, and the last grant
+        assert [await mover.move(2) for _ in range(2)] == [0, 0]
+        assert client.xlen("hpp{hpp:0}:stream") == 8
+    assert (await archive.totals("bob")).settled == 1
+    assert (await archive.totals("bob")).quota == 501
+    assert len(mover.unreadable) == 8
+
+
+async def test_what_was_damaged_after_it_was_moved_stays_and_stops_nobody(
+    store: RedisStore, archive: SQLiteStore, redis_url: str
+) -> None:
+    await _some_of_everything(store)
+    await Mover(store, archive).move()  # which forgets nothing
+    with redis.Redis.from_url(redis_url) as client:
+        _damage(client, "2:alice", "no JSON")
+        await store.apply([settle("live", 5), reserve("bobs next", 1, "bob"), settle("bobs next", 1)])
+        assert await Mover(store, archive, trim=True).empty() == 2
+        assert sorted(client.hkeys("hpp{hpp:0}:lines")) == [b"2:alice", b"3:alice", b"4:alice"]
+    assert (await archive.totals("alice")).settled == 195
+
+
+async def test_a_running_mover_tells_once_what_it_cannot_read(
+    store: RedisStore, archive: SQLiteStore, redis_url: str
+) -> None:
+    await _some_of_everything(store)
+    with redis.Redis.from_url(redis_url) as client:
+        _damage(client, "1:alice", "no JSON")
+    told: list[Exception] = []
+    mover = asyncio.create_task(Mover(store, archive).run(every_s=0.001, told=told.append))
+    async with asyncio.timeout(30):
+        for number in range(3):
+            await store.apply([Grant(id=f"more-{number}", account="alice", amount=1)])
+            while (await archive.totals("alice")).quota != 1001 + number:  # noqa: ASYNC110  # the archive tells nobody
+                await asyncio.sleep(0.001)
+        while not told:  # noqa: ASYNC110  # nor is a list an event
+            await asyncio.sleep(0.001)
+    mover.cancel()
+    assert [str(error) for error in told] == ["It cannot be read, and stays where it is: line 1 of alice."]
+
+
+def _damage(client: "redis.Redis", where: str, kind: str) -> bytes:
+    """Make a line none, and give back what it was."""
+    key = "hpp{hpp:0}:lines"
+    good: bytes = client.hget(key, where)  # type: ignore[assignment]  # of a client that waits, it is no awaitable
+    bad = {
+        "no JSON": b"{",
+        "without an outcome": b'{"id":"x","hold":"x","line":"resolution","amount":1}',
+        "of less than nothing": good.replace(b'"amount":', b'"amount":-'),
+        "of too much": good.replace(b'"amount":', b'"amount":1234567890123456789'),
+        "another one": good.replace(b'"seq":', b'"seq":1'),
+    }[kind]
+    client.hset(key, where, bad)
+    return good
+
+
 # --- behind the archive ---------------------------------------------------------------------------
 
 

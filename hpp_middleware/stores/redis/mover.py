@@ -6,8 +6,9 @@ Nothing runs by itself: call :meth:`Mover.move` when it suits, or start :meth:`M
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from hpp_middleware.errors import StoreError
 from hpp_middleware.ports import Archive, Ledger
 from hpp_middleware.stores.redis import moving
 from hpp_middleware.stores.redis.store import RedisStore
@@ -33,6 +34,11 @@ class Mover:
         self._store = store
         self._archive = archive
         self._trim = trim
+
+    @property
+    def unreadable(self) -> Sequence[str]:
+        """What cannot be read, and was left where it is; it is moved once somebody has mended it."""
+        return self._store.server.unreadable
 
     async def move(self, most: int = 1000) -> int:
         """
@@ -64,9 +70,11 @@ class Mover:
 
         Args:
             every_s: How long to rest.
-            told: Hears of the first failure, and of the next one after it went well again.
+            told: Hears of the first failure, and of the next one after it went well again; and once of what cannot be
+                read, beside which all else is moved.
         """
         failed = False
+        heard = 0
         while True:
             moved = 0
             try:
@@ -79,6 +87,10 @@ class Mover:
                 failed = True
             else:
                 failed = False
+            if told is not None:
+                for name in self.unreadable[heard:]:
+                    told(StoreError(f"It cannot be read, and stays where it is: {name}."))
+            heard = len(self.unreadable)
             if not moved:
                 await asyncio.sleep(every_s)
 

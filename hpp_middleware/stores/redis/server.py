@@ -48,6 +48,7 @@ class Server:
         epoch: Whose books were opened.
         changed: Looks the books over when the server is another one than before.
         moved: How many lines and grants this process has moved to an archive.
+        unreadable: Which of them it could not read, and left where they are.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Server:
         self.shards = shards
         self.epoch: str | None = None
         self.moved = 0
+        self.unreadable: list[str] = []
         self.changed: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._url = url
         self._client = client

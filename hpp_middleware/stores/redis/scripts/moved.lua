@@ -1,4 +1,5 @@
--- Forget what the archive has: places in the stream, and lines where those are to be forgotten too.
+-- Forget what the archive has: places in the stream, and lines where those are to be forgotten too. A line that somebody
+-- has damaged since stays, and so do those behind it.
 -- ARGV: 3 how many places, 4... the places, then account and last line, again and again
 
 local places = tonumber(ARGV[3])
@@ -13,8 +14,13 @@ for place = 4 + places, #ARGV, 2 do
     local where = integer(seq) .. ':' .. account
     local text = redis.call('HGET', LINES, where)
     if text then
-      local line = cjson.decode(text)
-      redis.call('HINCRBY', ACCOUNTS, column('gone_amount', account), text:match('"amount":(%-?%d+)'))
+      local read, line = pcall(cjson.decode, text)
+      local amount = text:match('"amount":(%-?%d+)')
+      if not (read and type(line) == 'table' and type(line.line) == 'string' and type(line.hold) == 'string' and amount) then
+        last = seq - 1
+        break
+      end
+      redis.call('HINCRBY', ACCOUNTS, column('gone_amount', account), amount)
       if line.line == 'resolution' then
         redis.call('HINCRBY', ACCOUNTS, column('gone_resolutions', account), 1)
       end
