@@ -15,6 +15,7 @@ __all__ = [
     "GatewayError",
     "NotOpenedError",
     "OverloadedError",
+    "OwnFaultError",
     "RequestError",
     "StoreError",
     "UpstreamError",
@@ -97,7 +98,10 @@ class UpstreamError(GatewayError):
         provider: The configured provider's name.
         upstream_status: The status it answered with, or None where it gave none.
         unsent: Whether it is certain that nothing was sent, and so nothing is charged.
+        detail: What the operator's log is to say of it besides; empty where it says all.
     """
+
+    detail: str = ""
 
     status = 502
     code = "provider_unavailable"
@@ -128,6 +132,22 @@ class OverloadedError(GatewayError):
     code = "overloaded"
     type = "server_error"
     retryable = True
+
+
+class OwnFaultError(UpstreamError):
+    """
+    What is to reach a provider is at fault, and not the provider: a host's client that is closed, or that has a bug.
+
+    It is a 500, is no mark against the provider, and the log tells what it was.
+    """
+
+    status = 500
+    code = "internal_error"
+    type = "server_error"
+
+    def __init__(self, provider: str, detail: str, *, unsent: bool = False) -> None:
+        super().__init__("The router failed.", provider=provider, unsent=unsent)
+        self.detail = detail
 
 
 class UpstreamUnavailableError(UpstreamError):

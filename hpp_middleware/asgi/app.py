@@ -7,10 +7,11 @@ finish is left to a background task.
 
 import inspect
 import logging
+import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Unpack
 
 from starlette.applications import Starlette
@@ -28,7 +29,15 @@ from hpp_middleware.asgi.endpoints import Endpoints, respond
 from hpp_middleware.asgi.metrics import Metrics
 from hpp_middleware.asgi.paths import APIS, COUNTS, MODELS, ROUTES
 from hpp_middleware.core import auth, deadlines, reply
-from hpp_middleware.errors import ConfigurationError, GatewayError, StoreError, UpstreamError, UpstreamUnavailableError
+from hpp_middleware.core.place import place, root
+from hpp_middleware.errors import (
+    ConfigurationError,
+    GatewayError,
+    NotOpenedError,
+    StoreError,
+    UpstreamError,
+    UpstreamUnavailableError,
+)
 from hpp_middleware.stages.settings import GatewaySettings
 from hpp_middleware.stages.worker import Worker
 from hpp_middleware.types.consumer import Consumer
@@ -40,6 +49,9 @@ Authenticate = Callable[[HTTPConnection], Awaitable[Consumer | None] | Consumer 
 
 _SIMPLE = frozenset({"chat", "embeddings", "images"})
 """The APIs whose errors may have the flat form."""
+
+OUTAGE_S = 1.0
+"""A store that does not answer is told to the log so often."""
 
 _logger = logging.getLogger("hpp_middleware")
 
@@ -74,6 +86,8 @@ class Gateway(gateway.Gateway):
     Raises:
         ConfigurationError: A setting is wrong.
     """
+
+    _quiet_until = -math.inf
 
     def __init__(
         self,
@@ -163,18 +177,26 @@ class Gateway(gateway.Gateway):
             if isinstance(error, HTTPException) and 400 <= error.status_code < 500:
                 raise  # the host's own verdict
             self.fault(error, scope)
-            raise StoreError("Identity cannot be checked at the moment.", headers={"Retry-After": "1"}) from error
+            raise StoreError("Identity cannot be checked at the moment.", headers={"Retry-After": "1"}) from None
         if isinstance(consumer, Consumer):
             return consumer
         if consumer is not None:
             self.fault(TypeError(), scope, f" of authenticate=, which returned {type(consumer).__name__}, no Consumer,")
         raise auth.unauthorized()
 
-    def fault(self, error: BaseException, scope: Scope, place: str | None = None) -> None:
+    def fault(self, error: BaseException, scope: Scope, where: str | None = None) -> None:
         """Tell the log and the observers where something failed: its type and place, never its text."""
-        kind, place = type(error).__name__, _place(error) if place is None else place
-        _logger.error("internal error %s%s in %s", kind, place, scope["hpp.request_id"])
-        self.notice.alarm(Alarm(kind="internal", request_id=scope["hpp.request_id"], detail=f"{kind}{place}"))
+        kind, where = type(error).__name__, place(error) if where is None else where
+        _logger.error("internal error %s%s in %s", kind, where, scope["hpp.request_id"])
+        self.notice.alarm(Alarm(kind="internal", request_id=scope["hpp.request_id"], detail=f"{kind}{where}"))
+
+    def outage(self, error: StoreError, scope: Scope) -> None:
+        """Tell the log what a backend let us down with: once a second, since every request may meet it."""
+        cause, now = root(error), time.monotonic()
+        if cause is error or isinstance(error, NotOpenedError) or now < self._quiet_until:
+            return  # there is nothing behind it, or it was told when it was opened
+        self._quiet_until = now + OUTAGE_S
+        _logger.error("%s %s%s in %s", error.code, type(cause).__name__, place(cause), scope["hpp.request_id"])
 
     async def refuse(self, error: GatewayError, scope: Scope, send: Send) -> None:
         """Answer with an error, and tell the observers."""
@@ -220,13 +242,3 @@ class _SubApp(Starlette):
         for cls, args, kwargs in reversed(self.user_middleware):
             app = cls(app, *args, **kwargs)
         return app
-
-
-def _place(error: BaseException) -> str:
-    """Where it was raised, as file and line."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return ""
-    return f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"

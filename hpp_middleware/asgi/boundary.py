@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpp_middleware.asgi.client import ASGIClient
 from hpp_middleware.asgi.paths import APIS, ID_HEADERS, spoken_at
-from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError
+from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError, StoreError
 from hpp_middleware.stages.worker import new_id
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ def told(error: Exception, scope: Scope, owner: "Gateway") -> GatewayError:
         owner: Told of what must not happen.
     """
     if isinstance(error, GatewayError) and not isinstance(error, ConfigurationError):
+        if isinstance(error, StoreError):
+            owner.outage(error, scope)
         return error
     if isinstance(error, HTTPException):
         code = _CODES.get(error.status_code, "invalid_request")

@@ -1,7 +1,7 @@
 """Whether an exchange says that its upstream is well. Nothing here awaits or reads a clock."""
 
 from hpp_middleware.core.settlement import End
-from hpp_middleware.errors import GatewayError, UpstreamError
+from hpp_middleware.errors import GatewayError, OwnFaultError, UpstreamError
 from hpp_middleware.types.provider import Timeouts
 
 __all__ = ["verdict"]
@@ -31,8 +31,8 @@ def verdict(
         return True
     if not isinstance(error, UpstreamError) or end not in {End.REFUSED, End.BROKEN, End.DEADLINE}:
         return None
-    if error.code == "upstream_unavailable":
-        return None  # our own pool had no room, or we did not ask
+    if error.code == "upstream_unavailable" or isinstance(error, OwnFaultError):
+        return None  # our own pool had no room, or we did not ask, or could not
     if not error.retryable:
         return True  # the request is what it does not like
     if error.status == 504 and error.upstream_status is None and not flowing:

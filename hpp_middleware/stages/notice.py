@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hpp_middleware.core.place import place
 from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.errors import StoreError
 from hpp_middleware.ports import Observer
@@ -84,5 +85,5 @@ class Notice:
             try:
                 observer.observe(event)
             except Exception as error:  # noqa: BLE001  # an observer's fault is not the request's
-                names = type(observer).__name__, type(error).__name__
-                _logger.error("an observer failed: %s, by %s", *names)  # noqa: TRY400  # its text may hold anything
+                told = type(observer).__name__, type(error).__name__, place(error)
+                _logger.error("an observer failed: %s, by %s%s", *told)  # noqa: TRY400  # its text may hold anything

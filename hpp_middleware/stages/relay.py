@@ -248,6 +248,7 @@ class Exchange:
         except StoreError as unsent:  # the lease ran out, or the client left, before anything was sent
             self._fail(self._expired or unsent, End.UNSENT)
         except UpstreamError as fault:
+            upstream.tell(fault, self.job.id)
             late = fault.status == 504 and upstream.sent and upstream.status is None
             self._fail(fault, End.DEADLINE if late else self._broken())
         except relay.ProtocolError:

@@ -5,6 +5,7 @@ Whatever a transport raises, a host's own one too, comes out as an :class:`~hpp_
 deadlines are the exchange's.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,7 +15,7 @@ import msgspec
 from anyio.lowlevel import checkpoint
 
 from hpp_middleware.core import relay, reply
-from hpp_middleware.errors import GatewayError, UpstreamError, UpstreamUnavailableError
+from hpp_middleware.errors import GatewayError, OwnFaultError, UpstreamError, UpstreamUnavailableError
 from hpp_middleware.ports import Transport, UpstreamResponse
 from hpp_middleware.stages.guard import Guard
 from hpp_middleware.stages.health import Health
@@ -22,6 +23,7 @@ from hpp_middleware.stages.lease import Lease
 from hpp_middleware.stages.reserve import unavailable
 from hpp_middleware.stages.resets import retry_after_s
 from hpp_middleware.stages.watched import Ticket
+from hpp_middleware.transports.errors import foreign
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.http import HTTPCall
 from hpp_middleware.types.provider import Provider, Timeouts
@@ -30,6 +32,8 @@ __all__ = ["Refusal", "Upstream"]
 
 Refusal = Callable[[int, Mapping[str, str], bytes], bytes]
 """Status, headers and body of an upstream's error; the body in OpenAI's shape."""
+
+_logger = logging.getLogger("hpp_middleware")
 
 ERROR_BYTES = 64 * 1024
 
@@ -175,6 +179,12 @@ class Upstream:
         self.sent = True
         self.status, self._headers = self._response.status, self._response.headers
 
+    def tell(self, error: UpstreamError, request_id: str) -> None:
+        """Tell the log what a client is not told."""
+        if error.detail:
+            level = logging.ERROR if isinstance(error, OwnFaultError) else logging.WARNING
+            _logger.log(level, "%s cannot be asked: %s, in %s", error.provider, error.detail, request_id)
+
     def header(self, name: str) -> str:
         """A header of the response; empty where it has none of that name."""
         return self._headers.get(name, "")
@@ -210,7 +220,9 @@ class Upstream:
         except UpstreamError:
             raise
         except Exception as error:
-            raise self.broken() from error
+            told = foreign(error, self._target.provider_name)
+            told.upstream_status = self.status
+            raise told from error
         if self.around.stopped:
             await checkpoint()  # which ends it: under trio a piece may come that nobody waits for any more
         if piece:
@@ -280,10 +292,6 @@ class Upstream:
             except Exception:  # noqa: BLE001  # what matters has been read
                 return
 
-    def broken(self) -> UpstreamError:
-        """The connection broke."""
-        return self._error("The connection to the provider broke.")
-
     def unintelligible(self) -> UpstreamError:
         """The answer is none."""
         return self._error("The provider's answer could not be understood.")
@@ -307,7 +315,7 @@ class Upstream:
         if isinstance(error, UpstreamError):
             self.sent = self.sent and not error.unsent
             return error
-        return self.broken()
+        return foreign(error, self._target.provider_name)
 
     def _on_sent(self) -> None:
         """The last moment at which nothing has been sent: a worker that woke past its lease sends nothing."""

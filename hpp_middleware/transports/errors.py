@@ -2,9 +2,10 @@
 
 from typing import Literal
 
-from hpp_middleware.errors import UpstreamError
+from hpp_middleware.core.place import place
+from hpp_middleware.errors import OwnFaultError, UpstreamError
 
-__all__ = ["Fault", "fault"]
+__all__ = ["Fault", "fault", "foreign"]
 
 Fault = Literal["unreachable", "slow_to_reach", "crowded", "slow_to_take", "slow_to_answer", "unreadable", "broken"]
 
@@ -39,3 +40,27 @@ def fault(kind: Fault, provider: str) -> UpstreamError:
         headers={"Retry-After": "1"} if status == 503 else None,
         unsent=kind in _UNSENT,
     )
+
+
+def foreign(error: Exception, provider: str, *, closed: bool = False) -> UpstreamError:
+    """
+    The error for what a host's own client or transport raised, other than its library's names for a broken connection.
+
+    What Python itself raises, ``KeyError`` or ``RuntimeError``, is a bug, or a client that is closed: whose, is for the
+    log to say. ``OSError`` and what some library calls its errors are taken for the network's.
+
+    Args:
+        error: What was raised.
+        provider: Named in the error.
+        closed: Whether the client is closed, so that it has sent nothing.
+    """
+    if isinstance(error, OSError | EOFError):
+        return fault("broken", provider)
+    if closed:
+        return OwnFaultError(provider, "the host's own HTTP client is closed: keep it open", unsent=True)
+    detail = f"the host's own way there raised {type(error).__name__}{place(error)}"
+    if type(error).__module__ == "builtins":
+        return OwnFaultError(provider, detail)
+    found = fault("broken", provider)
+    found.detail = detail
+    return found

@@ -16,7 +16,7 @@ import anyio
 import httpx2
 
 from hpp_middleware.errors import UpstreamError
-from hpp_middleware.transports.errors import Fault, fault
+from hpp_middleware.transports.errors import Fault, fault, foreign
 from hpp_middleware.transports.framing import is_clear
 from hpp_middleware.transports.tls import context
 from hpp_middleware.types.http import HTTPCall
@@ -90,8 +90,8 @@ class HttpxTransport:
         except Exception as error:
             if begun.refusal is not None:
                 raise begun.refusal from None
-            raise _translated(error, provider) from error
-        found = HttpxResponse(response, provider)
+            raise self._translated(error, provider) from error
+        found = HttpxResponse(response, provider, self._translated)
         if not _is_clear(response):
             _shut_down(response)  # what was read to an end, whichever, would go back to the pool
             await found.aclose()
@@ -103,6 +103,14 @@ class HttpxTransport:
         if self._own is not None:
             await self._own.aclose()
 
+    def _translated(self, error: Exception, provider: str) -> UpstreamError:
+        """Whatever a client raises, of whichever library, told by its class's name; its text stays here."""
+        names = [kind.__name__ for kind in type(error).__mro__]
+        known = next((_FAULTS[name] for name in names if name in _FAULTS), None)
+        if known is None and self._own is None:
+            return foreign(error, provider, closed=getattr(self._client, "is_closed", False) is True)
+        return fault(known or "broken", provider)
+
 
 class HttpxResponse:
     """
@@ -113,11 +121,12 @@ class HttpxResponse:
         headers: Names in lower case.
     """
 
-    def __init__(self, response: Any, provider: str) -> None:
+    def __init__(self, response: Any, provider: str, translated: Callable[[Exception, str], UpstreamError]) -> None:
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
         self._response = response
         self._provider = provider
+        self._translated = translated
         self._pieces: AsyncGenerator[bytes, None] = response.aiter_raw()
         self._ended = False
 
@@ -126,7 +135,7 @@ class HttpxResponse:
         try:
             piece = await anext(self._pieces, b"")
         except Exception as error:
-            raise _translated(error, self._provider) from error
+            raise self._translated(error, self._provider) from error
         self._ended = not piece
         return piece
 
@@ -198,14 +207,9 @@ _FAULTS: dict[str, Fault] = {
     "WriteTimeout": "slow_to_take",
     "ReadTimeout": "slow_to_answer",
     "DecodingError": "unreadable",
+    "HTTPError": "broken",
 }
 
 
 def _has_key(call: HTTPCall) -> bool:
     return any(name.lower() in _KEYS for name, _ in call.headers)
-
-
-def _translated(error: Exception, provider: str) -> UpstreamError:
-    """Whatever a client raises, of whichever library, told by its class's name; its text stays here."""
-    names = [kind.__name__ for kind in type(error).__mro__]
-    return fault(next((_FAULTS[name] for name in names if name in _FAULTS), "broken"), provider)

@@ -100,7 +100,9 @@ async def test_a_key_works_at_once_and_a_revoked_or_expired_one_does_not(fake_up
             assert await call.started() == 401
 
 
-async def test_a_credential_store_that_fails_is_a_503_and_never_a_401(fake_upstream: FakeUpstream) -> None:
+async def test_a_credential_store_that_fails_is_a_503_and_never_a_401(
+    fake_upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
     class Broken(MemoryStore):
         broken = True
 
@@ -117,6 +119,9 @@ async def test_a_credential_store_that_fails_is_a_503_and_never_a_401(fake_upstr
                 assert await call.started() == 503
                 assert call.headers["retry-after"] == "1"
                 assert CANARY.encode() not in await call.read()
+        assert "quota_unavailable OSError at test_auth.py:" in caplog.text
+        assert "Broken.find)" in caplog.text
+        assert CANARY not in caplog.text
         store.broken = False
         assert (await read(found, "/api/usage", key=made.key))["quota"] == 1
     assert fake_upstream.log == []
@@ -243,6 +248,7 @@ async def test_a_hook_that_fails_is_told_to_the_log_by_type_and_place(
     async with gateway(fake_upstream, authenticate=hook) as found, ask(found) as call:
         assert await call.started() == 503
     assert "internal error KeyError at test_auth.py:" in caplog.text
+    assert ".hook)" in caplog.text
     assert CANARY not in caplog.text
 
 

@@ -208,7 +208,7 @@ async def test_a_fault_of_our_own_is_a_500_that_tells_nothing(
 
 
 async def test_a_quota_that_cannot_be_verified_is_a_503_on_every_endpoint_that_needs_it(
-    fake_upstream: FakeUpstream,
+    fake_upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = Delegate()
     async with gateway(fake_upstream, store=store) as found:
@@ -219,6 +219,10 @@ async def test_a_quota_that_cannot_be_verified_is_a_503_on_every_endpoint_that_n
             async with get(found.app, path, headers={"apikey": KEY}) as call:
                 assert await call.started() == 503
                 assert b"secret" not in await call.read()
+    told = [record.getMessage() for record in caplog.records if record.getMessage().startswith("quota_unavailable")]
+    assert len(told) == 1  # of the two in this second; /readyz has answered by itself
+    assert "OSError" in told[0]
+    assert "secret" not in caplog.text
 
 
 async def test_an_upstreams_words_are_passed_on_scrubbed_and_for_some_statuses_only(

@@ -1,5 +1,6 @@
 """A host's own HTTP client for all upstreams: it is used as it is, and stays the host's."""
 
+import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -8,7 +9,7 @@ import h11
 import httpx2
 import pytest
 from anyio.abc import SocketStream
-from rig import CHAT, KEY, MODEL, USAGE_NANO, ask, check_books, gateway, question, read_chat
+from rig import CANARY, CHAT, KEY, MODEL, USAGE_NANO, ask, check_books, gateway, question, read_chat
 from servers import free_port
 
 from hpp_middleware.testing import FakeUpstream, Script, get, post
@@ -152,6 +153,41 @@ async def test_the_hosts_client_is_open_after_the_gateway_has_closed(fake_upstre
             assert (await read_chat(found))[0] == 200
         assert not client.is_closed
         assert (await client.get(f"{fake_upstream.url}/models")).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_hosts_client_that_is_closed_is_named_in_the_log_and_costs_nothing(
+    fake_upstream: FakeUpstream, caplog: pytest.LogCaptureFixture, *, stream: bool
+) -> None:
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        pass
+    async with gateway(fake_upstream, client=client) as found:
+        status, body = await read_chat(found, stream=stream)
+        assert (status, json.loads(body)["error"]["code"]) == (500, "internal_error")
+        assert "fake cannot be asked: the host's own HTTP client is closed" in caplog.text
+        (line,) = await check_books(found)
+        assert (line.amount, line.report.outcome) == (0, "failed")
+    assert fake_upstream.log == []
+
+
+@pytest.mark.parametrize("event", ["request", "response"])
+async def test_a_hook_of_the_hosts_client_that_fails_is_named_in_the_log(
+    fake_upstream: FakeUpstream, caplog: pytest.LogCaptureFixture, event: str
+) -> None:
+    async def hook(_: Any) -> None:
+        raise KeyError(CANARY)
+
+    async with (
+        httpx2.AsyncClient(trust_env=False, event_hooks={event: [hook]}) as client,
+        gateway(fake_upstream, client=client) as found,
+    ):
+        status, body = await read_chat(found)
+        assert status == 500
+        assert "KeyError at test_host_client.py:" in caplog.text
+        assert ".hook)" in caplog.text
+        assert CANARY not in caplog.text
+        assert CANARY.encode() not in body
+        await check_books(found)
 
 
 async def test_what_the_hosts_client_adds_for_itself_reaches_the_upstream(fake_upstream: FakeUpstream) -> None:

@@ -12,6 +12,7 @@ from rig import ALICE, CANARY, USAGE_NANO, Witness, ask, check_books, chunks, ga
 from hpp_middleware import Gateway, UpstreamError
 from hpp_middleware.ports import UpstreamResponse
 from hpp_middleware.testing.script import Script, answer
+from hpp_middleware.types.health import Breaker
 from hpp_middleware.types.http import HTTPCall
 from hpp_middleware.types.provider import Timeouts
 
@@ -75,6 +76,10 @@ def over(transport: Scripted, **settings: Any) -> Gateway:
     return gateway(NOWHERE, transports={"fake": transport}, **settings)
 
 
+def is_bug(fault: Exception) -> bool:
+    return isinstance(fault, KeyError | RuntimeError)
+
+
 FAULTS = [OSError(CANARY), KeyError(CANARY), RuntimeError(CANARY), UpstreamError("It broke.", provider="fake")]
 
 
@@ -83,11 +88,14 @@ FAULTS = [OSError(CANARY), KeyError(CANARY), RuntimeError(CANARY), UpstreamError
 async def test_a_transport_that_raises_before_anything_was_sent_costs_nothing(
     fault: Exception,
     stream: bool,  # noqa: FBT001
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with over(Scripted(fault_before_sent=fault)) as found:
         status, body = await read_chat(found, stream=stream)
-        assert status == 502
+        assert status == (500 if is_bug(fault) else 502)
         assert CANARY.encode() not in body
+        assert CANARY not in caplog.text
+        assert ("test_relay.py:" in caplog.text) == ("(Scripted.send)" in caplog.text) == is_bug(fault)
         (line,) = await check_books(found)
         assert (line.amount, line.report.outcome) == (0, "failed")
 
@@ -108,14 +116,22 @@ async def test_a_transport_that_raises_later_is_an_upstream_that_broke(
             pytest.fail("a body that broke off was passed on")
         error = chunks(body)[-1]["error"] if stream and after is not None else json.loads(body)["error"]
         assert (error["type"], error["provider"], error["retryable"]) == (
-            "upstream_error",
+            "server_error" if is_bug(fault) else "upstream_error",
             "fake",
-            not isinstance(fault, UpstreamError),
+            isinstance(fault, OSError),
         )
         (line,) = await check_books(found)
         assert line.report.outcome == "failed"
         assert (line.amount > 0) == (after == 1)
         assert transport.closed == (after is not None)
+
+
+async def test_a_bug_of_the_transports_is_no_mark_against_its_provider() -> None:
+    breaker = Breaker(failures=2)
+    async with over(Scripted(fault=KeyError(CANARY)), provider={"breaker": breaker}) as found:
+        for _ in range(4):
+            assert (await read_chat(found))[0] == 500
+        assert found.provider_states() == {"fake": "closed"}
 
 
 @BOTH

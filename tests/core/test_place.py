@@ -1,0 +1,62 @@
+"""What a log may say of a foreign error: where it was raised, and never its text."""
+
+import json
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from hpp_middleware.core.place import place, root
+from hpp_middleware.core.route import Catalog
+from hpp_middleware.types.price import Price
+from hpp_middleware.types.provider import Model, Provider
+
+
+def raised(call: Callable[[], object]) -> Exception:
+    with pytest.raises((KeyError, ValueError)) as caught:
+        call()
+    return caught.value
+
+
+def test_the_place_names_file_and_function() -> None:
+    def hook() -> None:
+        raise KeyError("secret")
+
+    found = place(raised(hook))
+    assert found.startswith(" at test_place.py:")
+    assert ".hook)" in found
+    assert "secret" not in found
+
+
+def test_where_it_lies_deeper_the_function_that_was_called_is_named_too() -> None:
+    def hook() -> None:
+        json.loads("secret")
+
+    found = place(raised(hook))
+    assert found.startswith(" at decoder.py:")
+    assert ", called from test_place.py:" in found
+
+
+def test_what_this_package_has_called_is_named_and_not_who_has_called_it() -> None:
+    class Prices:
+        def find(self, provider: str, model: str) -> tuple[Price, Model] | None:
+            json.loads(model)
+            return None
+
+        def models(self, provider: str) -> Sequence[str]:
+            return ()
+
+    catalog = Catalog(providers={"fake": Provider(base_url="http://fake/v1")}, models={}, aliases={}, prices=Prices())
+    found = place(raised(lambda: catalog.find("fake/secret")))
+    assert found.startswith(" at decoder.py:")
+    assert found.endswith("Prices.find)")
+
+
+def test_an_error_that_nobody_raised_has_no_place() -> None:
+    assert place(KeyError("x")) == ""
+
+
+def test_the_root_is_what_an_error_was_raised_from_first() -> None:
+    first, second, third = KeyError(), ValueError(), OSError()
+    third.__cause__, second.__cause__ = second, first
+    assert root(third) is first
+    assert root(first) is first
