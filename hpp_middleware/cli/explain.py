@@ -59,6 +59,7 @@ def _print(told: dict[str, Any]) -> None:
     for name in _SHOWN:
         if told[name] is not None:
             sys.stdout.write(f"{name.replace('_', ' '):<14} {told[name]}\n")
+    sys.stdout.write(f"{'answer':<14} {told['estimated_output_tokens']} tokens, as costs are compared\n")
     for each in told["features"]:
         sys.stdout.write(f"{'feature':<14} {each['name']} {each['weight']:+g}\n")
     for each in told["chain"]:

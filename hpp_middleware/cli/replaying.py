@@ -126,10 +126,11 @@ class Replay:
             self._unanswered += 1
             return
         chosen = next(each for each in candidates if each.model == decision.model)
-        if past.usage is not None and chosen.target is not None:
+        cost = chosen.cost
+        if chosen.target is not None and past.usage is not None:
             cost = pricing.cost(past.usage, chosen.target.price)
-        else:
-            cost = chosen.cost
+        elif chosen.target is not None and decision.answer_tokens is not None:
+            cost = filters.expected_cost(past.asked, chosen.target, chosen.tokens, decision.answer_tokens)
         self._counts[decision.model] += 1
         self._costs[decision.model] += cost
         self._rules[decision.rule] += 1

@@ -72,7 +72,7 @@ def _learned(section: LearnedSection, directory: Path) -> Learned | None:
     for name in ("strong", "weak"):
         if getattr(section, name) is None:
             raise ConfigurationError(f"auto.learned.{name} is missing", param=f"auto.learned.{name}")
-    given: dict[str, Any] = section.given("strong", "weak", "quality", "share", "budget")
+    given: dict[str, Any] = section.given("strong", "weak", "quality", "share", "budget", "answer_tokens")
     return Learned(**given, scorer=_scorer(directory / section.file) if section.file is not None else None)
 
 

@@ -292,6 +292,7 @@ class LearnedSection(Section):
     quality: float | None = Field(default=None, ge=0, le=1)
     share: float | None = Field(default=None, ge=0, le=1)
     budget: Quota | None = None
+    answer_tokens: Count | None = None
     file: Word | None = None
 
 

@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 
 from hpp_middleware.core.auto.features import FEATURES, KINDS, features, text_of
-from hpp_middleware.core.auto.learned import BUCKETS, LARGEST, Kind, Model, Scorer, packed, shipped
+from hpp_middleware.core.auto.filters import EXPECTED_OUTPUT
+from hpp_middleware.core.auto.learned import BUCKETS, LARGEST, LONGEST, Kind, Model, Scorer, packed, shipped
 from hpp_middleware.core.auto.topics import Topics
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.fitting.curves import Array, recovered
@@ -28,6 +29,8 @@ FOLDS = 10
 RIDGES = (3.0, 10.0, 30.0, 100.0, 1000.0)
 WORD_SHARE = 1.0
 FIGURE_SHARE = 0.3
+AS_IF = 10
+"""Answers that the start's usual length counts as, beside those that have one."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -38,6 +41,8 @@ class Row(msgspec.Struct, frozen=True):
     model: str
     quality: float
     """0 to 1."""
+    tokens: float | None = None
+    """How long the answer was; where it is left out, it says nothing of how long answers are."""
 
 
 class Refused(ConfigurationError):
@@ -67,6 +72,8 @@ class FitReport:
     length: float
     """The longest first."""
     ridge: float
+    answers: dict[str, int]
+    """The usual tokens of an answer to each kind of prompt, as the file has them; empty where nobody knows."""
     data: bytes = field(repr=False)
     """The fitted model file."""
 
@@ -101,6 +108,7 @@ class FitReport:
                 f"  before  {self.start:.3f}",
                 f"  rules   {self.rules:.3f}",
                 f"  length  {self.length:.3f}",
+                "tokens of an answer: " + (", ".join(f"{kind} {n}" for kind, n in self.answers.items()) or "unknown"),
                 self.verdict,
             )
         )
@@ -124,6 +132,8 @@ def read_rows(lines: Iterable[bytes]) -> list[Row]:
             raise ConfigurationError(f"line {number}: {error}") from error
         if not 0 <= row.quality <= 1:
             raise ConfigurationError(f"line {number}: quality is to be from 0 to 1")
+        if row.tokens is not None and not 0 <= row.tokens <= LONGEST:
+            raise ConfigurationError(f"line {number}: tokens is to be from 0 to {LONGEST}")
         rows.append(row)
     return rows
 
@@ -145,7 +155,7 @@ def fit(rows: Iterable[Row], strong: str, weak: str, *, start: Scorer | None = N
         ConfigurationError: Fewer than 100 prompts have both, or the strong model is no better than the weak one.
     """
     start = start or shipped()
-    texts, low, high = _paired(rows, strong, weak)
+    texts, low, high, tokens = _paired(rows, strong, weak)
     if len(texts) < FEWEST:
         raise ConfigurationError(
             f"{len(texts)} prompts have outcomes of both {strong} and {weak}: at least {FEWEST} are needed"
@@ -154,6 +164,7 @@ def fit(rows: Iterable[Row], strong: str, weak: str, *, start: Scorer | None = N
     if gain.mean() <= 0:
         raise ConfigurationError(f"{strong} is no better than {weak} on these prompts: nothing is to be gained")
     design = _Design(texts, start)
+    answers = _answers(tokens, design.kinds, start.model.answers)
     folds = np.array([zlib.crc32(text.encode("utf-8", "replace")) % FOLDS for text in texts])
     tried = {ridge: _held_out(design, gain, folds, ridge) for ridge in RIDGES}
     # The ridge is chosen within each fold's own training rows, so that the figure below is of unseen prompts.
@@ -175,23 +186,41 @@ def fit(rows: Iterable[Row], strong: str, weak: str, *, start: Scorer | None = N
         rules=recovered(np.array([_rules(text) for text in texts]), low, high),
         length=recovered(np.array([float(len(text)) for text in texts]), low, high),
         ridge=ridge,
-        data=design.file(design.solve(gain, np.ones(len(texts)), ridge), gain, strong, weak),
+        answers=dict(zip(KINDS, answers, strict=False)),
+        data=design.file(design.solve(gain, np.ones(len(texts)), ridge), gain, strong, weak, answers),
     )
     if not report.better and not force:
         raise Refused(report)
     return report
 
 
-def _paired(rows: Iterable[Row], strong: str, weak: str) -> tuple[list[str], Array, Array]:
+def _paired(rows: Iterable[Row], strong: str, weak: str) -> tuple[list[str], Array, Array, list[list[float]]]:
+    """The prompts that both answered, how well the weaker and the stronger did, and the tokens of their answers."""
     found: dict[str, dict[str, list[float]]] = {}
+    tokens: dict[str, list[float]] = {}
     for row in rows:
         if row.model in {strong, weak}:
-            found.setdefault(text_of(row.prompt), {}).setdefault(row.model, []).append(row.quality)
+            text = text_of(row.prompt)
+            found.setdefault(text, {}).setdefault(row.model, []).append(row.quality)
+            if row.tokens is not None:
+                tokens.setdefault(text, []).append(row.tokens)
     both = {text: by for text, by in found.items() if len(by) == 2}
     mean: Mapping[str, Array] = {
         model: np.array([float(np.mean(by[model])) for by in both.values()]) for model in (weak, strong)
     }
-    return list(both), mean[weak], mean[strong]
+    return list(both), mean[weak], mean[strong], [tokens.get(text, []) for text in both]
+
+
+def _answers(tokens: Sequence[Sequence[float]], kinds: Array, start: Sequence[int]) -> list[int]:
+    """The usual tokens of an answer to each kind: the mean, drawn to what the start says; all of that where none is."""
+    if not any(tokens):
+        return list(start)
+    found = []
+    for number in range(len(KINDS)):
+        before = start[number] if start else EXPECTED_OUTPUT
+        known = [count for row in map(int, np.flatnonzero(kinds == number)) for count in tokens[row]]
+        found.append(max(1, round((sum(known) + AS_IF * before) / (len(known) + AS_IF))))
+    return found
 
 
 def _held_out(design: "_Design", gain: Array, folds: Array, ridge: float) -> Array:
@@ -274,11 +303,12 @@ class _Design:
         ]
         return found
 
-    def file(self, weights: Array, gain: Array, strong: str, weak: str) -> bytes:
+    def file(self, weights: Array, gain: Array, strong: str, weak: str, answers: Sequence[int] = ()) -> bytes:
         """The model file: the start's weights, as far as they are believed, and what was added to them."""
         # Where what is said of words does not fit in a file, it is said more coarsely.
         for units in (127, 63, 31, 15):
-            found = packed(self._model(weights, gain, f"{strong} over {weak}, {len(gain)} prompts", units))
+            about = f"{strong} over {weak}, {len(gain)} prompts"
+            found = packed(msgspec.structs.replace(self._model(weights, gain, about, units), answers=list(answers)))
             if len(found) <= LARGEST:
                 break
         return found

@@ -44,6 +44,8 @@ class Decision(Struct, frozen=True, kw_only=True):
         fallbacks: What else of the same basket is eligible, in order.
         escalation: The model to ask next where the answer is found wanting; None to take it as it is.
         samples: Where there is an ``escalation``: 2 to ask the model twice, and to find answers wanting that disagree.
+        answer_tokens: What an answer was taken to have, before the client's cap, where another figure than the
+            candidates' own 400 was used; only told.
 
     The others are those of :class:`Routed`.
     """
@@ -59,6 +61,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     fallbacks: tuple[str, ...] = ()
     escalation: str | None = None
     samples: int = 1
+    answer_tokens: int | None = None
 
     @property
     def routed(self) -> Routed:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from rig import ALICE, BOB_KEY, KEY, Witness, ask, check_books, chunks, gateway, read
+from rig import ALICE, BOB_KEY, KEY, Delegate, Witness, ask, check_books, chunks, gateway, read
 
 from hpp_middleware import Gateway, RequestError
 from hpp_middleware.apis.responses import RESPONSES
@@ -14,6 +14,7 @@ from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.testing import FakeUpstream, Script, post
 from hpp_middleware.types.auto import Asked, Candidate, Decision
 from hpp_middleware.types.events import Shadowed
+from hpp_middleware.types.operations import Reserve
 from hpp_middleware.types.provider import Declared
 
 pytestmark = pytest.mark.anyio
@@ -328,6 +329,59 @@ async def test_the_learned_policy_tells_its_score(fake_upstream: FakeUpstream) -
         assert second.score == 0.1
         assert third is not None
         assert third.score is None
+
+
+class Lengths(Scorer):
+    """Knows how long answers are."""
+
+    ordinary_answer = 90
+
+    def answer_tokens(self, messages: Sequence[Any]) -> int:
+        return 90 if "hard" in str(messages[-1]["content"]) else 900
+
+
+def lengths(**settings: Any) -> dict[str, Any]:
+    learned = Learned(strong="fake/t3", weak="fake/small", quality=0.5, scorer=Lengths(), **settings)
+    return {"policy": "learned", "learned": learned}
+
+
+@pytest.mark.parametrize(
+    ("settings", "fields", "tokens"),
+    [
+        ({}, {"messages": user("hard")}, 90),
+        ({}, {"messages": user("easy")}, 900),
+        ({}, {"messages": user("easy"), "max_tokens": 50}, 50),
+        ({"answer_tokens": 7}, {"messages": user("hard")}, 7),
+        ({}, {"tools": [TOOL]}, 400),
+    ],
+)
+async def test_how_long_an_answer_was_taken_to_be_is_explained(
+    fake_upstream: FakeUpstream, settings: dict[str, Any], fields: dict[str, Any], tokens: int
+) -> None:
+    async with routing(fake_upstream, lengths(**settings)) as found:
+        _, told = await explained(found, **fields)
+        assert told["estimated_output_tokens"] == tokens
+        by_model = {each["model"]: each for each in told["candidates"]}
+        for name in ("small", "t3"):
+            into, out = NANO[name]
+            expected = told["estimated_input_tokens"] * into + tokens * out
+            assert by_model[f"fake/{name}"]["estimated_cost"] == pytest.approx(expected / 10**9)
+
+
+@pytest.mark.parametrize("cap", [None, 50])
+async def test_what_is_held_never_goes_by_the_usual_length_of_an_answer(
+    fake_upstream: FakeUpstream, cap: int | None
+) -> None:
+    held = []
+    for usual in (1, 1_000_000):
+        store = Delegate()
+        async with routing(fake_upstream, lengths(answer_tokens=usual), store=store) as found:
+            _, headers, _ = await answered(found, messages=user("hard"), max_tokens=cap)
+            assert headers["resolved-model"] == "fake/t3"
+            (reserved,) = store.asked(Reserve)
+            held.append(reserved.want)
+            await check_books(found)
+    assert held[0] == held[1] >= (cap or 256) * NANO["t3"][1]
 
 
 async def test_a_shadow_is_told_and_never_followed(fake_upstream: FakeUpstream) -> None:

@@ -9,6 +9,8 @@ import pytest
 from background import running_upstream
 from running import command, router
 
+from hpp_middleware.core.auto.learned import Scorer
+
 MODELS = "".join(
     f'[models."local/{name}"]\ninput = "{price}"\noutput = "{price}"\ntool = {tool}\n'
     for name, price, tool in (("small", 1, "false"), ("t1", 10, "true"))
@@ -44,6 +46,7 @@ def test_a_request_is_explained_for_people_and_for_programs(folder: Path) -> Non
     assert done.code == 0, done.err
     assert "model          local/small\n" in done.out
     assert "rule           simple-tokens\n" in done.out
+    assert "answer         400 tokens, as costs are compared\n" in done.out
     assert "local/small *  yes" in done.out
     told = command(folder, "explain", "request.json", "--json").json
     assert (told["model"], told["rules_version"], told["reason"]) == ("local/small", "v7", "1 of 10 tokens")
@@ -179,6 +182,29 @@ def test_a_scorer_is_fitted_to_ones_own_outcomes_and_used(folder: Path) -> None:
     explained = command(folder, "explain", "request.json")
     assert explained.code == 0, explained.err
     assert "local/t1" in explained.out
+
+
+def test_how_long_the_answers_were_is_fitted_too_and_replayed(folder: Path) -> None:
+    rows = outcomes("say hello {}", "prove theorem {} of topology").splitlines()
+    told = [json.dumps({**json.loads(row), "tokens": 1500}) for row in rows]
+    (folder / "feedback.jsonl").write_text("\n".join(told) + "\n")
+    done = command(folder, *ASKED)
+    assert done.code == 0, done.err
+    scorer = Scorer((folder / "own.model").read_bytes())
+    tokens = scorer.answer_tokens("say hello 7")
+    assert tokens is not None
+    assert 1450 < tokens < 1500
+    assert f"plain {tokens}" in done.out
+    learned = '\n[auto.learned]\nstrong = "local/t1"\nweak = "local/small"\nquality = 1\nfile = "own.model"\n'
+    text = (folder / "router.toml").read_text().replace("[auto]", '[auto]\npolicy = "learned"')
+    (folder / "router.toml").write_text(text + learned)
+    (folder / "request.json").write_text(request("say hello 7"))
+    assert f"answer         {tokens} tokens" in command(folder, "explain", "request.json").out
+    (folder / "data.jsonl").write_text('{"prompt": "say hello 7"}\n')
+    (replayed,) = command(folder, "auto", "replay", "--policy", "router.toml", "--data", "data.jsonl", "--json").json[
+        "models"
+    ]
+    assert replayed["cost"] == pytest.approx((3 + tokens) * 10 / 10**6)
 
 
 def test_one_that_is_no_better_is_not_written(folder: Path) -> None:

@@ -71,13 +71,14 @@ def test_every_other_key_is_taken_over(tmp_path: Path) -> None:
         '[auto]\nstreaming = "fallback"\nstreaming_fallback = "local/t1"\nsticky = "upwards"\nshadow = "rules"\n'
         "cascade = true\n"
         'rules = { tool = "r-1" }\n[auto.learned]\nstrong = "local/t3"\nweak = "local/t1"\nbudget = "0.002"\n'
+        "answer_tokens = 250\n"
     )
     policy = read(tmp_path, LOCAL + MODELS + text).auto
     assert policy is not None
     assert (policy.streaming, policy.streaming_fallback) == ("fallback", "local/t1")
     assert (policy.sticky, policy.shadow, policy.rules, policy.cascade) == ("upwards", "rules", {"tool": "r-1"}, True)
     assert policy.learned is not None
-    assert policy.learned.budget == 2_000_000
+    assert (policy.learned.budget, policy.learned.answer_tokens) == (2_000_000, 250)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,7 @@ def test_every_other_key_is_taken_over(tmp_path: Path) -> None:
         ('[auto.tiers]\nT1 = { models = ["local/t1"] }\nT2 = { models = ["local/t1"] }', "auto.tiers.T2: can never be"),
         ('[auto.learned]\nstrong = "local/t3"', "auto.learned.weak: is missing"),
         ('[auto.learned]\nstrong = "local/t3"\nweak = "local/t1"\nquality = 2.0', "auto.learned.quality: "),
+        ('[auto.learned]\nstrong = "local/t3"\nweak = "local/t1"\nanswer_tokens = 0', "auto.learned.answer_tokens: "),
         (
             '[auto.learned]\nstrong = "local/t3"\nweak = "local/t1"\nquality = 0.5\nshare = 0.5',
             "auto.learned.share: cannot be set beside quality",

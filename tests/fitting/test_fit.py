@@ -59,6 +59,27 @@ def test_the_file_predicts_what_the_fit_did() -> None:
     assert recovered(np.array([scorer.score(text) for text in texts]), weak, strong) > 0.7
 
 
+def test_how_long_answers_are_is_the_mean_drawn_to_the_start() -> None:
+    rows = [
+        msgspec.structs.replace(row, tokens=900.0 if row.model == "strong" else 100.0 if row.model == "weak" else 9e5)
+        for row in outcomes(signal=True)
+    ]
+    start = Scorer(packed(msgspec.structs.replace(shipped().model, answers=[10, 20, 30, 40, 50, 60])))
+    report = fit(rows, "strong", "weak", start=start)
+    # All are plain: 800 answers of 500 tokens in the mean, and ten as the start has it; of other kinds there are none.
+    expected = [10, 20, 30, 40, round((800 * 500 + 10 * 50) / 810), 60]
+    assert Scorer(report.data).model.answers == list(report.answers.values()) == expected
+    assert f"plain {expected[4]}" in str(report)
+
+
+def test_without_lengths_the_starts_are_kept() -> None:
+    assert Scorer(fit(outcomes(signal=True), "strong", "weak").data).model.answers == shipped().model.answers
+    nothing = Scorer(packed(msgspec.structs.replace(shipped().model, answers=[])))
+    report = fit(outcomes(signal=True), "strong", "weak", start=nothing)
+    assert Scorer(report.data).answer_tokens("some new tax") is None
+    assert "tokens of an answer: unknown" in str(report)
+
+
 def choices(count: int = 300) -> tuple[list[str], Array]:
     """Questions of law, where the stronger model gains, and of sums, where it does not; and what it gains."""
     draw = random.Random(7)
@@ -121,7 +142,10 @@ def test_lines_are_read_or_named() -> None:
     assert read_rows([good, b"\n"]) == [Row("a", "m", 1.0)]
     messages = json.dumps({"prompt": [{"role": "user", "content": "a"}], "model": "m", "quality": 0.5}).encode()
     assert len(read_rows([messages])) == 1
-    for bad in (b"{", b'{"prompt": "a"}', b'{"prompt": "a", "model": "m", "quality": 2}', b"\xff"):
+    told = json.dumps({"prompt": "a", "model": "m", "quality": 1, "tokens": 17}).encode()
+    assert read_rows([told]) == [Row("a", "m", 1.0, 17.0)]
+    endless = b'{"prompt": "a", "model": "m", "quality": 1, "tokens": -1}'
+    for bad in (b"{", b'{"prompt": "a"}', b'{"prompt": "a", "model": "m", "quality": 2}', b"\xff", endless):
         with pytest.raises(ConfigurationError, match="line 2"):
             read_rows([good, bad])
 

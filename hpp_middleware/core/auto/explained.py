@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import Raw
 
 from hpp_middleware.core import price as pricing
+from hpp_middleware.core.auto.filters import EXPECTED_OUTPUT, expected_cost
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.auto import AUTO, Asked, Candidate, Decision
 
@@ -42,6 +43,8 @@ def explained(
         decision: What was decided; None where no model can answer.
     """
     error = failed(candidates) if decision is None else None
+    usual = decision.answer_tokens if decision is not None else None
+    answer = EXPECTED_OUTPUT if usual is None else usual
     return {
         "object": "route",
         "requested": requested,
@@ -57,17 +60,19 @@ def explained(
         "fallbacks": list(decision.fallbacks) if decision is not None else [],
         "conversation_model": asked.before.model if asked.before is not None else None,
         "estimated_input_tokens": asked.text_tokens,
+        "estimated_output_tokens": answer if asked.cap is None else min(answer, asked.cap),
         "images": asked.images,
-        "candidates": [_candidate(each, decision) for each in candidates],
+        "candidates": [_candidate(each, decision, asked, answer) for each in candidates],
     }
 
 
-def _candidate(each: Candidate, decision: Decision | None) -> dict[str, Any]:
+def _candidate(each: Candidate, decision: Decision | None, asked: Asked, answer: int) -> dict[str, Any]:
+    cost = None if each.target is None else expected_cost(asked, each.target, each.tokens, answer)
     return {
         "model": each.model,
         "eligible": each.eligible,
         "chosen": decision is not None and decision.model == each.model,
         "why_not": list(each.why_not),
         "estimated_input_tokens": each.tokens if each.target is not None else None,
-        "estimated_cost": Raw(pricing.dollars(each.cost).encode()) if each.target is not None else None,
+        "estimated_cost": None if cost is None else Raw(pricing.dollars(cost).encode()),
     }

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-__all__ = ["FEATURES", "KINDS", "Features", "features", "text_of"]
+__all__ = ["FEATURES", "KINDS", "Features", "features", "read", "text_of"]
 
 HEAD = 4096
 """Characters that are read from the beginning of a text."""
@@ -74,6 +74,11 @@ class Features(NamedTuple):
     """One for each of ``FEATURES``."""
     words: list[str]
     """The different words of it, in lower case, sorted so that sums come out alike everywhere."""
+
+
+def read(messages: object) -> Features:
+    """What the scorer reads in chat messages or a text; what is read already stays as it is."""
+    return messages if isinstance(messages, Features) else features(text_of(messages))
 
 
 def text_of(messages: object) -> str:

@@ -16,10 +16,13 @@ from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.price import Usage
 from hpp_middleware.types.provider import Limits
 
-__all__ = ["EXPECTED_OUTPUT", "candidate", "prompt_tokens"]
+__all__ = ["EXPECTED_OUTPUT", "candidate", "expected_cost", "prompt_tokens"]
 
 EXPECTED_OUTPUT = 400
-"""Tokens of an answer, where costs are compared before there is one: the same for every model, or the client's cap."""
+"""
+Tokens of an answer, where costs are compared before there is one and nothing else is known: the same for every model,
+or the client's cap.
+"""
 
 _TAKES = {"image": "it takes no images", "audio": "it takes no audio", "pdf": "it takes no PDF files"}
 
@@ -76,7 +79,24 @@ def candidate(
         why.append(unsaid)
     if unhealthy is not None and unhealthy(model):
         why.append("it is not healthy at the moment")
-    return Candidate(model=model, target=target, why_not=tuple(why), tokens=tokens, cost=_cost(asked, target, tokens))
+    cost = expected_cost(asked, target, tokens)
+    return Candidate(model=model, target=target, why_not=tuple(why), tokens=tokens, cost=cost)
+
+
+def expected_cost(asked: Asked, target: Target, tokens: int, answer: int = EXPECTED_OUTPUT) -> int:
+    """
+    What a request is expected to cost; the conversation's own model has all but the last message in its cache.
+
+    Args:
+        asked: The request's facts.
+        target: The model.
+        tokens: Of the prompt, as this model counts images.
+        answer: Tokens that an answer is taken to have, where the client's cap leaves it so many.
+    """
+    warm = asked.before is not None and asked.before.model == target.id
+    cached = max(0, asked.text_tokens - asked.new_tokens) if warm else 0
+    output = (answer if asked.cap is None else min(answer, asked.cap)) * asked.n
+    return pricing.cost(Usage(input=tokens - cached, cache_read=cached, output=output), target.price)
 
 
 def _too_much(asked: Asked, target: Target, tokens: int, limits: Limits) -> list[str]:
@@ -103,11 +123,3 @@ def _unable(asked: Asked, target: Target) -> list[str]:
     if gives is not None:
         found += [f"it gives no {kind}" for kind in sorted(asked.output_modalities - set(gives))]
     return found
-
-
-def _cost(asked: Asked, target: Target, tokens: int) -> int:
-    """What the request is expected to cost; the conversation's own model has all but the last message in its cache."""
-    warm = asked.before is not None and asked.before.model == target.id
-    cached = max(0, asked.text_tokens - asked.new_tokens) if warm else 0
-    answer = EXPECTED_OUTPUT if asked.cap is None else min(EXPECTED_OUTPUT, asked.cap)
-    return pricing.cost(Usage(input=tokens - cached, cache_read=cached, output=answer * asked.n), target.price)

@@ -16,17 +16,33 @@ from zlib import crc32
 
 import msgspec
 
-from hpp_middleware.core.auto.features import FEATURES, KINDS, features, text_of
+from hpp_middleware.core.auto.features import FEATURES, KINDS, read
 from hpp_middleware.core.auto.topics import Reader, Topics
 from hpp_middleware.errors import ConfigurationError
 
-__all__ = ["BUCKETS", "LARGEST", "Kind", "Model", "Scorer", "explain", "packed", "score", "shipped"]
+__all__ = [
+    "BUCKETS",
+    "LARGEST",
+    "LONGEST",
+    "Kind",
+    "Model",
+    "Scorer",
+    "answer_tokens",
+    "explain",
+    "packed",
+    "read",
+    "score",
+    "shipped",
+]
 
 BUCKETS = 8192
 """Words share this many weights in each kind, by their CRC-32."""
 
 LARGEST = 64 * 1024
 """Bytes that a model file has at most."""
+
+LONGEST = 1_000_000
+"""Tokens that an answer is taken to have at most."""
 
 _UNPACKED = 4 * LARGEST
 _ZLIB = 0x78
@@ -68,6 +84,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The scores below which each hundredth of the prompts that it was fitted on lies, rising; empty where unknown."""
     topics: Topics | None = None
     """What prompts of the kind ``choice`` are about; None where that is not told apart."""
+    answers: list[int] = []
+    """The usual tokens of an answer to each of ``features.KINDS``; empty where unknown."""
     format: Literal[1] = 1
 
 
@@ -94,11 +112,16 @@ class Scorer:
         )
         if tuple(model.features) != FEATURES or len(model.kinds) != len(KINDS) or wrong:
             raise ConfigurationError("this model file is for another release: fit it again")
+        if len(model.answers) not in {0, len(KINDS)}:
+            raise ConfigurationError("this model file is for another release: fit it again")
+        if not all(0 < tokens <= LONGEST for tokens in model.answers):
+            raise ConfigurationError(f"the answers of this model file must have from 1 to {LONGEST} tokens")
         if not all(map(math.isfinite, _numbers(model))) or model.spread <= 0:
             raise ConfigurationError("this model file holds numbers that are none")
         self.model = model
         self._topics = Reader(model.topics) if model.topics is not None else None
         self.quantiles = tuple(model.quantiles)
+        self.ordinary_answer = round(sum(model.answers) / len(KINDS)) if model.answers else None
         self._words = [memoryview(kind.words).cast("b") for kind in model.kinds]
         self._base = [
             kind.base - sum(weight * mean for weight, mean in zip(kind.weights, kind.means, strict=True))
@@ -110,7 +133,8 @@ class Scorer:
         How much a request needs the stronger model.
 
         Args:
-            messages: Chat messages, or a text; see ``features.text_of``.
+            messages: Chat messages, or a text; see ``features.text_of``. Or what ``read`` has made of them, for whoever
+                asks several things of one request.
         Returns:
             0 to 1; 0.5 for a prompt in the middle of those that the model was fitted on.
         """
@@ -118,7 +142,7 @@ class Scorer:
 
     def gain(self, messages: object) -> float:
         """As ``score``, before it is squeezed: the expected gain in quality, of prompts like those fitted on."""
-        kind, figures, words = features(text_of(messages))
+        kind, figures, words = read(messages)
         table = self._words[kind]
         total = 0
         for word in words:
@@ -129,6 +153,11 @@ class Scorer:
             said += sum(self._topics.gains(words))
         return self._base[kind] + said + float(sum(map(mul, found.weights, figures)))
 
+    def answer_tokens(self, messages: object) -> int | None:
+        """The usual tokens of an answer to prompts of this kind; None where the model does not know."""
+        answers = self.model.answers
+        return answers[read(messages).kind] if answers else None
+
     def explain(self, messages: object) -> list[tuple[str, float]]:
         """
         What each feature adds to ``gain``, the strongest first; a word is named ``word:`` and itself, a topic
@@ -136,7 +165,7 @@ class Scorer:
 
         The parts add up to ``gain``, and ``score`` is ``1 / (1 + exp((middle - gain) / spread))``.
         """
-        kind, figures, words = features(text_of(messages))
+        kind, figures, words = read(messages)
         found, table = self.model.kinds[kind], self._words[kind]
         parts = [(f"kind:{KINDS[kind]}", found.base)]
         parts += [
@@ -166,15 +195,20 @@ def explain(messages: object) -> list[tuple[str, float]]:
     return shipped().explain(messages)
 
 
+def answer_tokens(messages: object) -> int | None:
+    """The usual tokens of an answer, by the shipped model; see ``Scorer.answer_tokens``."""
+    return shipped().answer_tokens(messages)
+
+
 def packed(model: Model) -> bytes:
     """The bytes of a model file: alike for the same model and release of zlib."""
     return zlib.compress(msgspec.msgpack.encode(model), 9)
 
 
 def __getattr__(name: str) -> object:
-    """``quantiles`` of the shipped model, so that this module is a scorer too, and importing it reads nothing."""
-    if name == "quantiles":
-        return shipped().quantiles
+    """What the shipped model knows, so that this module is a scorer too, and importing it reads nothing."""
+    if name in {"ordinary_answer", "quantiles"}:
+        return getattr(shipped(), name)
     raise AttributeError(name)
 
 

@@ -4,7 +4,8 @@ The learned policy: the stronger model where its expected gain is worth its extr
 A request's score is placed among those of ordinary prompts, and the stronger model answers where the place is within
 the share that ``quality`` allows it: none at 0, all at 1. That share shrinks for a request whose step up is dearer than
 an ordinary one's, and grows for one whose step is cheaper (a conversation that the stronger model has in its cache,
-say): requests are ranked by gain per extra dollar.
+say): requests are ranked by gain per extra dollar. An answer counts there as long as the scorer says is usual for the
+kind of prompt, and as the client's cap leaves it; nothing is held by that.
 """
 
 from bisect import bisect_left
@@ -14,7 +15,7 @@ from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
 from hpp_middleware.core import price as pricing
-from hpp_middleware.core.auto.filters import EXPECTED_OUTPUT
+from hpp_middleware.core.auto.filters import EXPECTED_OUTPUT, expected_cost
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.auto import Asked, Candidate
 from hpp_middleware.types.completion import Target
@@ -22,8 +23,8 @@ from hpp_middleware.types.price import Usage
 
 __all__ = ["Learned", "Ranked", "Scores", "load", "rank"]
 
-ORDINARY = Usage(input=400, output=EXPECTED_OUTPUT)
-"""What an ordinary request is taken to use, to say how much dearer another one is."""
+ORDINARY = 400
+"""Tokens in of an ordinary request, to say how much dearer another one is."""
 
 WORD = "word:"
 """How a feature is named that is a word of the prompt."""
@@ -33,7 +34,12 @@ MOST_WEIGHED = 4.0
 
 
 class Scores(Protocol):
-    """What estimates how much a request gains by the stronger model: see :mod:`hpp_middleware.core.auto.learned`."""
+    """
+    What estimates how much a request gains by the stronger model: see :mod:`hpp_middleware.core.auto.learned`.
+
+    It may have ``quantiles`` of its scores, ``answer_tokens(messages)`` and their mean ``ordinary_answer``; and a
+    ``read(messages)``, whose result is then given to the others in the messages' place, so that they are read once.
+    """
 
     def score(self, messages: Sequence[Any]) -> float:
         """Higher: it needs the stronger model."""
@@ -56,6 +62,8 @@ class Learned:
         share: In its place: which share of requests the stronger model is to have, 0 to 1.
         budget: In its place: nano-dollars that a request may cost on average.
         scorer: What scores requests; None for the one that comes with the package.
+        answer_tokens: Tokens that an answer is taken to have, where costs are compared; None for what the scorer says
+            is usual for the kind of prompt, or 400 where it does not say.
 
     Raises:
         ConfigurationError: A value is wrong; the message names it.
@@ -67,6 +75,7 @@ class Learned:
     share: float | None = None
     budget: int | None = None
     scorer: Scores | None = None
+    answer_tokens: int | None = None
 
     def __post_init__(self) -> None:
         given = [name for name in ("quality", "share", "budget") if getattr(self, name) is not None]
@@ -78,6 +87,8 @@ class Learned:
                 raise _wrong(name, "must be from 0 to 1")
         if self.budget is not None and self.budget < 0:
             raise _wrong("budget", "must not be below 0")
+        if self.answer_tokens is not None and self.answer_tokens < 1:
+            raise _wrong("answer_tokens", "must be at least 1")
         if self.strong == self.weak:
             raise _wrong("strong", "must be another model than weak")
 
@@ -89,6 +100,8 @@ class Ranked(NamedTuple):
     score: float | None
     reason: str
     features: tuple[tuple[str, float], ...] = ()
+    answer_tokens: int | None = None
+    """What an answer was taken to have, before the client's cap."""
 
 
 def load(learned: Learned) -> None:
@@ -118,24 +131,42 @@ def rank(learned: Learned, asked: Asked, weak: Candidate, strong: Candidate) -> 
     if len(able) == 1:
         return Ranked(able[0].model, None, "the other of the two cannot answer")
     scorer = learned.scorer or _shipped()
-    score = scorer.score(asked.messages)
+    read = getattr(scorer, "read", None)
+    seen = asked.messages if read is None else read(asked.messages)
+    score = scorer.score(seen)
     place = _place(scorer, score)
-    extra = strong.cost - weak.cost
-    share = _share(learned, weak, extra, _weight(extra, weak, strong))
+    answer, ordinary = _answers(learned, scorer, seen)
+    base, above = (_cost(asked, each, answer) for each in (weak, strong))
+    extra = above - base
+    share = _share(learned, base, extra, _weight(extra, ordinary, weak, strong))
     is_strong = place > 1 - share or share >= 1
     if learned.quality == 0 and extra <= 0:
         is_strong = extra < 0  # the cheapest is asked for
-    parts = scorer.explain(asked.messages)
+    parts = scorer.explain(seen)
     features = tuple((name, round(weight, 4)) for name, weight in parts[:10])
     said = f"score {score:.3f} above {place:.0%} of prompts, {share:.0%} of them go to the stronger model"
     # The reason is kept in the ledger, where no word of a prompt belongs.
     names = ", ".join(name for name, _ in [part for part in parts if not part[0].startswith(WORD)][:3])
-    return Ranked((strong if is_strong else weak).model, score, f"{said}: {names}" if names else said, features)
+    model = (strong if is_strong else weak).model
+    return Ranked(model, score, f"{said}: {names}" if names else said, features, answer)
 
 
-def _share(learned: Learned, weak: Candidate, extra: int, weight: float) -> float:
+def _answers(learned: Learned, scorer: Scores, seen: Any) -> tuple[int, int]:
+    """Tokens that the answer is taken to have, and that an ordinary request's is."""
+    if learned.answer_tokens is not None:
+        return learned.answer_tokens, learned.answer_tokens
+    usual = getattr(scorer, "answer_tokens", None)
+    found = usual(seen) if usual is not None else None
+    return found or EXPECTED_OUTPUT, getattr(scorer, "ordinary_answer", None) or EXPECTED_OUTPUT
+
+
+def _cost(asked: Asked, each: Candidate, answer: int) -> int:
+    return 0 if each.target is None else expected_cost(asked, each.target, each.tokens, answer)
+
+
+def _share(learned: Learned, base: int, extra: int, weight: float) -> float:
     if learned.budget is not None:
-        spare = learned.budget - weak.cost
+        spare = learned.budget - base
         return 1.0 if extra <= 0 else min(1.0, max(0.0, spare / extra))
     if learned.share is not None:
         return learned.share
@@ -145,16 +176,16 @@ def _share(learned: Learned, weak: Candidate, extra: int, weight: float) -> floa
     return float(quality**weight)  # 0 stays 0, and 1 stays 1, whatever it costs
 
 
-def _weight(extra: int, weak: Candidate, strong: Candidate) -> float:
-    """How much dearer the step up is than an ordinary request's."""
-    usual = _ordinary(strong.target) - _ordinary(weak.target)
+def _weight(extra: int, answer: int, weak: Candidate, strong: Candidate) -> float:
+    """How much dearer the step up is than an ordinary request's, with such an answer."""
+    usual = _ordinary(strong.target, answer) - _ordinary(weak.target, answer)
     if usual <= 0 or extra <= 0:
         return 1.0
     return min(MOST_WEIGHED, max(1 / MOST_WEIGHED, extra / usual))
 
 
-def _ordinary(target: Target | None) -> int:
-    return 0 if target is None else pricing.cost(ORDINARY, target.price)
+def _ordinary(target: Target | None, answer: int) -> int:
+    return 0 if target is None else pricing.cost(Usage(input=ORDINARY, output=answer), target.price)
 
 
 def _place(scorer: Scores, score: float) -> float:

@@ -215,6 +215,7 @@ class AutoPolicy:
             score=found.score,
             reason=found.reason,
             features=found.features,
+            answer_tokens=found.answer_tokens,
             fallbacks=(other,) if known[other].eligible else (),
         )
 
@@ -267,6 +268,7 @@ class AutoPolicy:
             score=found.score,
             reason="the conversation keeps its model",
             features=found.features,
+            answer_tokens=found.answer_tokens,
             fallbacks=fallbacks,
         )
 

