@@ -99,7 +99,7 @@ def begin_within(seconds: float, work: Awaitable[T]) -> tuple[Literal[True], T] 
             waits_for = work.send(None)
         except StopIteration as ended:
             return True, ended.value
-        work = _rest(work, waits_for)
+        return False, _rest_within(seconds, work, waits_for)
     return False, within(seconds, work)
 
 
@@ -157,6 +157,37 @@ def _rest(work: Coroutine[Any, Any, T], waits_for: object) -> Generator[Any, Any
             return result
         finally:
             raised = None  # whose traceback knows this frame
+
+
+@coroutine
+def _rest_within(seconds: float, work: Coroutine[Any, Any, T], waits_for: object) -> Generator[Any, Any, T]:
+    """As :func:`_rest`, under asyncio, and as :func:`within`, of which it does the same in one step."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task(loop)
+    if task is None:
+        raise RuntimeError("a deadline is for a task")
+    before = task.cancelling()
+    late: list[bool] = []
+    timer = loop.call_later(seconds, _too_late, task, late)
+    try:
+        result = yield from _rest(work, waits_for)
+    except asyncio.CancelledError:
+        if not late or task.uncancel() > before:
+            raise
+        raise TimeoutError from None
+    finally:
+        timer.cancel()
+    if late:
+        if task.cancelling() > before:
+            yield from _take_back(task).__await__()
+        if result is None:
+            raise TimeoutError
+    return result
+
+
+def _too_late(task: "asyncio.Task[object]", late: list[bool]) -> None:
+    late.append(True)
+    task.cancel()
 
 
 class _OnAsyncio:
