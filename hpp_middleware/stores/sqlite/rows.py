@@ -104,6 +104,15 @@ class SQLiteBooks:
             map(msgspec.structs.astuple, accounts),
         )
 
+    def add_holds(self, holds: Sequence[Hold]) -> None:
+        """
+        Write new holds.
+
+        Raises:
+            sqlite3.IntegrityError: One is there already.
+        """
+        self._execute_many(f"INSERT INTO hold ({HOLD}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", map(_hold_row, holds))  # noqa: S608  # constant
+
     def put_hold(self, hold: Hold) -> None:
         """Write a hold."""
         self.put_holds([hold])

@@ -11,6 +11,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any, Generic, TypeVar
 
@@ -38,37 +39,33 @@ class _Job(Generic[_T]):
         work: What to do; None to end the thread.
         operations: What to do instead, that can be done with others' in one go.
         writes: Whether anything is written.
+
+    Attributes:
+        home: The loop in which it is awaited.
+        future: What is awaited there under asyncio.
+        event: What is awaited elsewhere.
     """
 
-    __slots__ = ("_event", "_future", "error", "home", "operations", "result", "work", "writes")
+    __slots__ = ("error", "event", "future", "home", "operations", "result", "work", "writes")
 
-    def __init__(
-        self, work: Work[_T] | None = None, *, operations: Sequence[Operation] | None = None, writes: bool = True
-    ) -> None:
+    def __init__(self, work: Work[_T] | None, operations: Sequence[Operation] | None, *, writes: bool) -> None:
         self.work = work
         self.operations = operations
         self.writes = writes
         self.result: _T | None = None
         self.error: BaseException | None = None
-        self._event: anyio.Event | None = None
-        self._future: asyncio.Future[None] | None = None
+        self.event: anyio.Event | None = None
+        self.future: asyncio.Future[None] | None = None
         try:
             self.home: Any = asyncio.get_running_loop()
         except RuntimeError:
-            self.home, self._event = current_token().native_token, anyio.Event()
+            self.home, self.event = current_token().native_token, anyio.Event()
         else:
-            self._future = self.home.create_future()
+            self.future = self.home.create_future()
 
-    def done(self) -> Awaitable[None]:
+    def done(self) -> Awaitable[Any]:
         """To be awaited."""
-        return self._future if self._future is not None else self._event.wait()  # type: ignore[union-attr]
-
-    def tell(self) -> None:
-        """In the loop of who waits: it is done."""
-        if self._event is not None:
-            self._event.set()
-        elif self._future is not None and not self._future.done():
-            self._future.set_result(None)
+        return self.future if self.future is not None else self.event.wait()  # type: ignore[union-attr]
 
 
 _Jobs = queue.SimpleQueue[_Job[Any]]
@@ -108,7 +105,7 @@ class Writer:
 
     async def aclose(self) -> None:
         """Finish what waits, close the connection and end the thread."""
-        last = _Job[None]()
+        last = _Job[None](None, None, writes=False)
         with self._lock:
             thread, self._thread = self._thread, None
             self._jobs.put(last)
@@ -138,26 +135,26 @@ class Writer:
         Raises:
             StoreError: As above.
         """
-        return self._done(None, operations)
+        return self._done(None, operations, writes=True)
 
     async def _done(
         self,
         work: Callable[[sqlite3.Connection], Any] | None,
         operations: Sequence[Operation] | None,
         *,
-        writes: bool = True,
+        writes: bool,
     ) -> Any:
-        job = _Job[Any](work, operations=operations, writes=writes)
+        job = _Job[Any](work, operations, writes=writes)
         with self._lock:  # so that nothing is put behind the closing job
             if self._thread is None:
                 raise StoreError("The database is not open: open the gateway first.")
             self._jobs.put(job)
         await job.done()
+        if job.error is None:
+            return job.result
         if isinstance(job.error, StoreError):
             raise StoreError(job.error.message) from job.error
-        if job.error is not None:
-            raise StoreError("The database cannot be used at the moment.") from job.error
-        return job.result
+        raise StoreError("The database cannot be used at the moment.") from job.error
 
     def _run(self, waiting: _Jobs) -> None:
         connection: sqlite3.Connection | None = None
@@ -185,9 +182,9 @@ class Writer:
 
     def _carry_out(self, connection: sqlite3.Connection, jobs: "list[_Job[Any]]", waiting: _Jobs) -> None:
         """Commit what waits together, and what came while it waited for its turn."""
-        if not any(job.writes for job in jobs if not _closes(job)):
+        if not any(job.writes for job in jobs):
             self._turn.read(connection)
-            if not self._at_once(connection, jobs, Page(connection)):
+            if self._at_once(connection, jobs, Page(connection)) is None:
                 self._turn.read(connection)
                 self._one_by_one(connection, jobs)
             connection.execute("COMMIT")
@@ -195,23 +192,25 @@ class Writer:
         try:
             self._turn.begin(connection)
             _take_more(waiting, jobs)
-            page = self._pages.take(connection)
-            at_once = self._at_once(connection, jobs, page)
-            if not at_once:
+            page = self._at_once(connection, jobs, self._pages.take(connection))
+            if page is None:
                 self._turn.end()
                 self._turn.begin(connection)
                 self._one_by_one(connection, jobs)
             connection.execute("COMMIT")
-            if at_once and all(job.operations is not None or not job.writes for job in jobs):
+            if page is not None:
                 self._pages.keep(page)
         finally:
             self._turn.end()
 
-    def _at_once(self, connection: sqlite3.Connection, jobs: "list[_Job[Any]]", page: Page) -> bool:
+    def _at_once(self, connection: sqlite3.Connection, jobs: "list[_Job[Any]]", page: Page) -> Page | None:
         """
-        Carry out all of it, operations side by side in one go; False where that cannot be, and nothing of it was done.
+        Carry out all of it, operations side by side in one go; None where that cannot be, and nothing of it was done.
 
         Without savepoints, for which SQLite copies each page before it is written; past 64 kB, to a file.
+
+        Returns:
+            The page that knows what is left in the file.
         """
         results: list[Any] = []
         try:
@@ -222,15 +221,15 @@ class Writer:
                     continue
                 results += [job.work(connection) if job.work is not None else None for job in group]
                 if any(job.writes for job in group):
-                    page = Page(connection)  # what it knows may be otherwise now
+                    page = page.anew()  # what it knows may be otherwise now
         except Exception:
             if not connection.in_transaction:
                 raise  # SQLite itself has given it up: nothing is known of any of them
             connection.execute("ROLLBACK")
-            return False  # whose it was is seen when each is carried out alone
+            return None  # whose it was is seen when each is carried out alone
         for job, result in zip(jobs, results, strict=True):
             job.result = result
-        return True
+        return page
 
     def _one_by_one(self, connection: sqlite3.Connection, jobs: "list[_Job[Any]]") -> None:
         """Each in a savepoint: what fails is told to its caller, and the others are committed."""
@@ -260,18 +259,15 @@ def _closes(job: "_Job[Any]") -> bool:
 
 
 def _take(waiting: _Jobs) -> "list[_Job[Any]]":
-    """All that waits, up to the closing job; at least one."""
+    """All that waits; at least one."""
     jobs = [waiting.get()]
     _take_more(waiting, jobs)
     return jobs
 
 
 def _take_more(waiting: _Jobs, jobs: "list[_Job[Any]]") -> None:
-    while not _closes(jobs[-1]) and len(jobs) < MOST_TOGETHER:
-        try:
-            jobs.append(waiting.get_nowait())
-        except queue.Empty:
-            return
+    """Nobody else takes any, and nothing waits behind the closing job."""
+    jobs += [waiting.get_nowait() for _ in range(min(waiting.qsize(), MOST_TOGETHER - len(jobs)))]
 
 
 def _give_up(connection: sqlite3.Connection | None) -> None:
@@ -285,18 +281,20 @@ def _give_up(connection: sqlite3.Connection | None) -> None:
 
 def _wake(jobs: "list[_Job[Any]]") -> None:
     """Tell each in its own loop, all of a loop at once; one that is closed has no one waiting."""
-    homes: dict[int, list[_Job[Any]]] = {}
-    for job in jobs:
-        homes.setdefault(id(job.home), []).append(job)
-    for those in homes.values():
-        home = those[0].home
+    while jobs:
+        home = jobs[0].home
+        others = [job for job in jobs if job.home is not home]
+        those = [job for job in jobs if job.home is home] if others else jobs
         call_soon = getattr(home, "call_soon_threadsafe", None) or home.run_sync_soon
-        try:
+        with suppress(RuntimeError):
             call_soon(_tell, those)
-        except RuntimeError:
-            continue
+        jobs = others
 
 
 def _tell(jobs: "list[_Job[Any]]") -> None:
+    """In the loop of who waits: it is done."""
     for job in jobs:
-        job.tell()
+        if job.future is None:
+            job.event.set()  # type: ignore[union-attr]
+        elif not job.future.done():
+            job.future.set_result(None)
