@@ -194,6 +194,8 @@ class Accounts:
             return None
         if old.revoked is not None:
             raise ConfigurationError("this key is revoked", param="key_id")
+        if old.damaged:
+            raise ConfigurationError("what is kept of this key cannot be read: make another one", param="key_id")
         until = old.expires if expires is None else expires
         self._check_expiry(until)
         balance = await self._quota.balance(old.consumer.account)
@@ -222,7 +224,7 @@ class Accounts:
         return NewKey(key=key, id=key_id, consumer=consumer.id, quota=quota, models=consumer.models, expires=expires)
 
     async def keys(self) -> list[Credential]:
-        """All credentials, oldest first, revoked and expired ones too."""
+        """All credentials, oldest first; revoked, expired and damaged ones too."""
         return await self._credentials.credentials()
 
     def kept_under(self, credential: Credential) -> Literal["current", "previous", "unknown"]:

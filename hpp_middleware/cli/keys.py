@@ -224,6 +224,8 @@ def _row(credential: Credential, pepper: str, *, now: float) -> dict[str, Any]:
     state = "revoked" if credential.revoked is not None else "expired"
     if auth.is_live(credential, now=now):
         state = "active"
+    if credential.damaged:
+        state = "damaged"
     return {
         "id": credential.id,
         "consumer": credential.consumer.id,

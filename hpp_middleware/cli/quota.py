@@ -121,7 +121,7 @@ def usage(consumer: MaybeConsumer = None, named: ByOption = None, config: Config
 
 async def _named(accounts: Accounts, settings: Settings) -> dict[str, None]:
     """The accounts of which there is a key, or a declaration; groups last."""
-    keyed = {credential.consumer.account: None for credential in await accounts.keys()}
+    keyed = {each.consumer.account: None for each in await accounts.keys() if not each.damaged}
     return keyed | dict.fromkeys(settings.consumers) | dict.fromkeys(settings.groups)
 
 

@@ -78,7 +78,7 @@ class CredentialStore(Protocol):
         The credential, expired and revoked ones too; None only for a definite absence.
 
         Raises:
-            StoreError: It cannot be known.
+            StoreError: It cannot be known, or read.
         """
         ...
 
@@ -91,7 +91,7 @@ class CredentialStore(Protocol):
         ...
 
     async def credentials(self) -> list[Credential]:
-        """All of them, oldest first."""
+        """All of them, oldest first; one that cannot be read is ``damaged``, and keeps no other from being listed."""
         ...
 
 

@@ -57,6 +57,8 @@ class Credential(Struct, frozen=True, kw_only=True):
         expires: Seconds since the epoch from which the key is refused, or None.
         revoked: Seconds since the epoch at which it was revoked, or None.
         pepper: The id of the pepper that the digest was made with; empty where it was not noted.
+        damaged: Its row cannot be read, so that nobody is let in by it; only a list has such a one, whose consumer is
+            nobody's.
     """
 
     digest: bytes
@@ -66,3 +68,4 @@ class Credential(Struct, frozen=True, kw_only=True):
     expires: float | None = None
     revoked: float | None = None
     pepper: str = ""
+    damaged: bool = False

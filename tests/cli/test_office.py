@@ -1,6 +1,7 @@
 """``keys``, ``quota``, ``usage`` and ``models``, beside a running router and without one."""
 
 import re
+import sqlite3
 import time
 from pathlib import Path
 
@@ -170,6 +171,18 @@ def test_a_revoked_key_is_listed_as_such(folder: Path) -> None:
     made = command(folder, "keys", "create", "--consumer", "alice", "--quota", "1", "--json").json
     assert command(folder, "keys", "revoke", made["id"], "--json").json == {"id": made["id"], "revoked": True}
     assert [row["state"] for row in command(folder, "keys", "list", "--json").json] == ["revoked"]
+
+
+def test_a_damaged_key_is_listed_as_such_and_hides_no_other(folder: Path) -> None:
+    made = [command(folder, "keys", "create", "--consumer", each, "--quota", "1", "--json").json for each in ("a", "b")]
+    with sqlite3.connect(folder / "hpp.db") as connection:
+        connection.execute("UPDATE credential SET consumer = '[' WHERE id = ?", (made[0]["id"],))
+    connection.close()
+    rows = command(folder, "keys", "list", "--json").json
+    assert {row["id"]: row["state"] for row in rows} == {made[0]["id"]: "damaged", made[1]["id"]: "active"}
+    assert command(folder, "keys", "list").code == 0
+    assert [row["consumer"] for row in command(folder, "quota", "show", "--json").json] == ["b", "declared"]
+    assert command(folder, "keys", "revoke", made[0]["id"]).code == 0
 
 
 def test_a_rotated_key_gives_way_to_a_new_one_in_a_running_router(folder: Path) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import redis
 from databases import psql
 
-__all__ = ["HOLDS", "Forbidden", "damage_account", "damage_hold", "damage_lines"]
+__all__ = ["HOLDS", "Forbidden", "damage_account", "damage_credential", "damage_hold", "damage_lines"]
 
 HOLDS: Mapping[str, Mapping[str, Any]] = {
     "without a draft": {"draft": None},
@@ -59,6 +59,17 @@ def damage_account(kind: str, place: str, account: str, column: str, value: int)
         _sqlite(place, f"UPDATE account SET {column} = ? WHERE id = ?", value, account)
     else:
         _postgres(place, f"UPDATE hpp_account SET {column} = {value} WHERE id = '{account}'")
+
+
+def damage_credential(kind: str, place: str, key_id: str, digest: bytes) -> None:
+    """Make whom a key names nobody."""
+    if kind == "redis":
+        with redis.Redis.from_url(place) as client:
+            client.hset("hpp{hpp:0}:credentials", digest, b'{"digest":"","id":"')
+    elif kind == "sqlite":
+        _sqlite(place, "UPDATE credential SET consumer = '{' WHERE id = ?", key_id)
+    else:
+        _postgres(place, f"UPDATE hpp_credential SET consumer = '{{' WHERE id = '{key_id}'")
 
 
 def damage_lines(kind: str, place: str) -> None:

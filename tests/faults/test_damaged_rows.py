@@ -9,8 +9,9 @@ import pytest
 import redis
 from rig import KEY, Witness, gateway, read, read_chat
 
-from faults.damaging import HOLDS, Forbidden, damage_account, damage_hold, damage_lines
+from faults.damaging import HOLDS, Forbidden, damage_account, damage_credential, damage_hold, damage_lines
 from faults.places import PEPPER, made
+from hpp_middleware import ConfigurationError
 from hpp_middleware.audit import Auditor, Sealer, Sealing
 from hpp_middleware.stages import lease as lease_stage
 from hpp_middleware.stages.journal import Journal
@@ -203,6 +204,23 @@ async def test_requests_and_figures_go_on_beside_what_is_damaged(
         assert usage["requests"] == 2
         assert (await read(found, "/api/quota-check"))["held"] == HELD / 10**9
     assert [alarm for alarm in witness.alarms if alarm != "overage"] == ["hold"]
+
+
+async def test_a_damaged_key_is_named_and_all_others_are_listed_and_work(
+    kind: str, place: str, store: Any, fake_upstream: FakeUpstream
+) -> None:
+    async with gateway(fake_upstream, store=store, pepper=PEPPER, journal=None) as found:
+        keys = [await found.accounts.create_key(each) for each in NAMES]
+        digest = next(each.digest for each in await store.credentials() if each.id == keys[1].id)
+        damage_credential(kind, place, keys[1].id, digest)
+        listed = {each.id: (each.consumer.id, each.damaged) for each in await found.accounts.keys()}
+        assert [listed[each.id] for each in keys] == [("alice", False), ("", True), ("carol", False)]
+        assert [(await read_chat(found, key=each.key))[0] for each in keys] == [200, 503, 200]
+        with pytest.raises(ConfigurationError, match="cannot be read"):
+            await found.accounts.rotate_key(keys[1].id)
+        another = await found.accounts.create_key("bob")
+        assert (await read_chat(found, key=another.key))[0] == 200
+        assert await found.accounts.set_parent("carol", "team") == 1
 
 
 # --- the parts ------------------------------------------------------------------------------------

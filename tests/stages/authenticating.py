@@ -1,5 +1,7 @@
 """An authenticator whose store and clock are the test's."""
 
+from typing import Any
+
 import anyio
 import pytest
 
@@ -32,7 +34,7 @@ def headers(key: str = KEY) -> list[tuple[bytes, bytes]]:
     return [(b"apikey", key.encode())]
 
 
-def credential(key: str = KEY, *, pepper: bytes = PEPPER, **fields: float) -> Credential:
+def credential(key: str = KEY, *, pepper: bytes = PEPPER, **fields: Any) -> Credential:
     digest = auth.digest(key, pepper)
     return Credential(digest=digest, id="k", consumer=ALICE, pepper=auth.pepper_id(pepper), **fields)
 

@@ -22,7 +22,7 @@ from hpp_middleware.stores.postgres.connections import Connections, Lent, Own
 from hpp_middleware.stores.postgres.limits import PostgresLimits
 from hpp_middleware.stores.postgres.rests import share
 from hpp_middleware.stores.postgres.site import Site
-from hpp_middleware.stores.unreadable import reading
+from hpp_middleware.stores.unreadable import listed, reading
 from hpp_middleware.types.consumer import Consumer, Credential
 from hpp_middleware.types.health import Rest
 from hpp_middleware.types.limits import Ask, Standing
@@ -143,7 +143,8 @@ class PostgresStore:
     async def find(self, digest: bytes) -> Credential | None:
         """See :class:`hpp_middleware.ports.CredentialStore`."""
         found = await self._fetch(rows.FIND, digest)
-        return rows.credential_from(found[0]) if found else None
+        with reading():
+            return rows.credential_from(found[0]) if found else None
 
     async def add(self, credential: Credential) -> None:
         """See :class:`hpp_middleware.ports.CredentialStore`."""
@@ -159,7 +160,8 @@ class PostgresStore:
 
     async def credentials(self) -> list[Credential]:
         """See :class:`hpp_middleware.ports.CredentialStore`."""
-        return [rows.credential_from(row) for row in await self._fetch(rows.CREDENTIALS)]
+        found = await self._fetch(rows.CREDENTIALS)
+        return [listed(row, rows.credential_from, digest=row["digest"], key_id=row["id"]) for row in found]
 
     async def epoch(self) -> int:
         """See :class:`hpp_middleware.ports.CredentialEpoch`."""

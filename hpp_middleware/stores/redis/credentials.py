@@ -4,12 +4,13 @@ Credentials as JSON by their digest, and the digests by id; all in the first sha
 What changes one is made from it here and written only if it is still the same there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from hpp_middleware.stores.redis.keys import Key
 from hpp_middleware.stores.redis.server import Server
+from hpp_middleware.stores.unreadable import listed, reading
 from hpp_middleware.types.consumer import Consumer, Credential
 
 __all__ = ["add", "everybody", "expire", "find", "reassign", "rehash", "revoke"]
@@ -21,7 +22,8 @@ _encode = msgspec.json.Encoder().encode
 async def find(server: Server, digest: bytes) -> Credential | None:
     """The credential of a digest."""
     found = await server.ask(0, "HGET", Key.CREDENTIALS, digest)
-    return _decode(found) if found is not None else None
+    with reading():
+        return _decode(found) if found is not None else None
 
 
 async def add(server: Server, credential: Credential) -> None:
@@ -30,9 +32,14 @@ async def add(server: Server, credential: Credential) -> None:
 
 
 async def everybody(server: Server) -> list[Credential]:
-    """All of them, oldest first."""
-    found = await server.ask(0, "HVALS", Key.CREDENTIALS)
-    return sorted(map(_decode, found), key=lambda credential: (credential.created, credential.id))
+    """All of them, oldest first; those that cannot be read among them, by what they are kept under."""
+    rows = _pairs(await server.ask(0, "HGETALL", Key.CREDENTIALS))
+    names = {digest: name for name, digest in _pairs(await server.ask(0, "HGETALL", Key.DIGESTS))}
+    found = [
+        listed(text, _decode, digest=digest, key_id=names.get(digest, b"").decode(errors="replace"))
+        for digest, text in rows
+    ]
+    return sorted(found, key=lambda credential: (credential.created, credential.id))
 
 
 async def revoke(server: Server, key_id: str, at: float) -> bool:
@@ -73,6 +80,11 @@ async def rehash(server: Server, digest: bytes, to: bytes, pepper: str) -> bool:
     return done is True
 
 
+def _pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
+    """Fields and values, which a script gives as one list."""
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
 async def _change_by_id(server: Server, key_id: str, change: Callable[[Credential], Credential]) -> bool:
     """Whether there was one; every worker hears of it."""
     while (digest := await server.ask(0, "HGET", Key.DIGESTS, key_id)) is not None:
@@ -88,7 +100,9 @@ async def _change(
     before = await server.ask(0, "HGET", Key.CREDENTIALS, digest)
     if before is None:
         return None
-    return await _write(server, change(_decode(before)), made_from=digest, before=before, counts=counts)
+    with reading():
+        after = change(_decode(before))
+    return await _write(server, after, made_from=digest, before=before, counts=counts)
 
 
 async def _write(server: Server, credential: Credential, *, made_from: bytes, before: bytes, counts: bool) -> bool:

@@ -28,6 +28,7 @@ from hpp_middleware.stores.sqlite.rows import (
 )
 from hpp_middleware.stores.sqlite.turn import Turn
 from hpp_middleware.stores.sqlite.writer import Writer
+from hpp_middleware.stores.unreadable import listed
 from hpp_middleware.types.consumer import Consumer, Credential
 from hpp_middleware.types.health import Rest
 from hpp_middleware.types.limits import Ask, Standing
@@ -151,7 +152,8 @@ class SQLiteStore:
         sql = f"SELECT {CREDENTIAL} FROM credential ORDER BY created, id"  # noqa: S608  # constant
 
         def work(connection: sqlite3.Connection) -> list[Credential]:
-            return [credential_from(row) for row in connection.execute(sql)]
+            rows = connection.execute(sql)
+            return [listed(row, credential_from, digest=row[0], key_id=row[1]) for row in rows]
 
         return await self._writer.run(work, writes=False)
 
