@@ -85,6 +85,7 @@ class Lease:
         self._renewed = float("-inf")
         self.term = 0
         self._swept_at = float("-inf")
+        self._sweeping = False  # one at a time, whatever is in flight: what comes meanwhile goes on without
         self._calm_until = float("-inf")  # before that no upkeep is due
         self._replay_after = float("-inf")
         self._replaying = False
@@ -166,6 +167,8 @@ class Lease:
         if not needed and not upkeep and not operations:
             return []
         self._calm_until = float("-inf")
+        sweeps = upkeep[:1] == [Sweep()]
+        self._sweeping |= sweeps
         try:
             results = await self._tried([*needed, *upkeep, *operations], within_s)
         except StoreError:
@@ -175,6 +178,8 @@ class Lease:
             upkeep = []
             results = await self._tried([*needed, *operations], within_s)
             self._swept_at = before
+        finally:
+            self._sweeping &= not sweeps
         due = [*needed, *upkeep]
         for operation, result in zip(due, results, strict=False):
             self._kept(operation, result, before)
@@ -300,7 +305,7 @@ class Lease:
         if renew or now >= self._renewed + RENEW_AFTER_S:
             needed.append(Renew(owner=self.owner, ttl_s=LEASE_S))
             self._to_tell = list(self._watched)
-        if now >= self._swept_at + SWEEP_AFTER_S:
+        if now >= self._swept_at + SWEEP_AFTER_S and not self._sweeping:
             upkeep.append(Sweep())
         while self._to_tell and len(upkeep) < MOST_CHECKPOINTS:
             hold_id = self._to_tell.pop()

@@ -135,6 +135,47 @@ async def test_a_sweep_that_was_full_is_soon_due_again() -> None:
     assert seen == [True, True, True, False, False]
 
 
+async def test_of_many_that_come_when_a_sweep_is_due_one_sweeps() -> None:
+    store, clock = Delegate(), Clock()
+    held = lease(store, clock)
+    await held.apply([])
+    for fails in (False, True, False):
+        clock.now += stage.SWEEP_AFTER_S
+        store.calls.clear()
+        asked, answer = anyio.Event(), anyio.Event()
+
+        async def slow(operations: Sequence[Operation], *, fails: bool = fails) -> None:
+            if len(store.calls) == 10:
+                asked.set()  # noqa: B023  # it is awaited in this round
+            await answer.wait()  # noqa: B023  # as above
+            if fails and Sweep in kinds(operations):
+                raise StoreError("it cannot be done")
+
+        store.before = slow
+        async with anyio.create_task_group() as tasks:
+            for number in range(10):
+                tasks.start_soon(held.apply, [Release(id=f"r-{number}")])
+            with anyio.fail_after(5):
+                await asked.wait()
+            answer.set()
+        assert len(store.asked(Sweep)) == 1
+        assert len({each.id for each in store.asked(Release)}) == 10
+
+
+async def test_after_a_sweep_that_was_cancelled_the_next_request_sweeps() -> None:
+    store, clock = Delegate(), Clock()
+    held = lease(store, clock)
+    store.before = lambda _: anyio.sleep_forever()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(held.apply, [Release(id="r")])
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert kinds(store.calls[-1]) == [Renew, Sweep, Release]
+    store.before = None
+    await held.apply([Release(id="s")])
+    assert kinds(store.calls[-1]) == [Renew, Sweep, Release]
+
+
 async def test_a_lease_counts_from_before_the_store_was_asked() -> None:
     store, clock = Delegate(), Clock()
 
