@@ -1,6 +1,7 @@
 """The tables of a PostgreSQL store are made once, whoever comes first, and keep what must not change."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from typing import TypeAlias
 
@@ -32,23 +33,31 @@ async def admin(postgres_dsn: str) -> AsyncGenerator[Admin]:
 
 
 def test_migrations_are_numbered_without_a_gap() -> None:
-    numbers = [number for number, _ in schema.migrations()]
+    numbers = [each.number for each in schema.migrations()]
     assert numbers == list(range(1, len(numbers) + 1))
     assert numbers
+
+
+def test_migrations_say_what_they_are_and_define_each_function_once() -> None:
+    defined: list[str] = []
+    for each in schema.migrations():
+        assert each.text.endswith(f"INSERT INTO hpp_migration (version, name) VALUES ({each.number}, '{each.name}');\n")
+        defined += re.findall(r"CREATE (?:OR REPLACE )?FUNCTION (\w+)", each.text)
+    assert len(set(defined)) == len(defined) > 5
 
 
 async def test_stores_that_open_an_empty_database_at_once_migrate_it_once(postgres_dsn: str, admin: Admin) -> None:
     stores = [PostgresStore(postgres_dsn) for _ in range(8)]
     await asyncio.gather(*(store.open() for store in stores))
-    versions = await admin.fetch("SELECT version FROM hpp_migration ORDER BY version")
-    assert [row["version"] for row in versions] == [number for number, _ in schema.migrations()]
+    done = await admin.fetch("SELECT version, name FROM hpp_migration ORDER BY version")
+    assert [tuple(row) for row in done] == [(each.number, each.name) for each in schema.migrations()]
     for store in stores:
         await store.aclose()
 
 
 async def test_the_files_can_be_run_by_hand(postgres_dsn: str, admin: Admin) -> None:
-    for _, text in schema.migrations():
-        await admin.execute(text)
+    for each in schema.migrations():
+        await admin.execute(each.text)
     name = await admin.fetchval("SELECT current_database()")
     await admin.execute("CREATE ROLE hpp_worker LOGIN")
     try:
@@ -69,7 +78,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind(
     postgres_dsn: str, admin: Admin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = schema.migrations()
-    broken = [*known[:1], (2, known[1][1] + "SELECT 1 / 0;")]
+    broken = [*known[:1], known[1]._replace(text=known[1].text + "SELECT 1 / 0;")]
     with monkeypatch.context() as patched:
         patched.setattr(schema, "migrations", lambda: broken)
         store = PostgresStore(postgres_dsn)
@@ -86,12 +95,27 @@ async def test_a_database_of_a_newer_version_is_refused(postgres_dsn: str, admin
     store = PostgresStore(postgres_dsn)
     await store.open()
     await store.aclose()
-    await admin.execute("INSERT INTO hpp_migration (version) VALUES (1000)")
+    await admin.execute("INSERT INTO hpp_migration (version, name) VALUES (1000, 'later')")
     with pytest.raises(StoreError, match="newer version"):
         await store.open()
     with pytest.raises(StoreError):
         await store.balance("alice")
     await store.aclose()
+
+
+@pytest.mark.parametrize("version", range(1, 10))
+async def test_a_database_of_a_version_that_was_not_released_is_refused(
+    version: int, postgres_dsn: str, admin: Admin
+) -> None:
+    await admin.execute(
+        "CREATE TABLE hpp_migration (version int PRIMARY KEY, applied double precision NOT NULL DEFAULT 0);"
+        f"INSERT INTO hpp_migration (version) SELECT generate_series(1, {version})"
+    )
+    store = PostgresStore(postgres_dsn)
+    with pytest.raises(StoreError, match="not released"):
+        await store.open()
+    await store.aclose()
+    assert await admin.fetchval("SELECT count(*) FROM pg_class WHERE relname = 'hpp_account'") == 0
 
 
 async def test_another_isolation_is_refused(postgres_dsn: str) -> None:

@@ -6,6 +6,7 @@
 
 CREATE TABLE IF NOT EXISTS hpp_migration (
     version int              NOT NULL PRIMARY KEY,
+    name    text             NOT NULL,
     applied double precision NOT NULL DEFAULT extract(epoch FROM clock_timestamp())
 );
 
@@ -141,4 +142,4 @@ END $$;
 CREATE TRIGGER hpp_credential_counts AFTER INSERT OR DELETE OR UPDATE OF id, consumer, expires, revoked
     ON hpp_credential FOR EACH ROW EXECUTE FUNCTION hpp_count_credential();
 
-INSERT INTO hpp_migration (version) VALUES (1);
+INSERT INTO hpp_migration (version, name) VALUES (1, 'books');

@@ -9,7 +9,8 @@ CREATE TYPE hpp_result AS (
     entries   text[],
     hold      text,
     kept      bytea,
-    more      boolean
+    more      boolean,
+    short     text
 );
 
 -- Nothing is known to be wrong, but somebody else was quicker: everything is undone, and the caller repeats the batch.
@@ -48,6 +49,15 @@ EXCEPTION WHEN lock_not_available THEN
     RETURN NULL;
 END $$;
 
+-- Whether a hold has what it takes to be resolved, so far as its own row says.
+CREATE FUNCTION hpp_sound(h hpp_hold) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM h.draft::json;
+    RETURN h.draft IS NOT NULL AND cardinality(h.accounts) > 0 AND h.amount BETWEEN 0 AND 9000000000000000;
+EXCEPTION WHEN invalid_text_representation THEN
+    RETURN false;
+END $$;
+
 -- operations: what to do, in this order, each seeing those before it.
 -- names:      the accounts they name; makes: those among them that may have to be made.
 -- holds:      the holds they name, whose accounts are wanted too.
@@ -70,8 +80,14 @@ DECLARE
     made    text[];           -- those made here; one that nothing is written to is taken away again
     missed  text[];
     more    hpp_account;
+    budgets hpp_account[];    -- the accounts of a reserve of which it declares something, with that
     i       int;
+    place   int;
+    whose   text[];           -- what a hold is in from now on
+    counts  boolean;          -- whether a resize needs room
+    free    bigint;
     room    bigint;
+    short   text;             -- which account has that
     change  bigint;
     charge  bigint;
     freed   bigint;
@@ -99,9 +115,10 @@ BEGIN
         op text, id text, accounts text[], want bigint, floor bigint, owner text, ttl_s double precision,
         amount bigint, orphan_amount bigint, attempt bigint, expect bigint,
         draft text, model text, report text, outcome text, tokens bigint,
-        claim text, fingerprint text, claim_ttl_s double precision, kept text, most bigint, keep_s double precision)
+        claim text, fingerprint text, claim_ttl_s double precision, kept text, most bigint, keep_s double precision,
+        limited text[], limits bigint[], rest boolean, spared json)
     LOOP
-        r := ROW (coalesce(o.id, ''), 'done', 0, 0, '{}', '', NULL, false);
+        r := ROW (coalesce(o.id, ''), 'done', 0, 0, '{}', '', NULL, false, '');
         ending := '{}';
         h := NULL;
         IF o.op IN ('reserve', 'resize', 'checkpoint', 'settle', 'release') THEN
@@ -143,17 +160,37 @@ BEGIN
                     END IF;
                 ELSE
                     room := NULL;
+                    short := '';
+                    budgets := '{}';
                     FOR i IN 1 .. cardinality(o.accounts) LOOP
                         more := books[array_position(ids, o.accounts[i])];
-                        room := least(room, coalesce(more.quota - more.settled - more.held, 0));
+                        -- What the reserve declares is counted with here, and written only if the hold is placed.
+                        place := array_position(o.limited, o.accounts[i]);
+                        IF place IS NOT NULL THEN
+                            change := more.quota + o.limits[place] - more.declared;
+                            IF o.limits[place] BETWEEN 0 AND max_nano AND change BETWEEN 0 AND max_nano THEN
+                                more.quota := change;
+                                more.declared := o.limits[place];
+                                budgets := budgets || more;
+                            END IF;
+                        END IF;
+                        change := coalesce(more.quota - more.settled - more.held, 0);
+                        IF room IS NULL OR change < room THEN
+                            room := change;
+                            short := o.accounts[i];
+                        END IF;
                     END LOOP;
                     r.available := coalesce(room, 0);
                     IF room IS NULL OR o.want < 0 OR o.want > max_nano OR o.floor < 0
                        OR (o.want > room AND (o.floor >= o.want OR o.floor > room)) THEN
                         r.status := 'refused';
+                        r.short := CASE WHEN o.want < 0 OR o.want > max_nano OR o.floor < 0 THEN '' ELSE short END;
                     ELSE
-                        r.amount := CASE WHEN o.want <= room THEN o.want
+                        r.amount := CASE WHEN o.want <= room THEN o.want WHEN o.rest THEN room
                             ELSE least(o.want, greatest(o.floor, room / 2)) END;
+                        FOREACH more IN ARRAY budgets LOOP
+                            books[array_position(ids, more.id)] := more;
+                        END LOOP;
                         INSERT INTO hpp_hold VALUES (
                             o.id, o.accounts, r.amount, o.want, 'held', o.owner, now + o.ttl_s,
                             greatest(0, least(o.orphan_amount, r.amount)), 0, o.draft, o.model, 0, o.claim, NULL)
@@ -191,30 +228,59 @@ BEGIN
                 r.status := 'unknown';
             ELSIF h.state = 'held' AND h.attempt = o.attempt AND h.amount = o.amount THEN
                 r.amount := h.amount;
-            ELSIF h.state <> 'held' OR o.attempt <= h.attempt THEN
+            ELSIF h.state <> 'held' OR o.attempt <= h.attempt OR o.accounts[1] <> h.accounts[1] THEN
                 r.status := 'conflict';
                 r.amount := h.amount;
             ELSE
-                room := NULL;
-                FOR i IN 1 .. cardinality(h.accounts) LOOP
-                    more := books[array_position(ids, h.accounts[i])];
-                    room := least(room, more.quota - more.settled - more.held);
-                END LOOP;
+                -- It leaves some accounts, where others are named; one that it is in already has room for what it has,
+                -- and what is given back always fits.
+                whose := coalesce(o.accounts, h.accounts);
                 change := o.amount - h.amount;
-                IF o.amount < 0 OR o.amount > max_nano OR (change > 0 AND change > room) THEN
+                counts := change > 0 OR NOT whose <@ h.accounts;
+                room := NULL;
+                budgets := '{}';
+                FOR i IN 1 .. cardinality(whose) LOOP
+                    more := books[array_position(ids, whose[i])];
+                    place := array_position(o.limited, whose[i]);
+                    IF place IS NOT NULL THEN
+                        free := more.quota + o.limits[place] - more.declared;
+                        IF o.limits[place] BETWEEN 0 AND max_nano AND free BETWEEN 0 AND max_nano THEN
+                            more.quota := free;
+                            more.declared := o.limits[place];
+                            budgets := budgets || more;
+                        END IF;
+                    END IF;
+                    CONTINUE WHEN counts AND change <= 0 AND whose[i] = ANY (h.accounts);
+                    free := coalesce(more.quota - more.settled - more.held, 0)
+                        - CASE WHEN whose[i] = ANY (h.accounts) THEN 0 ELSE h.amount END;
+                    IF room IS NULL OR free < room THEN
+                        room := free;
+                        short := whose[i];
+                    END IF;
+                END LOOP;
+                IF o.amount < 0 OR o.amount > max_nano OR (counts AND change > room) THEN
                     r.status := 'refused';
                     r.amount := h.amount;
                     r.available := room;
+                    r.short := CASE WHEN o.amount < 0 OR o.amount > max_nano THEN '' ELSE short END;
                 ELSE
                     r.amount := o.amount;
-                    UPDATE hpp_hold SET amount = o.amount, attempt = o.attempt, draft = o.draft, model = o.model,
+                    UPDATE hpp_hold SET accounts = whose, amount = o.amount, attempt = o.attempt, draft = o.draft,
+                        model = o.model,
                         orphan_amount = least(o.amount, greatest(hpp_hold.orphan_amount, o.orphan_amount))
                         WHERE id = h.id;
-                    FOR i IN 1 .. cardinality(h.accounts) LOOP
-                        books[array_position(ids, h.accounts[i])].held :=
-                            books[array_position(ids, h.accounts[i])].held + change;
+                    FOREACH more IN ARRAY budgets LOOP
+                        books[array_position(ids, more.id)] := more;
                     END LOOP;
-                    written := written || h.accounts;
+                    FOR i IN 1 .. cardinality(h.accounts) LOOP
+                        place := array_position(ids, h.accounts[i]);
+                        books[place].held := books[place].held - h.amount;
+                    END LOOP;
+                    FOR i IN 1 .. cardinality(whose) LOOP
+                        place := array_position(ids, whose[i]);
+                        books[place].held := books[place].held + o.amount;
+                    END LOOP;
+                    written := written || h.accounts || whose;
                 END IF;
             END IF;
 
@@ -321,6 +387,12 @@ BEGIN
                         ids := ids || more.id;
                         books := books || more;
                     END IF;
+                    -- What is in no account that there is waits for nobody.
+                    SELECT coalesce(min(d.id), '') INTO r.hold FROM hpp_hold AS d LEFT JOIN hpp_lease AS l
+                        ON l.owner = d.owner
+                        WHERE d.state = 'held' AND (d.deadline <= now OR l.until IS NULL OR l.until <= now)
+                            AND EXISTS (SELECT FROM unnest(d.accounts) AS n
+                                WHERE NOT EXISTS (SELECT FROM hpp_account AS a WHERE a.id = n));
                 END IF;
             END IF;
             ending := ARRAY(
@@ -333,7 +405,17 @@ BEGIN
 
         -- What is resolved is charged: the hold's accounts, and a line in the payer's ledger.
         FOREACH h IN ARRAY ending LOOP
-            charge := CASE o.op WHEN 'sweep' THEN h.orphan_amount ELSE o.amount END;
+            IF o.op = 'sweep' AND NOT (hpp_sound(h) AND NOT EXISTS (
+                SELECT FROM unnest(h.accounts) AS n CROSS JOIN LATERAL (SELECT (books[array_position(ids, n)]).*) AS a
+                    WHERE a.held < h.amount OR NOT a.settled BETWEEN -max_tokens AND max_tokens
+                        OR greatest(a.seq, a.requests, a.tokens) > max_tokens)) THEN
+                r.amount := r.amount - 1;
+                IF r.hold = '' THEN
+                    r.hold := h.id;
+                END IF;
+                CONTINUE;
+            END IF;
+            charge := CASE o.op WHEN 'sweep' THEN greatest(0, least(h.orphan_amount, h.amount)) ELSE o.amount END;
             IF h.state = 'held' THEN
                 lines := '{resolution}';
                 amounts := ARRAY[least(charge, h.amount)];
@@ -355,7 +437,8 @@ BEGIN
             END IF;
             FOR i IN 1 .. cardinality(h.accounts) LOOP
                 more := books[array_position(ids, h.accounts[i])];
-                more.settled := more.settled + charge - h.charged;
+                more.settled := more.settled + charge - h.charged
+                    - CASE WHEN i = 1 THEN 0 ELSE coalesce((o.spared ->> h.accounts[i])::bigint, 0) END;
                 more.held := more.held - freed;
                 books[array_position(ids, h.accounts[i])] := more;
             END LOOP;
@@ -397,7 +480,7 @@ BEGIN
             DELETE FROM hpp_lease WHERE owner = ANY (ARRAY(
                 SELECT owner FROM hpp_lease WHERE until < now - o.keep_s LIMIT o.most FOR UPDATE SKIP LOCKED));
             tidies := o.most;
-            r.more := o.most IN (r.amount, freed)
+            r.more := o.most IN (cardinality(ending), freed)
                 OR EXISTS (SELECT FROM hpp_claim WHERE expires <= now OFFSET o.most);
         END IF;
         RETURN NEXT r;
@@ -431,4 +514,4 @@ BEGIN
     END IF;
 END $$;
 
-INSERT INTO hpp_migration (version) VALUES (2);
+INSERT INTO hpp_migration (version, name) VALUES (2, 'apply');

@@ -61,4 +61,4 @@ BEGIN
         FROM sums WHERE a.id = sums.account;
 END $$;
 
-INSERT INTO hpp_migration (version) VALUES (3);
+INSERT INTO hpp_migration (version, name) VALUES (3, 'archive');

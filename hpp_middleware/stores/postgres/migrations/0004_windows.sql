@@ -46,11 +46,13 @@ RETURNS void LANGUAGE sql AS $$
         ON CONFLICT (home, key) DO UPDATE SET used = excluded.used, at = excluded.at, idle_at = excluded.idle_at;
 $$;
 
--- Draw from every window and take every place, or nothing.
+-- Draw from every window and take every place, or nothing. Places that were taken while the clock was ahead count no more
+-- once it is set back; whoever has one extends it.
 CREATE FUNCTION hpp_take(given_home text, keys text[], amounts bigint[], refills bigint[], rooms bigint[],
                          places text[], mosts bigint[], holders text[], ttl bigint, given_at bigint,
                          OUT admitted boolean, OUT used bigint[], OUT busy bigint[]) LANGUAGE plpgsql AS $$
 DECLARE
+    longest CONSTANT bigint := 600000000;  -- core.windows.LONGEST_US
     now   bigint := hpp_enter(given_home, given_at);
     since bigint[] := '{}';
     mine  bigint[] := '{}';
@@ -68,7 +70,8 @@ BEGIN
     END LOOP;
     FOR i IN 1 .. cardinality(places) LOOP
         SELECT count(*) AS busy, count(*) FILTER (WHERE p.holder = holders[i]) AS mine INTO held FROM hpp_place AS p
-            WHERE p.home = given_home AND p.key = places[i] AND p.until > now;
+            WHERE p.home = given_home AND p.key = places[i] AND p.until > now
+                AND p.until <= now + longest;
         busy := busy || held.busy;
         mine := mine || held.mine;
         admitted := admitted AND held.busy - held.mine < mosts[i];
@@ -120,4 +123,4 @@ CREATE FUNCTION hpp_tidy(given_at bigint) RETURNS void LANGUAGE sql AS $$
         WHERE idle_at <= coalesce(given_at, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint);
 $$;
 
-INSERT INTO hpp_migration (version) VALUES (5);
+INSERT INTO hpp_migration (version, name) VALUES (4, 'windows');

@@ -8,4 +8,4 @@ CREATE UNLOGGED TABLE hpp_rest (
     PRIMARY KEY (key, model)
 );
 
-INSERT INTO hpp_migration (version) VALUES (6);
+INSERT INTO hpp_migration (version, name) VALUES (5, 'rests');
