@@ -50,7 +50,7 @@ class Books(Protocol):
         ...
 
     def due(self, now: float) -> Iterable[Hold]:
-        """Live holds whose owner's lease or own deadline has run out."""
+        """Live holds whose owner's lease or own deadline has run out, all of them, one after the other."""
         ...
 
     def claim(self, key: str) -> Claimed | None:
@@ -148,17 +148,23 @@ def _renew(books: Books, operation: Renew, now: float) -> Result:
 
 
 def _sweep(books: Books, _operation: Sweep, now: float) -> Result:
-    due = list(books.due(now))[:MOST_SWEPT]
-    told = [_write(books, quota.expire(hold, _accounts(books, hold), now=now)) for hold in due]
+    swept: list[Result] = []
+    left = ""
+    for hold in books.due(now):
+        result = _write(books, quota.expire(hold, _accounts(books, hold), now=now))
+        if result.status != "done":  # counted with none, so that it hides nothing that stands behind it
+            left = left or hold.id
+            continue
+        swept.append(result)
+        if len(swept) == MOST_SWEPT:
+            break
     more = books.prune(now, now - quota.KEEP_RESOLVED_S, MOST_SWEPT)
-    entries = tuple(entry for result in told for entry in result.entries)
-    left = [result.id for result in told if result.status != "done"]
     return Result(
         status="done",
-        amount=len(told) - len(left),
-        entries=entries,
-        hold=left[0] if left else "",
-        more=more or len(due) == MOST_SWEPT,
+        amount=len(swept),
+        entries=tuple(entry for result in swept for entry in result.entries),
+        hold=left,
+        more=more or len(swept) == MOST_SWEPT,
     )
 
 

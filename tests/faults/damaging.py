@@ -8,11 +8,12 @@ import msgspec
 import redis
 from databases import psql
 
-__all__ = ["HOLDS", "Forbidden", "damage_account", "damage_credential", "damage_hold", "damage_lines"]
+__all__ = ["HOLDS", "Forbidden", "damage_account", "damage_credential", "damage_drafts", "damage_hold", "damage_lines"]
 
 HOLDS: Mapping[str, Mapping[str, Any]] = {
     "without a draft": {"draft": None},
     "with a draft that is none": {"draft": "{"},
+    "with a draft of something else": {"draft": "[1]"},
     "in no account": {"accounts": []},
     "in an account that there is not": {"accounts": ["nobody"]},
     "of more than there is": {"amount": 9 * 10**18},
@@ -22,7 +23,7 @@ HOLDS: Mapping[str, Mapping[str, Any]] = {
 }
 """What is written into a hold's columns."""
 
-_PLACES = {"amount": 1, "orphan_amount": 5, "accounts": 10, "draft": 13}
+_PLACES = {"amount": 1, "owner": 3, "orphan_amount": 5, "accounts": 10, "draft": 13}
 _POSTGRES_LEDGER = (
     "ALTER TABLE hpp_ledger DISABLE TRIGGER ALL; UPDATE hpp_ledger SET entry = '{' WHERE account = 'alice'"
 )
@@ -49,6 +50,22 @@ def damage_hold(kind: str, place: str, hold: str, columns: Mapping[str, Any]) ->
     else:
         text = {"accounts": f"'{{{','.join(value or ())}}}'"} if name == "accounts" else {}
         _postgres(place, f"UPDATE hpp_hold SET {name} = {text.get(name, _literal(value))} WHERE id = '{hold}'")
+
+
+def damage_drafts(kind: str, place: str, owner: str) -> None:
+    """Make the drafts of all that an owner holds none."""
+    if kind == "redis":
+        with redis.Redis.from_url(place) as client:
+            holds: Any = client.hgetall("hpp{hpp:0}:holds")
+            for hold, packed in holds.items():
+                row = msgspec.msgpack.decode(packed)
+                if row[_PLACES["owner"]] == owner:
+                    row[_PLACES["draft"]] = "{"
+                    client.hset("hpp{hpp:0}:holds", hold, msgspec.msgpack.encode(row))
+    elif kind == "sqlite":
+        _sqlite(place, "UPDATE hold SET draft = '{' WHERE owner = ?", owner)
+    else:
+        _postgres(place, f"UPDATE hpp_hold SET draft = '{{' WHERE owner = '{owner}'")
 
 
 def damage_account(kind: str, place: str, account: str, column: str, value: int) -> None:

@@ -9,13 +9,22 @@ import pytest
 import redis
 from rig import KEY, Witness, gateway, read, read_chat
 
-from faults.damaging import HOLDS, Forbidden, damage_account, damage_credential, damage_hold, damage_lines
+from faults.damaging import (
+    HOLDS,
+    Forbidden,
+    damage_account,
+    damage_credential,
+    damage_drafts,
+    damage_hold,
+    damage_lines,
+)
 from faults.places import PEPPER, made
 from hpp_middleware import ConfigurationError
 from hpp_middleware.audit import Auditor, Sealer, Sealing
 from hpp_middleware.stages import lease as lease_stage
 from hpp_middleware.stages.journal import Journal
 from hpp_middleware.stages.lease import Lease
+from hpp_middleware.stores.books import MOST_SWEPT
 from hpp_middleware.testing import FakeUpstream
 from hpp_middleware.testing.stores.bench import Clock, reserve, settle
 from hpp_middleware.types.events import Alarm
@@ -109,6 +118,37 @@ async def test_a_damaged_account_keeps_no_others_hold_from_being_swept(
     assert result.hold == "b-alice"
     await _others_are_well(store)
     assert (await Auditor(store).reconcile("alice")).findings
+
+
+@pytest.mark.parametrize("damage", ["of their own", "of their account"])
+async def test_a_thousand_damaged_holds_hide_none_behind_them(
+    damage: str, kind: str, place: str, store: Any, clock: Clock
+) -> None:
+    await _done(store, Renew(owner="a dead one", ttl_s=20), Grant(id="more", account="alice", amount=QUOTA))
+    for start in range(0, MOST_SWEPT + 100, 100):
+        bad = [reserve(f"a-{number}", 10, "alice", owner="a dead one") for number in range(start, start + 100)]
+        await _done(store, *bad)
+    if damage == "of their own":
+        damage_drafts(kind, place, "a dead one")
+    else:
+        damage_account(kind, place, "alice", "held", 5)
+    clock.now += 60
+    result = await _swept(store)
+    found = {entry.hold for entry in result.entries}
+    assert found == {"a-bob", "c-carol", *(["b-alice"] if damage == "of their own" else [])}
+    assert not result.more, "or every request would sweep"
+    assert result.hold.startswith("a-" if damage == "of their own" else ("a-", "b-alice"))
+    await _others_are_well(store)
+
+
+async def test_more_than_a_sweep_may_do_are_swept_one_after_the_other(kind: str, store: Any, clock: Clock) -> None:
+    for start in range(0, MOST_SWEPT + 100, 100):
+        await _done(store, *(reserve(f"a-{number}", 10, "bob") for number in range(start, start + 100)))
+    clock.now += 60
+    swept = [await _swept(store) for _ in range(3)]
+    assert [(result.amount, result.more) for result in swept] == [(MOST_SWEPT, True), (103, False), (0, False)]
+    assert len({entry.hold for result in swept for entry in result.entries}) == MOST_SWEPT + 103
+    await _others_are_well(store)
 
 
 async def test_a_hold_of_which_the_server_has_only_the_name_keeps_no_other_from_being_swept(

@@ -1,12 +1,11 @@
 """The frozen nouns as SQLite rows, and back."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from hpp_middleware.stores.books import MOST_SWEPT
 from hpp_middleware.types.consumer import Consumer, Credential
 from hpp_middleware.types.operations import Grant
 from hpp_middleware.types.quota import Account, Claimed, Draft, Entry, Hold
@@ -70,17 +69,17 @@ class SQLiteBooks:
         row = self._execute("SELECT until FROM lease WHERE owner = ?", (owner,)).fetchone()
         return row[0] if row else None
 
-    def due(self, now: float) -> Iterable[Hold]:
-        """Live holds whose owner's lease or own deadline has run out."""
-        columns = ", ".join(f"hold.{name.strip()}" for name in HOLD.split(","))
+    def due(self, now: float) -> Iterator[Hold]:
+        """Live holds whose owner's lease or own deadline has run out, each read when it is wanted."""
         # Left to itself, SQLite looks through all holds of a week so as to have them in order.
-        rows = self._execute(
-            f"SELECT {columns} FROM hold INDEXED BY hold_live LEFT JOIN lease USING (owner)"  # noqa: S608  # constant
+        names = self._execute(
+            "SELECT hold.id FROM hold INDEXED BY hold_live LEFT JOIN lease USING (owner)"
             " WHERE hold.state = 'held' AND (hold.deadline <= ? OR lease.until IS NULL OR lease.until <= ?)"
-            " ORDER BY hold.id LIMIT ?",
-            (now, now, MOST_SWEPT),
-        )
-        return [_due_from(row) for row in rows]
+            " ORDER BY hold.id",
+            (now, now),
+        ).fetchall()
+        for name in names:
+            yield _due_from(self._execute(f"SELECT {HOLD} FROM hold WHERE id = ?", name).fetchone())  # noqa: S608  # constant
 
     def claim(self, key: str) -> Claimed | None:
         """One idempotency claim."""

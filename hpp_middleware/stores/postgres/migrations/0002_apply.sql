@@ -49,11 +49,25 @@ EXCEPTION WHEN lock_not_available THEN
     RETURN NULL;
 END $$;
 
--- Whether a hold has what it takes to be resolved, so far as its own row says.
+-- Whether an account can be charged with a hold of so much: it holds that, and what it has counted leaves room for more.
+CREATE FUNCTION hpp_bears(a hpp_account, amount bigint) RETURNS boolean LANGUAGE sql AS $$
+    SELECT a.held >= amount AND a.settled BETWEEN -4611686018427387903 AND 4611686018427387903
+        AND greatest(a.seq, a.requests, a.tokens) <= 4611686018427387903;
+$$;
+
+-- Whether a hold has what it takes to be resolved, by its own row and its accounts'; one that somebody has damaged may not.
 CREATE FUNCTION hpp_sound(h hpp_hold) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    draft json;
 BEGIN
-    PERFORM h.draft::json;
-    RETURN h.draft IS NOT NULL AND cardinality(h.accounts) > 0 AND h.amount BETWEEN 0 AND 9000000000000000;
+    draft := h.draft;
+    RETURN json_typeof(draft -> 'price') IS NOT DISTINCT FROM 'object'
+        AND json_typeof(draft -> 'consumer') IS NOT DISTINCT FROM 'string'
+        AND json_typeof(draft -> 'model') IS NOT DISTINCT FROM 'string'
+        AND json_typeof(draft -> 'requested_model') IS NOT DISTINCT FROM 'string'
+        AND cardinality(h.accounts) > 0 AND h.amount BETWEEN 0 AND 9000000000000000
+        AND NOT EXISTS (SELECT FROM unnest(h.accounts) AS n LEFT JOIN hpp_account AS a ON a.id = n
+            WHERE hpp_bears(a, h.amount) IS NOT TRUE);
 EXCEPTION WHEN invalid_text_representation THEN
     RETURN false;
 END $$;
@@ -78,6 +92,7 @@ DECLARE
     written text[] := '{}';   -- those to write back
     tidies  bigint := 0;      -- how many claims to forget in the end
     made    text[];           -- those made here; one that nothing is written to is taken away again
+    due     text[];           -- the holds that a sweep resolves
     missed  text[];
     more    hpp_account;
     budgets hpp_account[];    -- the accounts of a reserve of which it declares something, with that
@@ -371,12 +386,16 @@ BEGIN
                 ON CONFLICT (owner) DO UPDATE SET until = greatest(hpp_lease.until, excluded.until);
 
         WHEN 'sweep' THEN
+            -- What cannot be resolved is named, and hides nothing that stands behind it.
+            WITH late AS (
+                SELECT d.id, hpp_sound(d) AS sound FROM hpp_hold AS d LEFT JOIN hpp_lease AS l ON l.owner = d.owner
+                    WHERE d.state = 'held' AND (d.deadline <= now OR l.until IS NULL OR l.until <= now)
+            ) SELECT ARRAY(SELECT id FROM late WHERE sound ORDER BY id LIMIT o.most),
+                coalesce((SELECT min(id) FROM late WHERE NOT sound), '') INTO due, r.hold;
             -- Their accounts are locked after all others, so without waiting; but one of those that somebody else is
             -- using is waited for a moment, so that no account is too busy to be swept.
-            missed := ARRAY(SELECT DISTINCT n FROM (
-                SELECT d.accounts FROM hpp_hold AS d LEFT JOIN hpp_lease AS l ON l.owner = d.owner
-                    WHERE d.state = 'held' AND (d.deadline <= now OR l.until IS NULL OR l.until <= now)
-                    ORDER BY d.id LIMIT o.most) AS due, unnest(due.accounts) AS n WHERE n <> ALL (ids) ORDER BY n);
+            missed := ARRAY(SELECT DISTINCT n FROM hpp_hold AS d, unnest(d.accounts) AS n
+                WHERE d.id = ANY (due) AND n <> ALL (ids) ORDER BY n);
             IF cardinality(missed) > 0 THEN
                 SELECT ids || array_agg((l.a).id), books || array_agg(l.a) INTO ids, books FROM (
                     SELECT a FROM hpp_account AS a WHERE a.id = ANY (missed) ORDER BY a.id FOR UPDATE SKIP LOCKED) AS l;
@@ -387,28 +406,20 @@ BEGIN
                         ids := ids || more.id;
                         books := books || more;
                     END IF;
-                    -- What is in no account that there is waits for nobody.
-                    SELECT coalesce(min(d.id), '') INTO r.hold FROM hpp_hold AS d LEFT JOIN hpp_lease AS l
-                        ON l.owner = d.owner
-                        WHERE d.state = 'held' AND (d.deadline <= now OR l.until IS NULL OR l.until <= now)
-                            AND EXISTS (SELECT FROM unnest(d.accounts) AS n
-                                WHERE NOT EXISTS (SELECT FROM hpp_account AS a WHERE a.id = n));
                 END IF;
             END IF;
             ending := ARRAY(
                 SELECT d FROM hpp_hold AS d LEFT JOIN hpp_lease AS l ON l.owner = d.owner
-                    WHERE d.state = 'held' AND (d.deadline <= now OR l.until IS NULL OR l.until <= now)
-                        AND d.accounts <@ ids
-                    ORDER BY d.id LIMIT o.most);
+                    WHERE d.id = ANY (due) AND d.accounts <@ ids
+                        AND d.state = 'held' AND (d.deadline <= now OR l.until IS NULL OR l.until <= now)
+                    ORDER BY d.id);
             r.amount := cardinality(ending);
         END CASE;
 
         -- What is resolved is charged: the hold's accounts, and a line in the payer's ledger.
         FOREACH h IN ARRAY ending LOOP
-            IF o.op = 'sweep' AND NOT (hpp_sound(h) AND NOT EXISTS (
-                SELECT FROM unnest(h.accounts) AS n CROSS JOIN LATERAL (SELECT (books[array_position(ids, n)]).*) AS a
-                    WHERE a.held < h.amount OR NOT a.settled BETWEEN -max_tokens AND max_tokens
-                        OR greatest(a.seq, a.requests, a.tokens) > max_tokens)) THEN
+            IF o.op = 'sweep' AND EXISTS (SELECT FROM unnest(h.accounts) AS n
+                WHERE hpp_bears(books[array_position(ids, n)], h.amount) IS NOT TRUE) THEN
                 r.amount := r.amount - 1;
                 IF r.hold = '' THEN
                     r.hold := h.id;

@@ -47,9 +47,9 @@ local function prefix(name)
   return #name .. ':' .. name
 end
 
-local function belonging(key, name, most)
+local function belonging(key, name, most, skipped)
   local start = prefix(name)
-  local found = redis.call('ZRANGEBYLEX', key, '[' .. start, '(' .. start .. '\255', 'LIMIT', 0, most)
+  local found = redis.call('ZRANGEBYLEX', key, '[' .. start, '(' .. start .. '\255', 'LIMIT', skipped or 0, most)
   for place, member in ipairs(found) do found[place] = member:sub(#start + 1) end
   return found
 end
@@ -162,6 +162,18 @@ local function is_whole(hold)
   return #hold[WHOSE] > 0 and hold[DRAFT] ~= '' and hold[AMOUNT] >= 0 and hold[AMOUNT] <= MAX_NANO
 end
 
+-- Whether what its accounts have counted leaves room for more.
+local function is_countable(hold, total, tokens)
+  for _, name in ipairs(once(hold[WHOSE])) do
+    local settled = tonumber(redis.call('HGET', ACCOUNTS, column('settled', name)) or 0)
+    if settled + total > MAX_SUM or settled < -MAX_SUM then return false end
+  end
+  local payer = hold[WHOSE][1]
+  local three = redis.call('HMGET', ACCOUNTS, column('tokens', payer), column('seq', payer), column('requests', payer))
+  if tonumber(three[1] or 0) + tonumber(tokens) > MAX_SUM then return false end
+  return math.max(tonumber(three[2] or 0), tonumber(three[3] or 0)) <= MAX_SUM
+end
+
 -- Bring a hold into a state in which it is charged, and write the lines that say so; nil where no store could count it.
 -- Accounts besides the payer's may be charged less than all: by how much, spared says.
 local function charge(id, hold, amount, state, report, tokens, spared)
@@ -177,16 +189,9 @@ local function charge(id, hold, amount, state, report, tokens, spared)
       classes[2], amounts[2] = 'overage', amount - hold[AMOUNT]
     end
   end
-  local names = once(hold[WHOSE])
-  local payer = hold[WHOSE][1]
-  for _, name in ipairs(names) do
-    local settled = tonumber(redis.call('HGET', ACCOUNTS, column('settled', name)) or 0)
-    if settled + total > MAX_SUM or settled < -MAX_SUM then return nil end
-  end
-  local three = redis.call('HMGET', ACCOUNTS, column('tokens', payer), column('seq', payer), column('requests', payer))
-  if tonumber(three[1] or 0) + tonumber(tokens) > MAX_SUM then return nil end
-  if math.max(tonumber(three[2] or 0), tonumber(three[3] or 0)) > MAX_SUM then return nil end
+  if not is_countable(hold, total, tokens) then return nil end
 
+  local names, payer = once(hold[WHOSE]), hold[WHOSE][1]
   local texts = {}
   for place, class in ipairs(classes) do
     local seq = integer(redis.call('HINCRBY', ACCOUNTS, column('seq', payer), 1))

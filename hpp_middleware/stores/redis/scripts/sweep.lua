@@ -2,16 +2,46 @@
 -- ARGV: 3 the report of an orphan, 4 how many, 5 how long what is over is remembered, in seconds
 
 local most, before = tonumber(ARGV[4]), NOW - tonumber(ARGV[5])
-local due, seen = {}, {}
+local due, seen, left = {}, {}, nil
 
-local function add(id)
-  if not seen[id] then
-    seen[id] = true
-    due[#due + 1] = id
+local function is_draft(text)
+  local read, draft = pcall(cjson.decode, text)
+  if not read or type(draft) ~= 'table' or type(draft.price) ~= 'table' then return false end
+  return type(draft.consumer) == 'string' and type(draft.model) == 'string' and type(draft.requested_model) == 'string'
+end
+
+local function orphan_amount(hold) return math.max(0, math.min(hold[ORPHAN], hold[AMOUNT])) end
+
+local function is_sound(hold)
+  if not (is_whole(hold) and is_countable(hold, orphan_amount(hold), '0')) then return false end
+  for _, name in ipairs(once(hold[WHOSE])) do
+    if tonumber(redis.call('HGET', ACCOUNTS, column('held', name)) or 0) < hold[AMOUNT] then return false end
+  end
+  return is_draft(hold[DRAFT])
+end
+
+-- One that somebody has damaged is named, keeps no other from being swept, and hides none that stands behind it.
+local function add(ids)
+  for _, id in ipairs(ids) do
+    if not seen[id] then
+      seen[id] = true
+      local read, hold = pcall(read_hold, id)
+      if read and is_sound(hold) then due[#due + 1] = id else left = left or id end
+    end
   end
 end
 
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', LIVE, '-inf', score(NOW), 'LIMIT', 0, most)) do add(id) end
+-- From page to page, until there are enough.
+local function gather(page)
+  local from, start = 0, #due
+  repeat
+    local ids = page(from)
+    add(ids)
+    from = from + most
+  until #ids < most or #due - start >= most
+end
+
+gather(function(from) return redis.call('ZRANGEBYSCORE', LIVE, '-inf', score(NOW), 'LIMIT', from, most) end)
 
 -- From owner to owner of a live hold, by jumping over what stands between.
 local from = '-'
@@ -22,7 +52,7 @@ while true do
   local owner = first:sub(colon + 1, colon + tonumber(first:sub(1, colon - 1)))
   local ends = redis.call('ZSCORE', LEASES, owner)
   if not ends or tonumber(ends) <= NOW then
-    for _, id in ipairs(belonging(OWNED, owner, most)) do add(id) end
+    gather(function(skipped) return belonging(OWNED, owner, most, skipped) end)
   end
   from = '(' .. prefix(owner) .. '\255'
 end
@@ -37,21 +67,12 @@ local function sooner(one, other)
 end
 table.sort(due, sooner)
 
--- One that somebody has damaged keeps no other from being swept.
-local function is_sound(hold)
-  if not is_whole(hold) then return false end
-  for _, name in ipairs(once(hold[WHOSE])) do
-    if tonumber(redis.call('HGET', ACCOUNTS, column('held', name)) or 0) < hold[AMOUNT] then return false end
-  end
-  return pcall(cjson.decode, hold[DRAFT])
-end
-
-local swept, all, forgotten, left = 0, {}, { 0, 0, 0 }, nil
+local swept, all, forgotten = 0, {}, { 0, 0, 0 }
 for place = 1, math.min(#due, most) do
   local id = due[place]
-  local read, hold = pcall(read_hold, id)
-  local lines = read and is_sound(hold)
-    and charge(id, hold, math.max(0, math.min(hold[ORPHAN], hold[AMOUNT])), 'expired', ARGV[3], '0')
+  local hold = read_hold(id)
+  -- Once more: one before it may have left its account with too little.
+  local lines = is_sound(hold) and charge(id, hold, orphan_amount(hold), 'expired', ARGV[3], '0')
   if lines then
     swept = swept + 1
     for _, text in ipairs(lines) do all[#all + 1] = text end
@@ -79,5 +100,5 @@ for _, key in ipairs(redis.call('ZRANGEBYSCORE', CLAIMED, '-inf', score(NOW), 'L
     forgotten[3] = forgotten[3] + 1
   end
 end
-local more = math.max(math.min(#due, most), forgotten[1], forgotten[2], forgotten[3]) == most
+local more = math.max(swept, forgotten[1], forgotten[2], forgotten[3]) == most
 return reply('', 'done', integer(swept), nil, all, left, nil, more)
