@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpp_middleware.asgi.client import ASGIClient
-from hpp_middleware.asgi.paths import APIS, ID_HEADERS, spoken_at
+from hpp_middleware.asgi.paths import APIS, ID_HEADERS, spoken_at, whole
 from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError, StoreError
 from hpp_middleware.stages.worker import new_id
 
@@ -72,11 +72,12 @@ class Boundary:
 
 def _below(scope: Scope) -> tuple[Scope, str]:
     """A request without a trailing slash, and its path below where the app is mounted."""
-    path = scope["path"]
+    path, root = whole(scope), scope.get("root_path", "")
     if path.endswith("/"):
         path = path.rstrip("/") or "/"
+    if path is not scope["path"]:
         scope = {**scope, "path": path}
-    return scope, path.removeprefix(scope.get("root_path", ""))
+    return scope, path.removeprefix(root)
 
 
 def told(error: Exception, scope: Scope, owner: "Gateway") -> GatewayError:

@@ -20,7 +20,7 @@ from hpp_middleware.asgi.app import Gateway
 from hpp_middleware.asgi.boundary import Outgoing, told
 from hpp_middleware.asgi.client import ASGIClient
 from hpp_middleware.asgi.endpoints import Endpoints
-from hpp_middleware.asgi.paths import APIS, ID_HEADERS, UNMETERED, plain
+from hpp_middleware.asgi.paths import APIS, ID_HEADERS, UNMETERED, plain, whole
 from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError
 from hpp_middleware.ports import API, Transport
 from hpp_middleware.stages.worker import new_id
@@ -121,7 +121,7 @@ class MeteringMiddleware:
 def _paths_of(scope: Scope) -> tuple[str, ...]:
     """The path below where the app is mounted; servers differ in whether ``path`` has that in it."""
     path, root = scope["path"], scope.get("root_path", "")
-    return (plain(path), plain(path.removeprefix(root))) if root else (plain(path),)
+    return (plain(path), plain(whole(scope).removeprefix(root))) if root else (plain(path),)
 
 
 def _refusal(api: API | None) -> GatewayError:

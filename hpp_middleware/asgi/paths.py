@@ -1,6 +1,7 @@
 """Which path is which API's; ``/v1/...`` is an alias, so that a base URL of ``http://host/v1`` works for any client."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 from urllib.parse import unquote
 
 from hpp_middleware.apis.chat import CHAT
@@ -10,7 +11,18 @@ from hpp_middleware.apis.messages import MESSAGES
 from hpp_middleware.apis.responses import RESPONSES
 from hpp_middleware.ports import API
 
-__all__ = ["APIS", "COUNTS", "ID_HEADERS", "MODELS", "ROUTES", "UNMETERED", "is_anthropics", "plain", "spoken_at"]
+__all__ = [
+    "APIS",
+    "COUNTS",
+    "ID_HEADERS",
+    "MODELS",
+    "ROUTES",
+    "UNMETERED",
+    "is_anthropics",
+    "plain",
+    "spoken_at",
+    "whole",
+]
 
 _PREFIXES = ("/llm/v1", "/v1")
 
@@ -48,6 +60,20 @@ def spoken_at(path: str, headers: Iterable[tuple[bytes, bytes]]) -> API | None:
     """What errors are written in at a path where nothing is asked of a model."""
     below = any(path.startswith(f"{prefix}/messages/") for prefix in _PREFIXES)
     return MESSAGES if below or (path.startswith(MODELS) and is_anthropics(headers)) else None
+
+
+def whole(scope: Mapping[str, Any]) -> str:
+    """
+    A request's path with all of ``root_path`` in it, as ASGI has it.
+
+    Behind a proxy that cuts off what it serves under, ``FastAPI(root_path=...)`` knows of that, and the path does not:
+    then the host's own routes are found, and nothing that is mounted is.
+    """
+    path: str = scope["path"]
+    root, outside = scope.get("root_path", ""), scope.get("app_root_path", "")
+    if not outside or path.startswith(root) or not root.startswith(outside):
+        return path
+    return outside + path if path.startswith(root[len(outside) :]) else path
 
 
 def plain(path: str) -> str:

@@ -271,6 +271,19 @@ async def test_an_app_that_is_mounted_is_asked_under_its_mount() -> None:
     assert (app.scopes[0]["root_path"], app.scopes[0]["path"]) == ("/llm", f"/llm{CHAT}")
 
 
+async def test_an_app_that_is_mounted_is_metered_where_the_path_lacks_what_a_proxy_has_cut_off() -> None:
+    app, found = App(start("application/json"), body(JSON)), meter()
+    host = Starlette(lifespan=found.lifespan)
+    host.mount("/llm", MeteringMiddleware(app, found))
+    asked: dict[str, Any] = {"model": "own", "messages": [{"role": "user", "content": "Hi"}]}
+    async with found:
+        for key, status in ((KEY, 200), ("nobody-shows-this-key", 401)):
+            scope = {"root_path": "/outside"}
+            async with post(host, f"/llm{CHAT}", asked, headers={"apikey": key}, scope=scope) as call:
+                assert await call.started() == status
+    assert (app.scopes[0]["root_path"], app.scopes[0]["path"]) == ("/outside/llm", f"/outside/llm{CHAT}")
+
+
 async def test_starlette_takes_it_as_a_middleware() -> None:
     app, found = App(start("application/json"), body(JSON)), meter()
     host = Starlette(middleware=[Middleware(MeteringMiddleware, gateway=found)])

@@ -77,6 +77,28 @@ async def test_a_mounted_gateway_that_nobody_started_serves_every_endpoint(
         pass
 
 
+@pytest.mark.parametrize("outside", ["/outside", "/a", "/outside/"])
+@pytest.mark.parametrize("host", [starlette, fastapi])
+async def test_a_root_path_that_the_path_lacks_changes_nothing(
+    host: Callable[..., ASGIApp], outside: str, fake_upstream: FakeUpstream
+) -> None:
+    """As behind a proxy that cuts it off, with ``FastAPI(root_path=...)``: the host's own routes are found then."""
+    async with gateway(fake_upstream) as found:
+        app, scope = host(found), {"root_path": outside}
+        for path in ("/ai/api/usage", "/ai/api/usage/", "/ai/llm/v1/models/fake/fake-1"):
+            async with get(app, path, headers={"apikey": KEY}, scope=scope) as call:
+                assert await call.started() == 200, path
+        async with post(app, f"/ai{CHAT}", question(), headers={"apikey": KEY}, scope=scope) as call:
+            assert await call.started() == 200
+            await call.read()
+        async with get(app, "/ai/openapi.json", scope=scope) as call:
+            assert (await call.json())["servers"] == [{"url": f"{outside}/ai"}]
+        for path in ("/ai/outside/api/usage", "/ai/ai/api/usage"):
+            async with get(app, path, headers={"apikey": KEY}, scope=scope) as call:
+                assert await call.started() == 404, path
+        assert len(await check_books(found)) == 1
+
+
 async def test_a_root_path_that_a_proxy_has_cut_off_changes_nothing(fake_upstream: FakeUpstream) -> None:
     async with gateway(fake_upstream) as found:
         app = starlette(found)
