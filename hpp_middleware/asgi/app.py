@@ -53,6 +53,12 @@ _SIMPLE = frozenset({"chat", "embeddings", "images"})
 OUTAGE_S = 1.0
 """A store that does not answer is told to the log so often."""
 
+_DEAF = (
+    "receive() gives the same http.request again and again: a middleware before the gateway has read the body and "
+    "gives it at every call, so that no client is heard leaving, and a stream goes on until its deadline. It should "
+    "give the body once, and then what the server's own receive() gives."
+)
+
 _logger = logging.getLogger("hpp_middleware")
 
 _ALLOWED = (
@@ -88,6 +94,7 @@ class Gateway(gateway.Gateway):
     """
 
     _quiet_until = -math.inf
+    _is_deaf = False
 
     def __init__(
         self,
@@ -197,6 +204,12 @@ class Gateway(gateway.Gateway):
             return  # there is nothing behind it, or it was told when it was opened
         self._quiet_until = now + OUTAGE_S
         _logger.error("%s %s%s in %s", error.code, type(cause).__name__, place(cause), scope["hpp.request_id"])
+
+    def deaf(self) -> None:
+        """Tell the log, once, that a host's middleware keeps departures from us."""
+        if not self._is_deaf:
+            self._is_deaf = True
+            _logger.warning(_DEAF)
 
     async def refuse(self, error: GatewayError, scope: Scope, send: Send) -> None:
         """Answer with an error, and tell the observers."""

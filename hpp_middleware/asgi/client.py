@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import count
 
 import anyio
 from starlette.types import Receive, Send
@@ -17,6 +18,9 @@ __all__ = ["ASGIClient", "raw", "read_body"]
 _REPLAYED_S = 0.1
 """How long is waited for a ``receive`` that has said something else than a departure, once the body is whole."""
 
+_REPLAYS = 5
+"""One that has said it so often in a row will hardly say anything else."""
+
 
 class ASGIClient:
     """
@@ -30,10 +34,15 @@ class ASGIClient:
 
     A server's ``send`` says nothing after a disconnect, or raises ``OSError``: either way the departure is heard by
     ``receive``.
+
+    Attributes:
+        deaf: Called once ``receive`` has proved to be none that could tell of a departure.
     """
 
     patient = True
     started = False
+    deaf: Callable[[], None] | None = None
+    _refused = False
 
     def __init__(self, receive: Receive, send: Send, request_id: str, id_header: bytes | None = None) -> None:
         self._id_header = id_header
@@ -52,14 +61,14 @@ class ASGIClient:
         try:
             await self._send({"type": "http.response.start", "status": status, "headers": head})
         except OSError:
-            return  # as below
+            self._refused = True  # as below
 
     async def send(self, data: bytes, *, more: bool) -> None:
         """Send a piece of the body."""
         try:
             await self._send({"type": "http.response.body", "body": data, "more_body": more})
         except OSError:
-            return  # some servers raise where others are silent; what follows is up to gone()
+            self._refused = True  # some servers raise where others are silent; what follows is up to gone()
 
     def hear(self, left: Callable[[], None]) -> Callable[[], None] | None:
         """See :class:`hpp_middleware.ports.Client`."""
@@ -70,12 +79,14 @@ class ASGIClient:
         Return when the client has left.
 
         A host's middleware that has read the body may give it again whenever it is asked, and at once: asked without a
-        pause it would keep the event loop to itself.
+        pause it would keep the event loop to itself. Then only a server whose ``send`` raises tells of a departure.
         """
-        while True:
+        for times in count(1):
             message = await self.receive()
-            if message["type"] == "http.disconnect":
+            if message["type"] == "http.disconnect" or self._refused:
                 return
+            if times == _REPLAYS and self.deaf is not None:
+                self.deaf()
             await anyio.sleep(_REPLAYED_S)
 
 

@@ -78,6 +78,7 @@ class Endpoints:
             through: What to send by, instead of the provider's own transport.
         """
         gateway = self._gateway
+        client.deaf = gateway.deaf
         consumer = await gateway.identify(scope, worker)
         headers = dict(scope["headers"])
         key = replay.key_from(scope["headers"]) if b"idempotency-key" in headers else None
