@@ -14,6 +14,7 @@ from hpp_middleware.core import relay, sse
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.dialects.openai import MOST_PROVIDERS, OpenAI, Stream
 from hpp_middleware.dialects.openai import _headers as headers_of
+from hpp_middleware.dialects.options import check_names
 from hpp_middleware.dialects.urls import segment
 from hpp_middleware.errors import ConfigurationError, RequestError
 from hpp_middleware.types.completion import Request, Target
@@ -48,10 +49,7 @@ class Azure(OpenAI):
 
     def check(self, provider: Provider) -> None:
         """See :class:`hpp_middleware.ports.Dialect`."""
-        for name in sorted(provider.options.keys() - OPTIONS):
-            raise ConfigurationError(
-                f"options.{name} is unknown; there are {', '.join(sorted(OPTIONS))}", param=f"options.{name}"
-            )
+        check_names(provider, OPTIONS)
         if provider.options.get("auth", "api-key") not in {"api-key", "bearer"}:
             raise ConfigurationError("options.auth must be api-key or bearer", param="options.auth")
         if "/deployments/" in provider.base_url or "?" in provider.base_url:

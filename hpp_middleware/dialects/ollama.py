@@ -20,6 +20,7 @@ from hpp_middleware.dialects import chat, translating
 from hpp_middleware.dialects.chat import Chat, Message, Part, bad, parts_of
 from hpp_middleware.dialects.ollama_embeddings import OllamaEmbeddings
 from hpp_middleware.dialects.ollama_shared import TOO_LONG, head, loaded, refused, url
+from hpp_middleware.dialects.options import check_names
 from hpp_middleware.dialects.translating import Delta, End, Failed, Finish, Piece, Reported
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.completion import Request, Seen, Target
@@ -115,10 +116,7 @@ class Ollama:
 
     def check(self, provider: Provider) -> None:
         """See :class:`hpp_middleware.ports.Dialect`."""
-        for name in sorted(provider.options.keys() - OPTIONS):
-            raise ConfigurationError(
-                f"options.{name} is unknown; there are {', '.join(sorted(OPTIONS))}", param=f"options.{name}"
-            )
+        check_names(provider, OPTIONS)
         if not re.fullmatch(r"[1-9]\d{0,8}", provider.options.get("num_ctx", "1")):
             raise ConfigurationError("options.num_ctx must be a number of tokens", param="options.num_ctx")
 

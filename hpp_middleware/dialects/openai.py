@@ -16,6 +16,7 @@ from hpp_middleware.core.feeding import alive, fed
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.dialects import known, media, unpriced
 from hpp_middleware.dialects.openai_responses import OpenAIResponses
+from hpp_middleware.dialects.options import check_names
 from hpp_middleware.dialects.unpriced import COST_FIELDS
 from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError
 from hpp_middleware.types.completion import Request, Seen, Target
@@ -87,9 +88,11 @@ class OpenAI:
 
     Attributes:
         verbatim: A chat completion is sent as it is: what a provider does not know in it, it may refuse.
+        options: The names that a provider's ``options`` may have: ``takes``, which hints of :data:`TAKES` it is sent.
     """
 
     verbatim = True
+    options = frozenset({"takes"})
 
     def __init__(self) -> None:
         self._fixed: dict[tuple[int, str, bool], _Fixed] = {}
@@ -97,6 +100,7 @@ class OpenAI:
 
     def check(self, provider: Provider) -> None:
         """See :class:`hpp_middleware.ports.Dialect`."""
+        check_names(provider, self.options)
         for word in sorted(set(provider.options.get("takes", "").split()) - TAKES):
             raise ConfigurationError(
                 f"options.takes: {word!r} is unknown; there are {', '.join(sorted(TAKES))}", param="options.takes"

@@ -246,7 +246,10 @@ def provider(name: str, *, api_key: str | None = None, **settings: Any) -> Provi
         "dialect": preset.dialect,
         "native_apis": preset.native_apis,
     }
-    found: dict[str, Any] = {**known, **settings, "options": {**preset.options, **settings.get("options", {})}}
+    own = settings.get("options", {})
+    found: dict[str, Any] = {**known, **settings, "options": own}
+    if found["dialect"] == preset.dialect:
+        found["options"] = {**preset.options, **own}
     # Where each of several upstreams says what is in braces, the provider need not: it is the first of them, then.
     upstreams = found.get("upstreams", ())
     first = {**found["options"], **(upstreams[0].options if upstreams else {})}

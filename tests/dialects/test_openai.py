@@ -252,7 +252,7 @@ def test_tools_that_run_at_the_client_pass_as_they_are(tools: str) -> None:
 
 
 def test_a_hint_that_is_none_is_refused() -> None:
-    OpenAI().check(Provider(base_url="https://p.test", options={"takes": "cache_control reasoning", "own": "x"}))
+    OpenAI().check(Provider(base_url="https://p.test", options={"takes": "cache_control reasoning"}))
     with pytest.raises(
         ConfigurationError, match=r"options\.takes: 'cache_contol' is unknown; there are cache_control,"
     ):

@@ -9,12 +9,15 @@ from hpp_middleware.dialects import chat, translating
 from hpp_middleware.dialects.anthropic import errors, head, reading
 from hpp_middleware.dialects.anthropic.native import Messages
 from hpp_middleware.dialects.anthropic.request import say
+from hpp_middleware.dialects.options import check_names
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import HTTPCall
 from hpp_middleware.types.provider import Provider
 
 __all__ = ["Anthropic"]
+
+OPTIONS = frozenset({"thinking"})
 
 _encode = msgspec.json.Encoder().encode
 
@@ -35,6 +38,7 @@ class Anthropic:
         """See :class:`hpp_middleware.ports.Dialect`."""
         if provider.base_url.rstrip("/").endswith("/v1"):
             raise ConfigurationError("base_url must be given without /v1 for Anthropic's dialect", param="base_url")
+        check_names(provider, OPTIONS)
         if provider.options.get("thinking", "budget") not in {"adaptive", "budget"}:
             raise ConfigurationError("options.thinking must be adaptive or budget", param="options.thinking")
 

@@ -15,6 +15,7 @@ from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.dialects import chat, translating
 from hpp_middleware.dialects.bedrock import answer, errors
 from hpp_middleware.dialects.bedrock.request import say
+from hpp_middleware.dialects.options import check_names
 from hpp_middleware.dialects.urls import segment
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.completion import Request, Seen, Target
@@ -58,10 +59,7 @@ class Bedrock:
                 "dialect bedrock needs `pip install hpp_middleware[bedrock]`", param="dialect"
             ) from None
         options = provider.options
-        for name in sorted(options.keys() - OPTIONS):
-            raise ConfigurationError(
-                f"options.{name} is unknown; there are {', '.join(sorted(OPTIONS))}", param=f"options.{name}"
-            )
+        check_names(provider, OPTIONS)
         if provider.api_key is not None:
             return
         region_of(provider)

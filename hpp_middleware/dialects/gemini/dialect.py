@@ -15,6 +15,7 @@ from hpp_middleware.dialects.gemini.media import GeminiImages
 from hpp_middleware.dialects.gemini.refusal import refused
 from hpp_middleware.dialects.gemini.request import PAGES, asked, draws
 from hpp_middleware.dialects.media import Media
+from hpp_middleware.dialects.options import check_names
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import HTTPCall
@@ -40,6 +41,8 @@ class Gemini:
     Options: ``document_pages``, the most pages that a document is held for; 1000 without it, which is Google's limit.
     """
 
+    options = frozenset({"document_pages"})
+
     def __init__(self) -> None:
         self._places: dict[tuple[int, str, str], _Place] = {}
         self._embeddings: Media = GeminiEmbeddings(lambda target, _: self.place(target, "batchEmbedContents"))
@@ -57,6 +60,7 @@ class Gemini:
         Raises:
             ConfigurationError: One cannot.
         """
+        check_names(provider, self.options)
         pages = provider.options.get("document_pages", str(PAGES))
         if not (pages.isascii() and pages.isdecimal() and 1 <= int(pages) <= PAGES):
             raise ConfigurationError(
@@ -145,6 +149,8 @@ class Vertex(Gemini):
     without which they are the machine's own; ``document_pages`` as above. With an ``api_key`` (Vertex's express mode)
     all of them may be left out.
     """
+
+    options = frozenset({"credentials", "document_pages", "location", "project"})
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,0 +1,29 @@
+"""A provider's ``options``: one that its dialect does not know would do nothing, and nobody would hear of it."""
+
+from collections.abc import Collection
+from difflib import get_close_matches
+
+from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.types.provider import Provider
+
+__all__ = ["check_names"]
+
+
+def check_names(provider: Provider, known: Collection[str]) -> None:
+    """
+    Refuse options that a dialect does not know.
+
+    Args:
+        provider: Its settings.
+        known: The names that the dialect knows.
+    Raises:
+        ConfigurationError: There is another; the message has the nearest that is known.
+    """
+    for name in sorted(provider.options.keys() - set(known)):
+        near = get_close_matches(name.casefold(), known, n=1)
+        meant = f", did you mean {near[0]}?" if near else ""
+        raise ConfigurationError(
+            f"options.{name} is unknown to dialect {provider.dialect}{meant or ';'} "
+            f"{'There are' if meant else 'there are'} {', '.join(sorted(known))}",
+            param=f"options.{name}",
+        )
