@@ -109,7 +109,7 @@ class Limiter:
                 headers={"Retry-After": "1"},
             ) from error
         except BaseException:  # cancelled by force: whether it was taken is not known, but places can be given back
-            await self.put(only_places(asked.ask))
+            await self._vacate(asked)
             raise
         self._answers = True
         if self.lost and standing.admitted:
@@ -152,9 +152,14 @@ class Limiter:
         answered = self._answers
         self._silent("take", error)
         if answered:
-            await self.put(only_places(asked.ask))
+            await self._vacate(asked)
         else:
             self.lost.add_doubtful(asked.ask)
+
+    async def _vacate(self, asked: limits.Asked) -> None:
+        """Give back at once what may be taken; and once more if somebody misses it, since it may be under way still."""
+        self.lost.add_doubtful(asked.ask)
+        await self.put(only_places(asked.ask))
 
     async def _made_room(self, home: str) -> bool:
         """Whether there may be more places than a moment ago, for whom this waits if it has to."""

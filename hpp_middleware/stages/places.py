@@ -1,5 +1,6 @@
 """
-Places for requests at once that may be taken although nobody has them: of these the store's answer was lost.
+Places for requests at once that may be taken although nobody has them: of these the store's answer was lost, or nobody
+waited for it any more.
 
 They would come back by themselves after a minute. Whoever would be refused for them gives them back before, and what
 keeps places does now and then, since another worker may refuse somebody for them.

@@ -1,5 +1,6 @@
 """Limits whose store's answer is lost: nothing is drawn twice, no place stays taken, and nobody is refused for it."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from faults.limits_kept import LIMIT, taken, tokens_of
 from faults.places import PEPPER, made
 from hpp_middleware import Gateway, StoreError
 from hpp_middleware.core import limits as core_limits
+from hpp_middleware.stages import limits as limits_stage
 from hpp_middleware.stages.places import MOST_OF_ONE
 from hpp_middleware.stores.memory import MemoryLimits
 from hpp_middleware.stores.redis.scripts import scripts
@@ -231,6 +233,63 @@ async def test_places_whose_answers_were_lost_are_given_back_in_time(
         limits.mute = False
         while limits.places:  # noqa: ASYNC110  # a store tells nobody
             await anyio.sleep(0.01)
+
+
+class Late(MemoryLimits):
+    """Limits that take in a task of their own, as stores behind a network do, and not before they are let."""
+
+    def __init__(self) -> None:
+        super().__init__(clock=Clock())
+        self.asked, self.let = anyio.Event(), anyio.Event()
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.done = 0
+
+    async def take(self, ask: Ask) -> Standing:
+        task = asyncio.create_task(self._later(ask))
+        self.tasks.add(task)
+        return await asyncio.shield(task)
+
+    async def _later(self, ask: Ask) -> Standing:
+        self.asked.set()
+        await self.let.wait()
+        standing = await super().take(ask)
+        self.done += 1
+        return standing
+
+
+async def test_a_place_that_is_taken_when_nobody_waits_for_it_any_more_is_given_back(
+    fake_upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits_stage, "STORE_S", 0.1)
+    limits = Late()
+    async with gateway(fake_upstream, limit_store=limits, rate_limits=[RateLimit(concurrency=1)]) as found:
+        assert (await read_chat(found))[0] == 503
+        limits.let.set()
+        while not limits.done:  # noqa: ASYNC110  # a store tells nobody
+            await anyio.sleep(0.001)
+        assert limits._holders, "the place is taken, and nobody's"
+        assert (await read_chat(found))[0] == 200
+        assert not limits._holders
+
+
+async def test_a_place_that_is_taken_after_its_request_was_cancelled_by_force_is_given_back(
+    fake_upstream: FakeUpstream,
+) -> None:
+    limits = Late()
+    async with gateway(fake_upstream, limit_store=limits, rate_limits=[RateLimit(concurrency=1)]) as found:
+        before = asyncio.all_tasks()
+        request = asyncio.create_task(read_chat(found))
+        await limits.asked.wait()
+        for task in asyncio.all_tasks() - before - limits.tasks:
+            task.cancel()  # as who ends an event loop does
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        limits.let.set()
+        while not limits.done:  # noqa: ASYNC110  # a store tells nobody
+            await anyio.sleep(0.001)
+        assert limits._holders, "the place is taken, and nobody's"
+        assert (await read_chat(found))[0] == 200
+        assert not limits._holders
 
 
 async def test_a_place_that_was_taken_is_remembered_however_much_is_asked_in_vain_after_it(
