@@ -1,6 +1,7 @@
 """``hpp-router keys``: make, list, rotate and revoke keys, while the router runs or not."""
 
 import re
+import sys
 import time
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -8,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from hpp_middleware.accounts import Accounts, NewKey
+from hpp_middleware.cli.allowed import unmatched
 from hpp_middleware.cli.common import AsJSON, Config, Fault, as_json, dollars, in_office, moment, table
 from hpp_middleware.config import Settings
 from hpp_middleware.core import auth
@@ -45,6 +47,7 @@ def create(
     """Make a key, and print it this once. A second key of a consumer shares its account."""
     allowed = _models(models)
     until = None if expires is None else expiry(expires, now=time.time())
+    warnings: list[str] = []
 
     async def work(accounts: Accounts, settings: Settings) -> NewKey:
         declared = settings.consumers.get(consumer)
@@ -52,9 +55,12 @@ def create(
             raise ConfigurationError(f"--quota: the quota of {consumer} is declared in the file, under [consumers]")
         if parent is not None and declared is not None:
             raise ConfigurationError(f"--parent: {consumer} is declared in the file, and so is its parent")
+        warnings.extend(unmatched(allowed or (), settings))
         return await accounts.create_key(consumer, quota=quota, models=allowed, expires=until, parent=parent)
 
     _print_once(in_office(config, work), json=json)
+    for each in warnings:
+        print(f"hpp-router: --models: {each}", file=sys.stderr)
 
 
 @app.command("list")
