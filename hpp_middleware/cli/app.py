@@ -1,6 +1,9 @@
 """The commands together, and what becomes of their errors."""
 
+import os
+import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -46,4 +49,7 @@ app.add_typer(auto.app, name="auto")
 
 def run() -> int:
     """Run the command that the arguments name, and give the exit code."""
-    return guarded(lambda: app(prog_name="hpp-router"))
+    with Path(os.devnull).open("w", encoding="utf-8") as nobody:
+        # Closed before we began, they are None: what would be written there is for nobody.
+        sys.stdout, sys.stderr = sys.stdout or nobody, sys.stderr or nobody
+        return guarded(lambda: app(prog_name="hpp-router"))

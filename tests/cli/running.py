@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 from forking import FORKS, forked
 
-__all__ = ["Done", "Running", "command", "environment", "router"]
+__all__ = ["SECONDS", "Done", "Running", "command", "environment", "router"]
 
 SECONDS = 60
 """Enough for any command on a slow machine; who waits longer waits for ever."""

@@ -2,11 +2,13 @@
 
 import re
 import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from running import command, router
+from running import SECONDS, command, environment, router
 
 from hpp_middleware.cli.keys import expiry
 from hpp_middleware.errors import ConfigurationError
@@ -106,6 +108,36 @@ def test_a_key_is_printed_once_and_kept_nowhere(folder: Path) -> None:
     assert key[1] not in listed.out
     assert "alice" in listed.out
     assert all(key[1].encode() not in path.read_bytes() for path in folder.iterdir())
+
+
+def test_models_that_let_nothing_in_are_told_and_the_key_is_made(folder: Path) -> None:
+    wrong = {
+        "acme/m": "no provider acme is configured",
+        "lcal/*": "no provider lcal is configured; did you mean local?",
+        "local/fre": "no model local/fre with a price is there; did you mean local/free?",
+        "m": "m is no provider/model, and lets nothing in",
+        "cheap": "cheap is an alias, and a key is held to what it stands for: local/free",
+    }
+    (folder / "router.toml").write_text(f'{TOML}\n[aliases]\ncheap = "local/free"\n', "utf-8")
+    models = [*wrong, "local/m", "local/*", "*"]
+    done = command(folder, "keys", "create", "--consumer", "alice", "--models", ",".join(models), "--json")
+    assert done.json["models"] == models
+    assert done.err.splitlines() == [f"hpp-router: --models: {said}" for said in wrong.values()]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize("arguments", ["keys list", "models --json", "quota show declared", "--help"])
+def test_a_command_that_nobody_reads_ends_as_it_would(folder: Path, closed: str, arguments: str) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"exec {sys.executable} -m hpp_middleware {arguments} {closed}"],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_quota_for_an_account_that_has_one_is_refused(folder: Path) -> None:
