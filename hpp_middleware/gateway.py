@@ -151,10 +151,8 @@ class Gateway(Lifecycle):
                     transport=transport,
                     may_downgrade=within is None and transport is None,
                 )
-            except OverBudget as over:
-                if over.instead is None:
-                    raise
-                lineup = over.instead
+            except downgrade.Downgraded as cheaper:
+                lineup = cheaper.lineup
 
     async def _served(
         self,
@@ -174,7 +172,7 @@ class Gateway(Lifecycle):
         One completion by whoever is lined up for it, from reserved to settled.
 
         Raises:
-            OverBudget: A cheaper model is to be asked instead; nothing was held.
+            Downgraded: A cheaper model is to be asked instead; nothing was held.
         """
         consumer, chosen, api = lineup.consumer, lineup.chosen, lineup.api.name
         planned = lineup.first()
@@ -246,8 +244,9 @@ class Gateway(Lifecycle):
             try:
                 placed = await reserve.place(worker.lease, operation, scope)  # reserve
             except OverBudget as over:  # nothing is held
-                over.instead = downgrade.instead(over, others) if others is not None else None
-                raise
+                if others is None:
+                    raise
+                raise downgrade.instead(over, others) from None
             if placed.status == "finished":
                 return placed
             try:

@@ -9,7 +9,6 @@ a clock or knows a calendar: what a period is called, and when it ends, is passe
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -123,10 +122,7 @@ class OverBudget(RequestError):
     Attributes:
         model: The model's id.
         budget: The budget's account.
-        instead: The line-up of that model, once it has passed every gate; None where it has not.
     """
-
-    instead: Any = None
 
     def __init__(self, error: RequestError, model: str, budget: str) -> None:
         super().__init__(error.message, status=error.status, code=error.code, headers=error.headers)

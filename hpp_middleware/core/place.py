@@ -5,6 +5,8 @@ from types import CodeType, TracebackType
 
 __all__ = ["place", "root"]
 
+DEEPEST = 20
+
 _OURS = "hpp_middleware"
 
 
@@ -26,7 +28,9 @@ def place(error: BaseException) -> str:
 
 def root(error: BaseException) -> BaseException:
     """What an error was raised from, in the first place."""
-    while error.__cause__ is not None:
+    for _ in range(DEEPEST):  # a host may have raised one from itself
+        if error.__cause__ is None:
+            break
         error = error.__cause__
     return error
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from hpp_middleware.core import limits
 from hpp_middleware.core.bound import Bound
-from hpp_middleware.core.ceilings import OverBudget
 from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.errors import GatewayError, StoreError
 from hpp_middleware.ports import Client
+from hpp_middleware.stages.downgrade import Downgraded
 from hpp_middleware.stages.limits import Limiter
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.http import Headers
@@ -125,7 +125,7 @@ class Admission:
                 exchange.error.headers.update(self._headers)
         except GatewayError as error:
             # Nothing was forwarded. What was refused was a request all the same; what is one already was not another.
-            goes_on = isinstance(error, OverBudget) and error.instead is not None  # by a model that takes its own
+            goes_on = isinstance(error, Downgraded)  # by a model that takes its own
             tokens, requests = 0, 0 if goes_on or error.status == 409 else 1
             error.headers.update(self._headers)
             raise

@@ -10,12 +10,25 @@ from hpp_middleware.core.ceilings import OverBudget
 from hpp_middleware.errors import RequestError, UpstreamError
 from hpp_middleware.stages.lineup import Lineup
 
-__all__ = ["instead"]
+__all__ = ["Downgraded", "instead"]
 
 
-def instead(over: OverBudget, lineup: Lineup) -> Lineup:
+class Downgraded(OverBudget):
     """
-    Whom the request is asked of now.
+    The model that is to be asked instead has passed every gate.
+
+    Attributes:
+        lineup: Its line-up.
+    """
+
+    def __init__(self, over: OverBudget, lineup: Lineup) -> None:
+        super().__init__(over, over.model, over.budget)
+        self.lineup = lineup
+
+
+def instead(over: OverBudget, lineup: Lineup) -> Downgraded:
+    """
+    Whom the request is asked of now, to be raised.
 
     Args:
         over: The refusal, which names the model.
@@ -36,4 +49,4 @@ def instead(over: OverBudget, lineup: Lineup) -> Lineup:
         lineup.otherwise(found).first()
     except (RequestError, UpstreamError):  # the client has not named that model, and is not to hear of it
         raise over from None
-    return lineup.otherwise(found)
+    return Downgraded(over, lineup.otherwise(found))

@@ -60,3 +60,9 @@ def test_the_root_is_what_an_error_was_raised_from_first() -> None:
     third.__cause__, second.__cause__ = second, first
     assert root(third) is first
     assert root(first) is first
+
+
+def test_one_that_was_raised_from_itself_ends() -> None:
+    error = KeyError()
+    error.__cause__ = error
+    assert root(error) is error
