@@ -100,7 +100,8 @@ class Chain(Carried):
         left_s = self._until - time.monotonic()
         if self._is_over or left_s <= 0:
             return None
-        job = self._job(planned, hold, before, attempts=len(self.exchanges) + 1)
+        calls = sum(not each.unsent for each in self.exchanges) + 1
+        job = self._job(planned, hold, before, attempts=calls)
         timeouts = replace(job.timeouts, total=min(job.timeouts.total, left_s))
         return msgspec.structs.replace(job, timeouts=timeouts)
 

@@ -1,16 +1,19 @@
 """Who else may answer: ``models`` and ``provider`` of a request, in each API, and the choices of ``hpprouter/auto``."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pytest
 from chains import B_NANO, MODELS, Pair, answered, pair, the_entry
-from rig import KEY, chunks, read
+from rig import KEY, Delegate, chunks, read
 
 from hpp_middleware.core.auto import AutoPolicy, Tier
 from hpp_middleware.testing import FakeUpstream, Script, post
 from hpp_middleware.testing.asgi import Call
+from hpp_middleware.types.health import Breaker
+from hpp_middleware.types.operations import Operation, Reserve
 from hpp_middleware.types.provider import Declared, Provider
 from hpp_middleware.types.upstreams import Upstream
 
@@ -53,6 +56,23 @@ async def test_each_api_falls_back_and_says_who_has_answered(api: str, said: str
         assert b'"other/c"' in body
         for each in (*found.fake.log, *found.other.log):
             assert not {"models", "provider", "fallbacks"} & each.json().keys()
+        assert (await the_entry(found.gateway)).amount == B_NANO
+
+
+async def test_one_that_is_left_alone_when_its_turn_comes_is_no_call() -> None:
+    store = Delegate()
+    async with pair(store=store, provider={"breaker": Breaker(failures=1)}) as found:
+        health = (await found.gateway.worker()).health
+
+        async def fail(operations: Sequence[Operation]) -> None:
+            if any(isinstance(each, Reserve) for each in operations):
+                health.began("fake", "a").ended(ok=False, status=500)
+
+        store.before = fail
+        status, headers, _ = await answered(found.gateway)
+        assert (status, headers["resolved-model"]) == (200, "other/c")
+        assert headers["attempts"] == "1"
+        assert found.asked == ([], ["c"])
         assert (await the_entry(found.gateway)).amount == B_NANO
 
 
