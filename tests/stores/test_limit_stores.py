@@ -160,10 +160,11 @@ async def test_windows_that_are_full_again_are_forgotten_by_postgres(
     store = PostgresStore(postgres_dsn, clock=clock)
     await store.open()
     for number in range(5):
-        await store.take(ask(draw(1), home=f"home-{number}"))
+        await store.take(ask(draw(1), slot("died"), home=f"home-{number}", ttl_s=1))
         clock.now += 2
-    (row,) = await store._fetch("SELECT count(*) AS count FROM hpp_window")
-    assert row["count"] == 1
+    for table in ("hpp_window", "hpp_place"):
+        (row,) = await store._fetch(f"SELECT count(*) AS count FROM {table}")
+        assert row["count"] == 1, table
     await store.aclose()
 
 

@@ -117,10 +117,16 @@ RETURNS void LANGUAGE sql AS $$
         WHERE p.home = given.home AND p.key = given.key AND p.holder = given.holder;
 $$;
 
--- Forget the windows that are full again.
-CREATE FUNCTION hpp_tidy(given_at bigint) RETURNS void LANGUAGE sql AS $$
-    DELETE FROM hpp_window
-        WHERE idle_at <= coalesce(given_at, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint);
-$$;
+-- Forget the windows that are full again, and the places of those that died; what somebody is using stays until the next
+-- time, so that whoever forgets waits for nobody.
+CREATE FUNCTION hpp_tidy(given_at bigint) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    now bigint := coalesce(given_at, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint);
+BEGIN
+    DELETE FROM hpp_window WHERE (home, key) IN (
+        SELECT home, key FROM hpp_window WHERE idle_at <= now FOR UPDATE SKIP LOCKED);
+    DELETE FROM hpp_place WHERE (home, key, holder) IN (
+        SELECT home, key, holder FROM hpp_place WHERE until <= now FOR UPDATE SKIP LOCKED);
+END $$;
 
 INSERT INTO hpp_migration (version, name) VALUES (4, 'windows');
