@@ -258,6 +258,8 @@ class Gateway(Lifecycle):
                 worker.lease.watch(operation.id, exchange.so_far, operation.orphan_amount)
             try:
                 await exchange.run(worker.lease, worker.loop)  # upstream, relay
+                if exchange.job.request.stream:
+                    await worker.answering.give_way(worker.loop)
             finally:
                 settlement = await self._settle(means, operation.id, exchange, host_left)
         finally:

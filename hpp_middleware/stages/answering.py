@@ -1,5 +1,6 @@
 """The answers in flight, each from before its hold until it is settled: counted, awaited, and ended when time is up."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -51,6 +52,19 @@ class Answering:
         if not self._live and self._none is not None:
             self._none.set()
             self._none = None
+
+    async def give_way(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """
+        Let others pass on what they have by now, before an answer that is out is put away and settled.
+
+        Of streams that begin together the first ones end before the last ones have their first token, which would wait
+        for all that is done about those ends.
+
+        Args:
+            loop: The event loop that runs, where it is asyncio's or takes its place; elsewhere who is next is chance.
+        """
+        if len(self._live) > 1 and loop is not None:
+            await asyncio.sleep(0)
 
     def expire(self, error: Callable[[], GatewayError]) -> None:
         """End all, those that are to come as well, each with an error of its own."""

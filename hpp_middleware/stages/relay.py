@@ -165,8 +165,7 @@ class Exchange:
     def _tell(self) -> None:
         """What the provider's health is to go by."""
         usage, wrote_s, first_byte_s = self.seen.usage, self.duration_s, self.first_byte_s
-        if self.job.request.stream and first_byte_s is not None:
-            wrote_s -= first_byte_s
+        wrote_s -= (first_byte_s or 0.0) if self.job.request.stream else 0.0
         tokens = usage.completion if usage is not None else 0
         ok = True if self.end is End.COMPLETED else self._verdict()
         token_s = wrote_s / tokens if tokens else None
@@ -324,6 +323,7 @@ class Exchange:
                 return
             if (rest := delivery.send(data, more=not self._over)) is not None:
                 await rest
+        await self._worker.answering.give_way(self._loop)
         if not reader.cut:
             await upstream.drain()
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import anyio
@@ -31,6 +32,7 @@ class Scripted:
     fault_before_sent: Exception | None = None
     fault_after: int | None = None
     fault_in_aclose: bool = False
+    at_once: bool = False
     headers: dict[str, str] = field(default_factory=dict)
     status: int = 200
     calls: list[HTTPCall] = field(default_factory=list)
@@ -48,23 +50,24 @@ class Scripted:
             raise self.fault
         script = answer(Script(), json.loads(call.body), number=1)
         self.reads = 0
-        self._pieces = [piece.data for piece in script.pieces if piece.data]
-        return _Response(self, {**dict(script.headers), **self.headers})
+        pieces = [piece.data for piece in script.pieces if piece.data]
+        return _Response(self, pieces, {**dict(script.headers), **self.headers})
 
     async def aclose(self) -> None:
         self.pools_closed += 1
 
 
 class _Response:
-    def __init__(self, owner: Scripted, headers: Mapping[str, str]) -> None:
-        self.status, self.headers, self._owner = owner.status, headers, owner
+    def __init__(self, owner: Scripted, pieces: list[bytes], headers: Mapping[str, str]) -> None:
+        self.status, self.headers, self._owner, self._pieces = owner.status, headers, owner, pieces
 
     async def read(self) -> bytes:
-        await anyio.lowlevel.checkpoint()
+        if not self._owner.at_once or self._owner.reads == 0:
+            await anyio.lowlevel.checkpoint()
         if self._owner.fault is not None and self._owner.reads == self._owner.fault_after:
             raise self._owner.fault
         self._owner.reads += 1
-        return self._owner._pieces.pop(0) if self._owner._pieces else b""
+        return self._pieces.pop(0) if self._pieces else b""
 
     async def aclose(self) -> None:
         self._owner.closed += 1
@@ -210,3 +213,24 @@ async def test_the_time_that_a_request_took_is_told() -> None:
         assert told.entries[0].hold == reply.id
         assert told.first_byte_s is not None
         assert 0 <= told.first_byte_s <= told.duration_s < 10
+
+
+async def test_streams_that_have_come_together_are_passed_on_before_one_of_them_is_settled(
+    anyio_backend_name: str,
+) -> None:
+    if anyio_backend_name != "asyncio":
+        return  # elsewhere who is next is chance
+    witness = Witness()
+    settled_before_told: list[int] = []
+
+    async def send(data: bytes) -> None:
+        if b"[DONE]" in data:
+            settled_before_told.append(len(witness.settled))
+
+    async with over(Scripted(at_once=True), observers=[witness]) as found:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(partial(found.complete, ALICE, question(stream=True), send=send))
+        assert settled_before_told == [0, 0, 0]
+        assert len(witness.settled) == 3
+        await check_books(found)
