@@ -56,7 +56,8 @@ CREATE FUNCTION hpp_bears(a hpp_account, amount bigint) RETURNS boolean LANGUAGE
 $$;
 
 -- Whether a hold has what it takes to be resolved, by its own row and its accounts'; one that somebody has damaged may not.
-CREATE FUNCTION hpp_sound(h hpp_hold) RETURNS boolean LANGUAGE plpgsql AS $$
+-- books has those of its accounts, named by ids, that this transaction may have changed already.
+CREATE FUNCTION hpp_sound(h hpp_hold, ids text[], books hpp_account[]) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     draft json;
 BEGIN
@@ -67,7 +68,7 @@ BEGIN
         AND json_typeof(draft -> 'requested_model') IS NOT DISTINCT FROM 'string'
         AND cardinality(h.accounts) > 0 AND h.amount BETWEEN 0 AND 9000000000000000
         AND NOT EXISTS (SELECT FROM unnest(h.accounts) AS n LEFT JOIN hpp_account AS a ON a.id = n
-            WHERE hpp_bears(a, h.amount) IS NOT TRUE);
+            WHERE hpp_bears(CASE WHEN n = ANY (ids) THEN books[array_position(ids, n)] ELSE a END, h.amount) IS NOT TRUE);
 EXCEPTION WHEN invalid_text_representation THEN
     RETURN false;
 END $$;
@@ -388,7 +389,7 @@ BEGIN
         WHEN 'sweep' THEN
             -- What cannot be resolved is named, and hides nothing that stands behind it.
             WITH late AS (
-                SELECT d.id, hpp_sound(d) AS sound FROM hpp_hold AS d LEFT JOIN hpp_lease AS l ON l.owner = d.owner
+                SELECT d.id, hpp_sound(d, ids, books) AS sound FROM hpp_hold AS d LEFT JOIN hpp_lease AS l ON l.owner = d.owner
                     WHERE d.state = 'held' AND (d.deadline <= now OR l.until IS NULL OR l.until <= now)
             ) SELECT ARRAY(SELECT id FROM late WHERE sound ORDER BY id LIMIT o.most),
                 coalesce((SELECT min(id) FROM late WHERE NOT sound), '') INTO due, r.hold;
