@@ -4,17 +4,23 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
+from typing import get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from hpp_middleware.config.section import Section
 from hpp_middleware.config.sections import File
 from hpp_middleware.config.settings import Settings, settle
 from hpp_middleware.config.values import Context, key_path
 from hpp_middleware.errors import ConfigurationError
 
 __all__ = ["load"]
+
+ALIKE = 0.75
+"""How like a key must be to one that is known, for that to be meant."""
 
 _LINE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 _SAID = {
@@ -70,4 +76,28 @@ def _parsed(path: Path) -> dict[str, object]:
 
 def _line(error: ErrorDetails) -> str:
     said = _SAID.get(error["type"]) or error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if error["type"] == "extra_forbidden":
+        said += _near(error["loc"])
     return f"{key_path(*error['loc'])}: {said}"
+
+
+def _near(place: tuple[int | str, ...]) -> str:
+    """Which key of the same table may have been meant."""
+    tables: list[type[Section]] = [File]
+    for part in place[:-1]:
+        found = [each for table in tables for each in _tables(table, part)]
+        tables = found or tables  # else it is a name of the operator's, or a number in a list
+    known = [name for table in tables for name in table.model_fields]
+    near = get_close_matches(str(place[-1]).replace("-", "_"), known, n=1, cutoff=ALIKE)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _tables(table: type[Section], key: int | str) -> list[type[Section]]:
+    """What tables a key of a table may hold."""
+    field = table.model_fields.get(str(key))
+    kinds, found = [field.annotation] if field is not None else [], list[type[Section]]()
+    for kind in kinds:
+        kinds += get_args(kind)
+        if isinstance(kind, type) and issubclass(kind, Section):
+            found.append(kind)
+    return found

@@ -245,8 +245,8 @@ def test_unknown_keys_are_refused_with_their_paths(tmp_path: Path, arguments: li
     done = command(tmp_path, *arguments)
     assert (done.code, done.out) == (2, "")
     assert sorted(done.err.splitlines()) == [
-        "hpp-router: providers.openai.base_ulr: unknown key",
-        "hpp-router: server.prot: unknown key",
+        "hpp-router: providers.openai.base_ulr: unknown key; did you mean base_url?",
+        "hpp-router: server.prot: unknown key; did you mean port?",
     ]
 
 

@@ -63,24 +63,27 @@ def test_every_problem_has_its_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "path"),
+    ("text", "path", "near"),
     [
-        ("storage = 1", "storage"),
-        ("[store]\npath = 1", "store.path"),
-        ('[providers.openai]\nbase_ulr = "x"', "providers.openai.base_ulr"),
-        ("[providers.openai]\ntimeouts = { read = 1 }", "providers.openai.timeouts.read"),
-        ('[models."openai/gpt-5"]\nprompt = "1"', 'models."openai/gpt-5".prompt'),
-        ('[errors]\nstyle = "simple"', "errors.style"),
-        ('[keys]\nsalt = "x"', "keys.salt"),
-        ('[consumers.alice]\nkey = "x"', "consumers.alice.key"),
-        ('[consumers."a b"]\nkey = "x"', 'consumers."a b".key'),
-        ("[bounds]\nbody = 1", "bounds.body"),
-        ("[server]\nworkers = 2", "server.workers"),
-        ('[billing]\nmissing = "free"', "billing.missing"),
+        ("storage = 1", "storage", "store"),
+        ("[store]\npath = 1", "store.path", None),
+        ('[providers.openai]\nbase_ulr = "x"', "providers.openai.base_ulr", "base_url"),
+        ('[providers.openai]\nbase-url = "x"', "providers.openai.base-url", "base_url"),
+        ("[providers.openai]\ntimeouts = { read = 1 }", "providers.openai.timeouts.read", None),
+        ("[providers.openai]\ntimeouts = { first_bite = 1 }", "providers.openai.timeouts.first_bite", "first_byte"),
+        ('[models."openai/gpt-5"]\nprompt = "1"', 'models."openai/gpt-5".prompt', None),
+        ('[errors]\nstyle = "simple"', "errors.style", None),
+        ('[keys]\nsalt = "x"', "keys.salt", None),
+        ('[consumers.alice]\nkey = "x"', "consumers.alice.key", "keys"),
+        ('[consumers."a b"]\nkey = "x"', 'consumers."a b".key', "keys"),
+        ("[bounds]\nbody = 1", "bounds.body", "body_s"),
+        ("[server]\nworkers = 2", "server.workers", None),
+        ('[billing]\nmissing = "free"', "billing.missing", None),
     ],
 )
-def test_an_unknown_key_is_refused_with_its_path(tmp_path: Path, text: str, path: str) -> None:
-    assert refusal(tmp_path, text, OPENAI_API_KEY="sk-x") == [f"{path}: unknown key"]
+def test_an_unknown_key_is_refused_with_its_path(tmp_path: Path, text: str, path: str, near: str | None) -> None:
+    meant = f"; did you mean {near}?" if near else ""
+    assert refusal(tmp_path, text, OPENAI_API_KEY="sk-x") == [f"{path}: unknown key{meant}"]
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,10 @@ def test_another_store_counts_where_the_file_says_so(tmp_path: Path) -> None:
             '[[limits]]\nrequests_per_day = "many"',
             'limits[0].requests_per_day: must be a whole number from 1 to 10,000,000,000, or "unlimited"',
         ),
-        ("[[limits]]\nrequests_per_week = 1", "limits[0].requests_per_week: unknown key"),
+        (
+            "[[limits]]\nrequests_per_week = 1",
+            "limits[0].requests_per_week: unknown key; did you mean requests_per_day?",
+        ),
         ("[[limits]]\nconcurrency = 1\nper = 'model'", "limits[0].per: must be 'consumer' or 'key'"),
         ("[[limits]]\nconcurrency = 1\ntokens_burst = 5", "limits[0].tokens_burst: is there without a window"),
         (

@@ -157,7 +157,7 @@ def test_a_breaker_is_set_in_part_or_switched_off(tmp_path: Path) -> None:
             "{ longest = 3 }",
             "providers.local.breaker.longest: must be at least breaker.cooldown, and at most a day",
         ),
-        ("{ cooldwon = 3 }", "providers.local.breaker.cooldwon: unknown key"),
+        ("{ cooldwon = 3 }", "providers.local.breaker.cooldwon: unknown key; did you mean cooldown?"),
     ],
 )
 def test_a_breaker_that_cannot_be_is_named(tmp_path: Path, value: str, message: str) -> None:
