@@ -238,7 +238,7 @@ def test_the_pure_composition_says_what_each_stage_decides() -> None:
     assert "3 events" in said["relay"]
 
 
-@pytest.mark.parametrize("name", ["litestar_mount", "quart_mount"])
+@pytest.mark.parametrize("name", ["litestar_mount", "quart_mount", "django_mount"])
 def test_other_frameworks_serve_the_gateway_beside_a_route_of_their_own(name: str, tmp_path: Path) -> None:
     with example(name, tmp_path) as client:
         assert client.get("/").json() == {"models": "/ai/llm/v1/models"}
@@ -250,7 +250,13 @@ def test_other_frameworks_serve_the_gateway_beside_a_route_of_their_own(name: st
         assert client.post(f"/ai/{CHAT}", json=HELLO).status_code == 401
 
 
-MOUNTS = {"fastapi_mount": "/ai", "starlette_mount": "/teams/red/ai", "litestar_mount": "/ai", "quart_mount": "/ai"}
+MOUNTS = {
+    "fastapi_mount": "/ai",
+    "starlette_mount": "/teams/red/ai",
+    "litestar_mount": "/ai",
+    "quart_mount": "/ai",
+    "django_mount": "/ai",
+}
 
 
 @pytest.mark.parametrize("name", [*MOUNTS, "own_quota_backend", "standalone"])

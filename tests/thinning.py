@@ -17,8 +17,8 @@ __all__ = ["WHOLE", "left_out"]
 WHOLE = 5_000
 """A run of more tests than this is one of everything."""
 
-HOSTS = ("uvicorn-fastapi", "granian-starlette", "hypercorn-litestar", "uvicorn-quart", "granian-fastapi")
-"""Of twelve pairs of a server and a framework: each framework, and each server."""
+HOSTS = ("uvicorn-fastapi", "granian-starlette", "hypercorn-litestar", "uvicorn-quart", "granian-django")
+"""Of fifteen pairs of a server and a framework: each framework, and each server."""
 
 LOOPS = ("trio", "uvloop")
 

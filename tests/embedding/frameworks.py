@@ -152,6 +152,37 @@ def quart() -> Any:
     return DispatcherMiddleware(apps)
 
 
-HOSTS: dict[str, Callable[[], Any]] = {"starlette": starlette, "fastapi": fastapi, "litestar": litestar, "quart": quart}
+def django() -> Any:
+    """Django, which has neither mounts nor a lifespan: Starlette, which comes with us, has both."""
+    from django.conf import settings
+    from django.core.asgi import get_asgi_application
+    from django.http import HttpResponse, StreamingHttpResponse
+    from django.urls import path
+    from django.views.decorators.csrf import csrf_exempt
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+
+    async def complete(_request: Any) -> Any:
+        return StreamingHttpResponse(own.say(), content_type="text/event-stream")
+
+    async def go_on(_request: Any) -> Any:
+        own.go_on()
+        return HttpResponse("django")
+
+    routes = (path("v1/chat/completions", csrf_exempt(complete)), path("go", go_on))
+    settings.configure(SECRET_KEY="made-up", ALLOWED_HOSTS=["*"], ROOT_URLCONF=routes)
+    host = MeteringMiddleware(get_asgi_application(), metered)
+    return Starlette(
+        routes=[Mount("/ai", gateway.app), Mount("/billing", metered.app), Mount("/", host)], lifespan=gateway.lifespan
+    )
+
+
+HOSTS: dict[str, Callable[[], Any]] = {
+    "starlette": starlette,
+    "fastapi": fastapi,
+    "litestar": litestar,
+    "quart": quart,
+    "django": django,
+}
 
 app = HOSTS[os.environ["FRAMEWORK"]]()

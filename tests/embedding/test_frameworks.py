@@ -14,7 +14,7 @@ from embedding.paced import COMPLETION, DONE, SECONDS, paced_upstream, text_even
 from embedding.test_hosts import KEY, Host, events
 
 HERE = Path(__file__).parent
-FRAMEWORKS = ("starlette", "fastapi", "litestar", "quart")
+FRAMEWORKS = ("starlette", "fastapi", "litestar", "quart", "django")
 SERVERS = ("uvicorn", "granian", "hypercorn")
 CHAT, MESSAGES, RESPONSES = "/ai/llm/v1/chat/completions", "/ai/v1/messages", "/ai/v1/responses"
 COST = 9 * 1_000 + 2 * 2_000
