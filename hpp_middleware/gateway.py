@@ -316,6 +316,8 @@ class Gateway(Lifecycle):
             UpstreamError: The provider failed before the answer began; it is settled.
             StoreError: The quota cannot be verified; nothing was forwarded.
         """
+        if not isinstance(consumer, Consumer):
+            raise TypeError("consumer must be a Consumer, such as Consumer(id='alice')")
         client, request_id = Caller(send), new_id()
         with await self.here().queue.place(consumer.id, timeouts):
             settlement = await self.answer(
@@ -329,11 +331,7 @@ class Gateway(Lifecycle):
                 api=api,
                 timeouts=timeouts,
             )
-        request_id = dict(client.headers).get("X-Request-Id", request_id)
-        headers = [*(each for each in client.headers if each[0] != "X-Request-Id"), ("X-Request-Id", request_id)]
-        return Reply(
-            status=client.status, headers=headers, body=b"".join(client.pieces), cost=settlement.amount, id=request_id
-        )
+        return client.reply(request_id, settlement)
 
     async def balance(self, consumer: Consumer) -> Balance:
         """

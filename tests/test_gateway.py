@@ -22,7 +22,7 @@ async def test_a_completion_without_http_is_answered_settled_and_charged(fake_up
         assert headers["X-HPP-Router-Resolved-Model"] == MODEL
         assert headers["X-HPP-Router-Cost"] == "0.000013"
         assert headers["X-Request-Id"] == reply.id
-        assert reply.cost == USAGE_NANO
+        assert (reply.cost, reply.outcome) == (USAGE_NANO, "completed")
         (line,) = await check_books(found)
         assert (line.hold, line.amount, line.draft.client_request_id) == (reply.id, USAGE_NANO, "host-1")
         assert (await found.entries(ALICE, reply.id))[0] == line
@@ -44,6 +44,24 @@ async def test_a_stream_without_http_arrives_piece_by_piece_and_whole(fake_upstr
         assert chunks(reply.body)[-1] == "[DONE]"
         assert reply.cost == USAGE_NANO
         await check_books(found)
+
+
+async def test_a_stream_that_breaks_off_without_http_says_so(fake_upstream: FakeUpstream) -> None:
+    fake_upstream.script = Script(truncate_after_events=2)
+    async with gateway(fake_upstream) as found:
+        reply = await found.complete(ALICE, question(stream=True))
+        assert (reply.status, reply.outcome) == (200, "failed")
+        assert "error" in chunks(reply.body)[-1]
+        (line,) = await check_books(found)
+        assert line.report.outcome == reply.outcome
+
+
+@pytest.mark.parametrize("consumer", ["alice", None, {"id": "alice"}])
+async def test_a_consumer_that_is_none_is_named(consumer: Any, fake_upstream: FakeUpstream) -> None:
+    async with gateway(fake_upstream) as found:
+        with pytest.raises(TypeError, match=r"Consumer\(id='alice'\)"):
+            await found.complete(consumer, question())
+    assert fake_upstream.log == []
 
 
 @pytest.mark.parametrize(

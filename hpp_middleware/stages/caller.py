@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from hpp_middleware.types.http import Headers
+from hpp_middleware.core.settlement import Settlement
+from hpp_middleware.types.http import Headers, Reply
 
 __all__ = ["Caller"]
 
@@ -39,6 +40,19 @@ class Caller:
     def hear(self, left: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002  # who calls us cannot leave
         """Nobody will."""
         return lambda: None
+
+    def reply(self, request_id: str, settlement: Settlement) -> Reply:
+        """All of it; one that is given again has its first one's id."""
+        request_id = dict(self.headers).get("X-Request-Id", request_id)
+        headers = [*(each for each in self.headers if each[0] != "X-Request-Id"), ("X-Request-Id", request_id)]
+        return Reply(
+            status=self.status,
+            headers=headers,
+            body=b"".join(self.pieces),
+            cost=settlement.amount,
+            id=request_id,
+            outcome=settlement.outcome,
+        )
 
     async def gone(self) -> None:
         """Never: who calls cancels instead."""

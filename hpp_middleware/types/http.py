@@ -4,6 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from hpp_middleware.types.quota import Outcome
+
 __all__ = ["CostIn", "HTTPCall", "Headers", "Reply"]
 
 Headers = list[tuple[str, str]]
@@ -50,7 +52,8 @@ class Reply(Struct, frozen=True, kw_only=True):
     What a completion came to, where no HTTP response carries it.
 
     Attributes:
-        status: 200; errors are raised.
+        status: 200; errors are raised, but for one that breaks off a stream: it is the stream's last event.
+        outcome: What the ledger says: ``failed`` for such a stream; None for an answer that was given again.
         headers: The contract's response headers, ``X-HPP-Router-*`` among them.
         body: The JSON body, or the whole SSE stream.
         cost: Nano-dollars charged.
@@ -62,3 +65,4 @@ class Reply(Struct, frozen=True, kw_only=True):
     body: bytes
     cost: int
     id: str
+    outcome: Outcome | None = None
