@@ -272,7 +272,11 @@ class Accounts:
             consumer: Whose account.
             usd: Dollars.
             id: A repeat with the same id adds once.
+        Raises:
+            ConfigurationError: A value is wrong; nothing was added.
         """
+        if id is not None:
+            _check_id(id)
         text = str(usd).strip()
         sign = -1 if text.startswith("-") else 1
         amount = sign * price.nano_from_usd(text.removeprefix("-"), "amount")
@@ -305,6 +309,12 @@ def _checked_name(name: object, what: str = "consumer") -> str:
     if not isinstance(name, str) or not 1 <= len(name) <= 200 or not name.isprintable() or name != name.strip():
         raise ConfigurationError(f"{what} must be 1 to 200 printable characters", param=what)
     return name
+
+
+def _check_id(given: object) -> None:
+    """Refuse an id of a grant by which not every store would know it again."""
+    if not isinstance(given, str) or not given or not names.can_be_kept(given):
+        raise ConfigurationError(f"id must be 1 to {names.MOST_BYTES} bytes of text without NUL", param="id")
 
 
 def _check_unmarked(name: str, what: str) -> None:

@@ -449,6 +449,18 @@ async def _of(found: Accounts, consumer: str) -> set[tuple[str, ...]]:
     return {each.consumer.parents for each in await found.keys() if each.consumer.id == consumer}
 
 
+@pytest.mark.parametrize("odd", ["", "with\0NUL", "x" * 1001, "\ud800", 7], ids=ascii)
+async def test_a_grant_is_made_only_under_an_id_by_which_every_store_knows_it_again(odd: Any) -> None:
+    office = Office()
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="id must be"):
+            await office.accounts.add_quota("alice", "1", id=odd)
+    assert (await office.accounts.balance("alice")).quota == 0
+    for _ in range(2):
+        await office.accounts.add_quota("alice", "1", id="payment 7")
+    assert (await office.accounts.balance("alice")).quota == 10**9
+
+
 async def test_all_keys_of_a_consumer_are_under_one_parent() -> None:
     store = MemoryStore()
     found = Accounts(store, store, PEPPER)

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct, field
 
 from hpp_middleware.core.damage import MOST_COUNTED
+from hpp_middleware.core.names import can_be_kept
 from hpp_middleware.ports import Archive
 from hpp_middleware.stores.redis.keys import Key
 from hpp_middleware.stores.redis.rows import entry_from
@@ -96,13 +97,21 @@ async def _read(server: Server, shard: int, page: Sequence[Any], found: _Next, m
             return
         try:
             if kind == b"grant":
-                found.items.append(_grant.decode(value))
+                found.items.append(_granted(value))
             elif (text := lines[value]) is not None:  # None: another mover was quicker, and forgot it
                 found.items.append(_line(text, value))
         except (msgspec.DecodeError, ValueError):
             _leave(server, place, kind, value, found)
         else:
             found.places.append(place)
+
+
+def _granted(text: bytes) -> Grant:
+    """A grant, as below."""
+    grant = _grant.decode(text)
+    if abs(grant.amount) > MOST_COUNTED or not (can_be_kept(grant.id) and can_be_kept(grant.account)):
+        raise ValueError("it is none that every store can keep")
+    return grant
 
 
 def _line(text: bytes, where: bytes) -> Entry:
