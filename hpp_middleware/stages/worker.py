@@ -183,7 +183,8 @@ class Worker:
 
     def new_id(self) -> str:
         """A request's id; see :func:`new_id`. It is like no other, and not to be relied on as a secret."""
-        return f"req_{time.time_ns() // 1_000_000:012x}{self._chance.getrandbits(80):020x}"
+        number = (time.time_ns() // 1_000_000 << 80) | self._chance.getrandbits(80)
+        return "req_" + number.to_bytes(16, "big").hex()
 
     def chance(self) -> float:
         """From 0 to 1, for what is to differ each time."""
