@@ -1,7 +1,7 @@
 """The gateway with everything on: keys, holds, prices, ledger, and an observer that counts what a dashboard shows."""
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ class Metrics:
     """Requests, tokens, money and durations by model and outcome: what a metrics library is told."""
 
     def __init__(self) -> None:
-        self.figures: Counter[tuple[str, ...]] = Counter()
+        self.figures: defaultdict[tuple[str, ...], int] = defaultdict(int)  # a Counter counts in Python
 
     def observe(self, event: Event) -> None:
         """See :class:`hpp_middleware.ports.Observer`."""
