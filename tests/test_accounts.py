@@ -1,13 +1,7 @@
 """Keys as whoever runs the router handles them: made, rotated, revoked, and moved to another pepper."""
 
-import os
-import sqlite3
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +15,6 @@ from hpp_middleware import Gateway, MemoryStore, Provider, SQLiteStore
 from hpp_middleware.accounts import Accounts, NewKey
 from hpp_middleware.core import auth
 from hpp_middleware.errors import ConfigurationError, RequestError, StoreError
-from hpp_middleware.stores.sqlite import schema
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.testing.stores.bench import Clock
 from hpp_middleware.types.consumer import Consumer
@@ -30,7 +23,6 @@ pytestmark = pytest.mark.anyio
 
 PEPPER = b"a pepper of thirty-two bytes long"
 OLD_PEPPER = b"the pepper that there was before"
-WORKER = Path(__file__).with_name("stores") / "sqlite_gateway.py"
 
 
 def make(**settings: Any) -> Gateway:
@@ -324,129 +316,7 @@ async def test_the_stores_own_pepper_is_not_the_previous_one_too(tmp_path: Path)
             pass
 
 
-# --- what lies on disk, and several processes ---
-
-
-def _as_it_was_before(path: Path, key: str, pepper: bytes) -> None:
-    """A file of a version that noted no pepper, with one key."""
-    with closing(sqlite3.connect(path)) as connection:
-        for number, text in schema.migrations():
-            if number < 3:
-                connection.executescript(text)
-                connection.execute(f"PRAGMA user_version = {number:d}")
-        row = (auth.digest(key, pepper), "old", '{"id":"alice"}', 1.0)
-        connection.execute("INSERT INTO credential (digest, id, consumer, created) VALUES (?,?,?,?)", row)
-        connection.commit()
-
-
-async def test_a_key_of_an_older_version_works_and_has_its_pepper_noted_when_it_is_used(tmp_path: Path) -> None:
-    key, _ = auth.make_key(b"\1" * 8, b"\2" * 20)
-    _as_it_was_before(tmp_path / "hpp.db", key, PEPPER)
-    async with make(store=SQLiteStore(tmp_path / "hpp.db"), pepper=PEPPER) as gateway:
-        (before,) = await gateway.accounts.keys()
-        assert gateway.accounts.kept_under(before) == "unknown"
-        assert await who(gateway, key) == "alice"
-        (after,) = await gateway.accounts.keys()
-        assert gateway.accounts.kept_under(after) == "current"
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "DELETE FROM credential",
-        "UPDATE credential SET revoked = 1",
-        'UPDATE credential SET consumer = \'{"id":"eve"}\'',
-    ],
-)
-async def test_what_an_operator_changes_by_hand_counts_as_a_change(statement: str, tmp_path: Path) -> None:
-    store = SQLiteStore(tmp_path / "hpp.db")
-    await store.open()
-    await Accounts(store, store, PEPPER).create_key("alice")
-    before = await store.epoch()
-    with closing(sqlite3.connect(tmp_path / "hpp.db")) as connection:
-        connection.execute(statement)
-        connection.commit()
-    assert await store.epoch() == before + 1
-    await store.aclose()
-
-
-async def test_no_file_of_the_store_holds_a_key_or_its_secret(tmp_path: Path) -> None:
-    async with make(store=SQLiteStore(tmp_path / "hpp.db")) as gateway:
-        made = [await gateway.accounts.create_key(f"consumer-{number}", quota="1") for number in range(20)]
-        for each in made[:10]:
-            assert await who(gateway, each.key) == each.consumer
-            rotated = await gateway.accounts.rotate_key(each.id)
-            assert rotated is not None
-            made.append(rotated)
-        pepper = gateway.setup.pepper
-        while_open = _bytes_in(tmp_path)
-    on_disk = while_open + _bytes_in(tmp_path)
-    assert made[0].id.encode() in on_disk
-    for each in made:
-        _, _, secret, _ = each.key.split("_")
-        assert secret.encode() not in on_disk
-    assert (while_open.count(pepper), _bytes_in(tmp_path).count(pepper)) == (1, 1)  # in the file of its own
-
-
-def test_a_revocation_reaches_every_process_at_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "hpp.db"
-
-    async def office(key_id: str | None) -> NewKey | bool:
-        store = SQLiteStore(path)
-        await store.open()
-        try:
-            accounts = Accounts(store, store, store.pepper())
-            return await (accounts.create_key("alice") if key_id is None else accounts.revoke(key_id))
-        finally:
-            await store.aclose()
-
-    made, sister = anyio.run(office, None), anyio.run(office, None)
-    assert isinstance(made, NewKey)
-    assert isinstance(sister, NewKey)
-    with ExitStack() as stack:
-        workers = [stack.enter_context(_process(path)) for _ in range(4)]
-        assert [_ask(each, made.key) for each in workers] == ["alice"] * 4
-        assert anyio.run(office, made.id) is True
-        polls = 0
-        while [_ask(each, made.key) for each in workers] != ["401"] * 4:
-            polls += 1
-            assert polls < 1200, "a minute after its revocation the key is still good somewhere"
-            time.sleep(0.05)
-        assert [_ask(each, sister.key) for each in workers] == ["alice"] * 4
-
-
-def _bytes_in(folder: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
-
-
-@contextmanager
-def _process(path: Path) -> Iterator["subprocess.Popen[str]"]:
-    with subprocess.Popen(
-        [sys.executable, str(WORKER), str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONWARNINGS": "error"},
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def _ask(process: "subprocess.Popen[str]", key: str) -> str:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(key + "\n")
-    process.stdin.flush()
-    return process.stdout.readline().strip()
-
-
-# --- the account above ----------------------------------------------------------------------------
-
-
-async def _of(found: Accounts, consumer: str) -> set[tuple[str, ...]]:
-    return {each.consumer.parents for each in await found.keys() if each.consumer.id == consumer}
+# --- grants ---
 
 
 @pytest.mark.parametrize("odd", ["", "with\0NUL", "x" * 1001, "\ud800", 7], ids=ascii)
@@ -459,58 +329,3 @@ async def test_a_grant_is_made_only_under_an_id_by_which_every_store_knows_it_ag
     for _ in range(2):
         await office.accounts.add_quota("alice", "1", id="payment 7")
     assert (await office.accounts.balance("alice")).quota == 10**9
-
-
-async def test_all_keys_of_a_consumer_are_under_one_parent() -> None:
-    store = MemoryStore()
-    found = Accounts(store, store, PEPPER)
-    await found.create_key("carol", parent="team")
-    await found.create_key("carol")
-    await found.create_key("carol", parent="team")
-    assert await _of(found, "carol") == {("team",)}
-    with pytest.raises(ConfigurationError, match="another parent") as caught:
-        await found.create_key("carol", parent="other")
-    assert caught.value.param == "parent"
-    assert await found.set_parent("carol", "other") == 3
-    assert await _of(found, "carol") == {("other",)}
-    assert await found.set_parent("carol", "other") == 0, "to repeat it changes nothing"
-    assert await found.set_parent("carol", None) == 3
-    assert await _of(found, "carol") == {()}
-
-
-async def test_a_moved_key_keeps_its_revocation_and_a_rotated_one_its_parent() -> None:
-    store = MemoryStore()
-    found = Accounts(store, store, PEPPER)
-    made = await found.create_key("carol", models=["fake/*"])
-    assert await found.revoke(made.id)
-    await found.set_parent("carol", "team")
-    (key,) = await found.keys()
-    assert key.revoked is not None
-    assert (key.consumer.parents, key.consumer.models, key.consumer.key_id) == (("team",), ("fake/*",), made.id)
-    again = await found.create_key("dora", parent="team")
-    rotated = await found.rotate_key(again.id)
-    assert rotated is not None
-    assert await _of(found, "dora") == {("team",)}
-
-
-@pytest.mark.parametrize(
-    ("consumer", "parent"), [("carol", "carol"), ("carol", " "), ("carol", "a/~day:1"), ("a/~", "t")]
-)
-async def test_a_parent_that_cannot_be_is_refused(consumer: str, parent: str) -> None:
-    store = MemoryStore()
-    found = Accounts(store, store, PEPPER)
-    with pytest.raises(ConfigurationError):
-        await found.create_key(consumer, parent=parent)
-    assert await found.keys() == []
-
-
-async def test_a_parent_in_another_shard_is_refused_with_the_names() -> None:
-    class Sharded(MemoryStore):
-        def holds_together(self, accounts: tuple[str, ...]) -> bool:
-            return len({account.partition("/")[0] for account in accounts}) == 1
-
-    store = Sharded()
-    found = Accounts(store, store, PEPPER)
-    with pytest.raises(ConfigurationError, match="cannot hold in carol and team at once"):
-        await found.create_key("carol", parent="team")
-    await found.create_key("org/carol", parent="org/team")

@@ -7,22 +7,10 @@ from typing import Any
 import pytest
 from rig import Witness, check_books, gateway, read_chat
 
+from attacks.answers import CONVERSE, GEMINI, MESSAGE, NATIVE, OLLAMA, STREAMS, WHOLE, sse
 from attacks.mutating import Written, written
 from attacks.targets import target
-from attacks.test_mutated_answers import (
-    CONVERSE,
-    GEMINI,
-    MESSAGE,
-    NATIVE,
-    OLLAMA,
-    STREAMS,
-    WHOLE,
-    ask,
-    charging,
-    sse,
-    streamed,
-    whole,
-)
+from attacks.test_mutated_answers import ask, charging, streamed, whole
 from hpp_middleware.core.settlement import MOST_NANO, End
 from hpp_middleware.testing import FakeUpstream
 from hpp_middleware.testing.script import Script
