@@ -9,7 +9,7 @@ import inspect
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import Any, Unpack
@@ -105,8 +105,10 @@ class Gateway(gateway.Gateway):
         metrics: Metrics | None = None,
         **settings: Unpack[GatewaySettings],
     ) -> None:
-        observers = tuple(settings.get("observers") or ())
-        if metrics is not None and metrics.observer not in observers:
+        if metrics is not None and not isinstance(metrics, Metrics):
+            raise ConfigurationError("metrics must be Metrics(...)", param="metrics")
+        observers: Any = settings.get("observers") or ()
+        if metrics is not None and isinstance(observers, Collection) and metrics.observer not in observers:
             settings["observers"] = (*observers, metrics.observer)
         super().__init__(**settings)
         self.metrics = metrics
@@ -114,7 +116,7 @@ class Gateway(gateway.Gateway):
             raise ConfigurationError("authenticate must be callable, with the connection", param="authenticate")
         self._authenticate = authenticate
         self._public_models = public_models
-        if isinstance(cors_origins, str):
+        if isinstance(cors_origins, str) or not isinstance(cors_origins, Iterable):
             raise ConfigurationError("cors_origins must be several origins, not one text", param="cors_origins")
         self._cors_origins = tuple(cors_origins)
         if "*" in self._cors_origins:

@@ -86,6 +86,10 @@ def checked_budgets(budgets: Sequence[Budget], catalog: route.Catalog) -> Sequen
         ConfigurationError: One is none, or has no price.
     """
     for number, budget in enumerate(budgets):
+        given: object = budget
+        if not isinstance(given, Budget):
+            where = f"budgets[{number}]"
+            raise ConfigurationError(f"{where} must be a Budget", param=where)
         if budget.downgrade is not None and catalog.find(budget.downgrade) is None:
             where = f"budgets[{number}].downgrade"
             raise ConfigurationError(f"{where} {budget.downgrade!r} is no model that has a price here", param=where)

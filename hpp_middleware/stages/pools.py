@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.ports import Transport
 from hpp_middleware.transports import choose, signing
 from hpp_middleware.types.provider import Provider
@@ -32,6 +33,9 @@ def check(providers: Mapping[str, Provider], transports: Mapping[str, Transport]
     Raises:
         ConfigurationError: One cannot: something is not installed, or cannot be read.
     """
+    known = {key for name, provider in providers.items() for key, _ in keyed(name, provider)}
+    for name in transports.keys() - known - providers.keys():
+        raise ConfigurationError(f"transports.{name}: there is no provider {name}", param=f"transports.{name}")
     for name, provider in providers.items():
         for where, part in provider.places(name):
             choose.check(where, part)

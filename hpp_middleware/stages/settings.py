@@ -5,11 +5,12 @@ They stand here for type checkers and editors, so that ``Gateway(...)`` is check
 and :func:`check_kinds` is for hosts that run without either.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict, get_args
 
 from hpp_middleware.audit import Sealing
 from hpp_middleware.errors import ConfigurationError
@@ -95,16 +96,32 @@ _ENTRIES: dict[str, tuple[type, ...]] = {
 }
 """What each entry of a mapping has to be."""
 
-_KINDS: dict[str, type] = {
+_KINDS: dict[str, type | UnionType] = {
     "limits": Limits,
     "load": Load,
     "keep_alive": KeepAlive,
     "idempotency": Idempotency,
     "sealing": Sealing,
+    "image_provider": str,
+    "journal": str | Path,
+    "journal_slots": int,
 }
 """What single settings have to be."""
 
-_ASKED = {"prices": "find", "observers": "observe", "client": "send"}
+_SEVERAL = frozenset({"budgets", "observers", "rate_limits"})
+"""What has to be several, in a list or tuple."""
+
+_ASKED: dict[str, tuple[str, ...]] = {
+    "client": ("send",),
+    "credentials": ("find",),
+    "dialects": ("call", "stream", "answer"),
+    "ledger": ("entries",),
+    "observers": ("observe",),
+    "prices": ("find", "models"),
+    "quota": ("apply",),
+    "transports": ("send", "aclose"),
+    "unhealthy": ("__call__",),
+}
 """What is called of an object of the host's own, or of each of several."""
 
 
@@ -124,9 +141,17 @@ def check_kinds(settings: Mapping[str, Any]) -> None:
             _check_kind(name, given)
 
 
+def _words(kind: type | UnionType) -> str:
+    if kind is int:
+        return "a whole number"
+    return "a " + " or ".join(each.__name__ for each in get_args(kind) or (kind,))
+
+
 def _check_kind(name: str, given: Any) -> None:
     if name in _KINDS and not isinstance(given, _KINDS[name]):
-        raise ConfigurationError(f"{name} must be {_KINDS[name].__name__}(...)", param=name)
+        kind = _KINDS[name]
+        words = f"{kind.__name__}(...)" if isinstance(kind, type) and kind not in {int, str} else _words(kind)
+        raise ConfigurationError(f"{name} must be {words}", param=name)
     if name in _ENTRIES:
         if not isinstance(given, Mapping):
             raise ConfigurationError(f"{name} must be a mapping", param=name)
@@ -135,15 +160,27 @@ def _check_kind(name: str, given: Any) -> None:
             if not isinstance(each, kinds) or (name == "fallbacks" and isinstance(each, str)):
                 words = " or ".join(kind.__name__ for kind in kinds)
                 raise ConfigurationError(f"{name}.{key} must be a {words}", param=f"{name}.{key}")
+    if name in _SEVERAL and (isinstance(given, str) or not isinstance(given, Collection)):
+        raise ConfigurationError(f"{name} must be several, such as [...]", param=name)
     if name == "client" and hasattr(given, "__enter__") and not hasattr(given, "__aenter__"):
         raise ConfigurationError("client must be an AsyncClient", param="client")
     if name in _ASKED and given != "auto":
-        for each in given if name == "observers" else [given]:
-            _check_method(name, each)
+        for where, each in _each(name, given):
+            _check_methods(name, each, where)
 
 
-def _check_method(name: str, given: Any) -> None:
-    if isinstance(given, type | str) or not hasattr(given, _ASKED[name]):
-        raise ConfigurationError(f"{name} must have a method {_ASKED[name]}", param=name)
+def _each(name: str, given: Any) -> Iterator[tuple[str, Any]]:
+    """What a setting consists of, and what to call it."""
+    if name in _ENTRIES:
+        yield from ((f"{name}.{key}", each) for key, each in given.items())
+    else:
+        yield from ((name, each) for each in (given if name in _SEVERAL else [given]))
+
+
+def _check_methods(name: str, given: Any, where: str) -> None:
+    for method in _ASKED[name]:
+        if isinstance(given, type | str) or not hasattr(given, method):
+            said = "must be callable" if method == "__call__" else f"must have a method {method}"
+            raise ConfigurationError(f"{where} {said}", param=where)
     if name == "observers" and iscoroutinefunction(given.observe):
         raise ConfigurationError("observers: observe must not be async: nobody awaits it", param=name)

@@ -40,6 +40,16 @@ class Awaited:
     async def observe(self, event: object) -> None: ...
 
 
+class Seen:
+    def observe(self, event: object) -> None: ...
+
+
+class Reached:
+    async def send(self, call: object, *, provider: str, sent: object) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -56,6 +66,22 @@ class Awaited:
         ({"observers": [print]}, "observers must have a method observe"),
         ({"observers": [Awaited()]}, "observe must not be async"),
         ({"client": httpx2.Client}, "client must"),
+        ({"transports": {"fkae": Reached()}}, "transports.fkae: there is no provider fkae"),
+        ({"transports": {"fake": Reached}}, "transports.fake must have a method send"),
+        ({"dialects": {"own": object()}}, "dialects.own must have a method call"),
+        ({"prices": {}}, "prices must have a method find"),
+        ({"credentials": {}, "pepper": bytes(32)}, "credentials must have a method find"),
+        ({"ledger": "ledger.db"}, "ledger must have a method entries"),
+        ({"unhealthy": ["fake/m"]}, "unhealthy must be callable"),
+        ({"observers": Seen()}, "observers must be several"),
+        ({"budgets": ["5.00"]}, r"budgets\[0\] must be a Budget"),
+        ({"budgets": "5.00"}, "budgets must be several"),
+        ({"rate_limits": 5}, "rate_limits must be several"),
+        ({"journal": 5}, "journal must be a str or Path"),
+        ({"journal_slots": "64"}, "journal_slots must be a whole number"),
+        ({"image_provider": ["fake"]}, "image_provider must be a str"),
+        ({"metrics": Seen()}, "metrics must be Metrics"),
+        ({"cors_origins": 5}, "cors_origins must be several"),
         ({"authenticate": "alice"}, "authenticate must be callable"),
         ({"cors_origins": "https://app.example"}, "cors_origins must be several"),
     ],
