@@ -306,7 +306,7 @@ class _Design:
     def file(self, weights: Array, gain: Array, strong: str, weak: str, answers: Sequence[int] = ()) -> bytes:
         """The model file: the start's weights, as far as they are believed, and what was added to them."""
         # Where what is said of words does not fit in a file, it is said more coarsely.
-        for units in (127, 63, 31, 15):
+        for units in (127, 63, 31, 15, 7):
             about = f"{strong} over {weak}, {len(gain)} prompts"
             found = packed(msgspec.structs.replace(self._model(weights, gain, about, units), answers=list(answers)))
             if len(found) <= LARGEST:

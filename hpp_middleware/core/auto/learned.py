@@ -227,7 +227,7 @@ def _unpacked(data: bytes) -> bytes:
 def _numbers(model: Model) -> Sequence[float]:
     topics = model.topics
     return [
-        *((*topics.gains, *topics.bases, *topics.steps) if topics is not None else ()),
+        *((topics.power, *topics.gains, *topics.bases, *topics.steps) if topics is not None else ()),
         model.middle,
         model.spread,
         *model.quantiles,

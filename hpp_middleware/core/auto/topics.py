@@ -1,8 +1,9 @@
 """
 What a question is about, as far as its words tell: of which of a few topics, and what that is worth.
 
-Each word that is known speaks for and against each topic; the mean over the words, squeezed into shares that add up to
-1, says how likely each topic is. A sum of words cannot say that: once a topic is sure, more words of it add nothing.
+Each word that is known speaks for and against each topic; the sum over the words, divided by a power of their number
+and squeezed into shares that add up to 1, says how likely each topic is. A sum of words alone cannot say that: once a
+topic is sure, more words of it add nothing.
 """
 
 import math
@@ -36,6 +37,8 @@ class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The known words' tags, rising, each as its distance from the one before; see ``tags_packed``."""
     words: bytes
     """The words' weights in the order of their tags: four bits a topic, the first topic lowest, 8 for none."""
+    power: float = 1.0
+    """A text's words together are divided by their number to this power: by 1 for their mean."""
 
 
 class Reader:
@@ -52,6 +55,8 @@ class Reader:
         sizes = {len(topics.gains), len(topics.bases), len(topics.steps)}
         if sizes != {count} or count % 2 or not count or len(topics.words) * 2 != len(tags) * count:
             raise ConfigurationError("this model file is for another release: fit it again")
+        if not 0 <= topics.power <= 1:
+            raise ConfigurationError("the power of the topics of this model file must be from 0 to 1")
         self.names = [f"topic:{name}" for name in topics.names]
         self._topics = topics
         units = [half - 8 for byte in topics.words for half in (byte & 15, byte >> 4)]
@@ -64,7 +69,7 @@ class Reader:
         known = [found for tag in tags if (found := get(tag)) is not None]
         topics = self._topics
         sums = map(sum, zip(*known, strict=True)) if known else [0] * len(topics.names)
-        size = len(words) or 1
+        size = (len(words) or 1) ** topics.power
         ahead = [base + step * said / size for base, step, said in zip(topics.bases, topics.steps, sums, strict=True)]
         most = max(ahead)
         odds = [math.exp(each - most) for each in ahead]

@@ -85,6 +85,9 @@ is what many stronger models gain over many weaker ones, and not what the weaker
 
 MIDDLE, SPREAD = 0.15, 0.06
 
+FINEST = 0.004
+"""What one unit of a word's weight is worth at least, in gains: what is finer takes room in the file, and orders nothing."""
+
 SUBJECTS = {
     "moral": (0.20, "moral_scenarios", "morally wrong ordinary moral standards scenario main character clearly"),
     "reckoning": (0.03, "abstract_algebra college_mathematics college_physics elementary_mathematics"
@@ -193,6 +196,8 @@ class Knobs:
     subject: float = 60.0
     group: float = 60.0
     topics: bool = True
+    beside: float = 0.5
+    """What figures and words count where topics are told too, since both speak of the subject; chosen by nested folds."""
 
 
 class Table:
@@ -340,10 +345,10 @@ class Table:
             lean[FEATURES.index(figure)] = knobs.lean * worth / knobs.figures
         ridge = knobs.ridge * np.eye(len(shape)) * (FIRM[name] * knobs.firm if name in FIRM else 1)
         found = np.linalg.solve(design.T @ design + ridge, design.T @ (wanted - design @ lean)) + lean
-        found *= shape
+        found *= shape * (knobs.beside if name == "choice" and knobs.topics else 1.0)
         weights, of_vectors = found[: len(FEATURES)], found[len(FEATURES) :]
         table = self._table(of_vectors)
-        step = float(np.abs(table).max()) / 127 or 1.0
+        step = max(float(np.abs(table).max()) / 127, FINEST)
         words = np.rint(table / step).astype(np.int8)
         means = share @ self.figures[at]
         said = [int(words[self.buckets[row]].sum(dtype=np.int64)) * step / max(len(self.buckets[row]), 1) for row in at]

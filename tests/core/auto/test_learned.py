@@ -141,6 +141,8 @@ def test_what_is_no_model_is_refused() -> None:
         (packed(replace(model, topics=replace(topics, gains=[0.1]))), "another release"),
         (packed(replace(model, topics=replace(topics, names=[]))), "another release"),
         (packed(replace(model, topics=replace(topics, steps=[math.inf] * 8))), "numbers"),
+        (packed(replace(model, topics=replace(topics, power=math.nan))), "numbers"),
+        (packed(replace(model, topics=replace(topics, power=1e9))), "power of the topics"),
     ):
         with pytest.raises(ConfigurationError, match=why):
             Scorer(bad)

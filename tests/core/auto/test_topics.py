@@ -3,6 +3,7 @@
 import math
 from zlib import crc32
 
+import msgspec
 import pytest
 
 from hpp_middleware import ConfigurationError
@@ -33,6 +34,17 @@ def test_known_words_speak_for_topics_and_others_for_none() -> None:
     assert math.isclose(law / sums, math.exp(7 * 0.5 + 3 * 1.0))
     law, sums = reader.shares(["a", "integer"])
     assert math.isclose(sums / law, math.exp((7 * 1.0 + 8 * 0.5) / 2))  # the mean over all words of the text
+
+
+def test_with_a_lower_power_more_words_of_a_topic_say_more() -> None:
+    given = topics(court=(7, 0), jury=(7, 0))
+    words = ["court", "jury", "a", "b"]
+    for power, divided_by in ((1.0, 4.0), (0.5, 2.0), (0.0, 1.0)):
+        law, sums = Reader(msgspec.structs.replace(given, power=power)).shares(words)
+        assert math.isclose(law / sums, math.exp(14 * 0.5 / divided_by))
+    old = msgspec.to_builtins(given, builtin_types=(bytes,))
+    del old["power"]  # as of a file from before there was one
+    assert msgspec.convert(old, Topics, builtin_types=(bytes,)).power == 1.0
 
 
 def test_a_topic_adds_its_gain_as_far_as_it_is_likely() -> None:
