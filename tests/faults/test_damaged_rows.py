@@ -1,5 +1,6 @@
 """A row that another version, a bug or an operator's hand has damaged: nobody else notices, and it is named."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,23 @@ async def test_more_than_a_sweep_may_do_are_swept_one_after_the_other(kind: str,
     await _others_are_well(store)
 
 
+async def test_of_workers_that_sweep_at_once_none_takes_a_hold_for_damaged_that_another_one_has_swept(
+    kind: str, place: str, store: Any, clock: Clock
+) -> None:
+    names = [f"{number:04}" for number in range(400)]
+    await _done(store, *(Grant(id=each, account=each, amount=HELD) for each in names))
+    await _done(store, *(reserve(f"h-{each}", HELD, each) for each in names))  # each account holds this alone
+    clock.now += 60
+    others = [made(kind, place, clock) for _ in range(4)]
+    for each in others:
+        await each.open()
+    swept = [result for each in await asyncio.gather(*(_swept_thrice(one) for one in others)) for result in each]
+    assert {result.hold for result in swept} == {""}
+    assert sum(result.amount for result in swept) == len(names) + 3
+    for each in others:
+        await each.aclose()
+
+
 async def test_a_hold_of_which_the_server_has_only_the_name_keeps_no_other_from_being_swept(
     redis_url: str, clock: Clock
 ) -> None:
@@ -276,6 +294,10 @@ async def _swept(store: Any) -> Result:
     assert result.status == "done"
     found: Result = result
     return found
+
+
+async def _swept_thrice(store: Any) -> list[Result]:
+    return [await _swept(store) for _ in range(3)]
 
 
 async def _others_are_well(store: Any) -> None:

@@ -50,14 +50,15 @@ EXCEPTION WHEN lock_not_available THEN
 END $$;
 
 -- Whether an account can be charged with a hold of so much: it holds that, and what it has counted leaves room for more.
-CREATE FUNCTION hpp_bears(a hpp_account, amount bigint) RETURNS boolean LANGUAGE sql AS $$
+CREATE FUNCTION hpp_bears(a hpp_account, amount bigint) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
     SELECT a.held >= amount AND a.settled BETWEEN -4611686018427387903 AND 4611686018427387903
         AND greatest(a.seq, a.requests, a.tokens) <= 4611686018427387903;
 $$;
 
 -- Whether a hold has what it takes to be resolved, by its own row and its accounts'; one that somebody has damaged may not.
--- books has those of its accounts, named by ids, that this transaction may have changed already.
-CREATE FUNCTION hpp_sound(h hpp_hold, ids text[], books hpp_account[]) RETURNS boolean LANGUAGE plpgsql AS $$
+-- books has those of its accounts, named by ids, that this transaction may have changed already. It is STABLE, so that it
+-- sees the others as the statement that found the hold does: another worker may be sweeping it at this moment.
+CREATE FUNCTION hpp_sound(h hpp_hold, ids text[], books hpp_account[]) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
 DECLARE
     draft json;
 BEGIN
