@@ -188,6 +188,8 @@ async def test_a_storm_of_cancelled_calls_leaves_connections_and_books_in_order(
             group.cancel_scope.cancel()
     results = await asyncio.gather(*(store.apply([reserve(f"after-{number}", 1)]) for number in range(32)))
     assert {result.status for (result,) in results} == {"done"}
+    await store.aclose()  # which waits for what those who were cancelled have left under way
+    await store.open()
     balances = await asyncio.gather(*(store.balance("alice") for _ in range(32)))
     statement = await store.statement("alice")
     assert {balance.held for balance in balances} == {statement.held} == {statement.account.held}
