@@ -1,9 +1,9 @@
 """
 Anthropic's Messages API, as clients speak it to us: to any provider, whatever that speaks.
 
-``asked`` reads a request, ``saying`` and ``turns`` say it as a chat completion, ``fitting`` leaves out of that what a
-provider which is sent the bytes as they are would refuse; ``told``, ``blocks`` and ``stream`` tell the answer, and
-``counting`` how large a prompt is.
+``asked`` reads a request of ``nouns``, and ``depth`` sees how deep it is; ``saying`` and ``turns`` say it as a chat
+completion, ``fitting`` leaves out of that what a provider which is sent the bytes as they are would refuse; ``told``,
+``blocks`` and ``stream`` tell the answer, and ``counting`` how large a prompt is.
 
 Facts are from Anthropic's API reference (https://platform.claude.com/docs/en/api/messages) and from the types of its
 Python SDK 2.14.
@@ -14,7 +14,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec import Raw
 
-from hpp_middleware.apis.messages.asked import NULL, asked
+from hpp_middleware.apis.messages.asked import asked
+from hpp_middleware.apis.messages.nouns import NULL
 from hpp_middleware.apis.messages.saying import said
 from hpp_middleware.apis.messages.speaking import Spoken
 from hpp_middleware.core.messages import envelope

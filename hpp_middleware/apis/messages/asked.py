@@ -7,20 +7,21 @@ its size, and so its cost, has no bound; images by an https address are not, sin
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
+from hpp_middleware.apis.messages import depth
+from hpp_middleware.apis.messages.nouns import NULL, Block, Source, Turn
 from hpp_middleware.core import parse, preferences
+from hpp_middleware.core.body import SMALL
 from hpp_middleware.core.messages import UNTHREADED
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Images, Request
 from hpp_middleware.types.provider import Limits
 
-__all__ = ["NULL", "Block", "Source", "Turn", "asked", "bad", "blocks_of", "decoded", "value"]
-
-NULL = Raw(b"null")
+__all__ = ["asked", "bad", "blocks_of", "decoded", "value"]
 
 _ACTED_ON = frozenset(
     {
@@ -51,43 +52,6 @@ _PLAIN = frozenset({"text", "thinking", "redacted_thinking", "tool_use"})
 """Blocks that can refer to nothing."""
 
 
-class Source(Struct, kw_only=True):
-    """Where an image or a document is: ``base64``, ``text``, ``content``, ``url`` or ``file``."""
-
-    type: str
-    media_type: str | None = None
-    data: str | None = None
-    url: str | None = None
-    content: Raw = Raw()
-
-
-class Block(Struct, kw_only=True):
-    """A piece of a message; ``type`` says which of the others are there."""
-
-    type: str
-    text: str | None = None
-    source: Source | str | None = None
-    id: str | None = None
-    name: str | None = None
-    input: Raw = Raw()
-    tool_use_id: str | None = None
-    content: Raw = Raw()
-    is_error: bool | None = None
-    thinking: str | None = None
-    signature: str | None = None
-    data: str | None = None
-    title: str | None = None
-    context: str | None = None
-    cache_control: dict[str, Any] | None = None
-
-
-class Turn(Struct):
-    """One message."""
-
-    role: Literal["user", "assistant", "system"]
-    content: str | list[Block]
-
-
 class _Tool(Struct):
     name: str | None = None
     type: str | None = None
@@ -116,7 +80,9 @@ def asked(body: bytes, limits: Limits, *, counting: bool = False) -> Request:
     Raises:
         RequestError: 400; ``param`` and the message name the field.
     """
-    fields = parse.members(body, limits)
+    nested = len(body) >= SMALL  # else to look at all of it takes the least time
+    fields = parse.members(body, limits, nested=nested)
+    turns = depth.turns(body, fields, limits) if nested else None
     for key in fields:
         folded = key.casefold()
         if folded in parse.STEERING:
@@ -150,15 +116,16 @@ def asked(body: bytes, limits: Limits, *, counting: bool = False) -> Request:
         stream=bool(value(fields, "stream", bool)),
         include_usage=True,
         cap=cap,
-        images=_images(fields, limits),
+        images=_images(fields, turns, limits),
         hidden_reasoning=thinking is not None and thinking.type != "disabled",  # what is shown is a summary
         models=wanted.models,
         preferences=wanted.preferences,
     )
 
 
-def _images(fields: dict[str, Raw], limits: Limits) -> Images:
-    turns = value(fields, "messages", list[Turn])
+def _images(fields: dict[str, Raw], turns: Sequence[Turn] | None, limits: Limits) -> Images:
+    if turns is None:
+        turns = value(fields, "messages", list[Turn])
     if not turns:
         raise bad("messages", "is required" if turns is None else "must be an array that is not empty")
     if len(turns) > limits.messages:

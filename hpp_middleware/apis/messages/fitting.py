@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from hpp_middleware.apis.messages.asked import NULL
+from hpp_middleware.apis.messages.nouns import NULL
 from hpp_middleware.dialects.chat import effort_for
 from hpp_middleware.types.completion import Request, Target
 

@@ -6,7 +6,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from hpp_middleware.apis.messages import turns
-from hpp_middleware.apis.messages.asked import NULL, Block, Turn, bad, value
+from hpp_middleware.apis.messages.asked import bad, value
+from hpp_middleware.apis.messages.nouns import NULL, Block, Turn
 from hpp_middleware.core import parse
 from hpp_middleware.core.messages import FIELDS
 from hpp_middleware.errors import RequestError

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from hpp_middleware.apis.messages import proofs
-from hpp_middleware.apis.messages.asked import Block, Source, Turn, bad, blocks_of
+from hpp_middleware.apis.messages.asked import bad, blocks_of
+from hpp_middleware.apis.messages.nouns import Block, Source, Turn
 from hpp_middleware.errors import RequestError
 
 __all__ = ["messages", "system"]

@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from hpp_middleware.core import body as bodies
 from hpp_middleware.core.messages import FIELDS
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.dialects import unpriced
@@ -52,6 +51,9 @@ _REASONS = {
 
 _CLIENT_TOOLS = ("bash_", "text_editor_", "memory_")
 """Tools that Anthropic defines and the client runs; its instructions for them take 700 tokens at most."""
+
+_SPOKEN = ("messages", "tools", "system", "cache_control")
+"""Members in which something may be said that has another price."""
 
 _KNOWN = frozenset({"text", "image", "document", "tool_result", "thinking", "redacted_thinking", "search_result"})
 """Blocks in which nothing else is hidden than is looked for."""
@@ -112,7 +114,8 @@ class Messages:
         fields = dict(request.fields)
         at_anthropic = target.provider.dialect == "anthropic"
         asks, dropped = betas.asked(fields, at_anthropic=at_anthropic)
-        more = _more_tokens(fields, target)
+        said = unpriced.said(fields, *_SPOKEN)
+        more = _more_tokens(fields, said, target)
         if at_anthropic:
             dropped = (*dropped, *_leave_out_thoughts(fields))
             _check_budget(fields, request.cap)
@@ -127,11 +130,7 @@ class Messages:
             connect_s=target.provider.timeouts.connect,
             shared=shared,
             more_tokens=more,
-            long_cache=any(
-                bodies.words(fields[name]).find(b'"1h"') >= 0
-                for name in ("messages", "tools", "system", "cache_control")
-                if name in fields
-            ),
+            long_cache=any(text.find(b'"1h"') >= 0 for text in said.values()),
             dropped=dropped,
         )
 
@@ -190,10 +189,14 @@ def _check_budget(fields: dict[str, Raw], cap: int | None) -> None:
         raise RequestError("thinking.budget_tokens must be less than max_tokens.", param="thinking.budget_tokens")
 
 
-def _more_tokens(fields: dict[str, Raw], target: Target) -> int:
+def _more_tokens(fields: dict[str, Raw], said: Mapping[str, bytes], target: Target) -> int:
     """
     What the API adds to the prompt by itself, in tokens, at most.
 
+    Args:
+        fields: The request's.
+        said: The words of those that may have much to say.
+        target: Where it goes.
     Raises:
         RequestError: 400: something of the request cannot be held for.
     """
@@ -207,8 +210,8 @@ def _more_tokens(fields: dict[str, Raw], target: Target) -> int:
             more += FORMAT_TOKENS
         if _has(fields, "output_format"):
             more += FORMAT_TOKENS
-        raw = fields.get("messages", _NULL)
-        if any(word in bodies.unescaped(raw) for word in (b'"document"', b'"file"', b'"container_upload"')):
+        raw, text = fields.get("messages", _NULL), said.get("messages", b"")
+        if any(text.find(word) >= 0 for word in (b'"document"', b'"file"', b'"container_upload"')):
             kinds = [kind for message in _messages.decode(raw) for kind in _kinds(message.content, "messages")]
             more += (target.model.context or CONTEXT) if "document" in kinds else 0
     except msgspec.DecodeError as error:
