@@ -374,7 +374,7 @@ class Exchange:
             delivery.left = True
             self.end = self._unawaited() if self._upstream.sent else End.UNSENT
             return
-        self._fail(self._upstream.late(), End.DEADLINE if self._upstream.sent else End.REFUSED)
+        self._fail(self._upstream.late(self._raised), End.DEADLINE if self._upstream.sent else End.REFUSED)
 
     def _unawaited(self) -> End:
         """How it counts that an answer was not read to its end."""

@@ -296,8 +296,10 @@ class Upstream:
         """The answer is none."""
         return self._error("The provider's answer could not be understood.")
 
-    def late(self) -> UpstreamError:
-        """A deadline ran out."""
+    def late(self, raised: Exception | None = None) -> UpstreamError:
+        """A deadline ran out; or what the client or a dialect raised ended it, which is no fault of the provider's."""
+        if raised is not None:
+            return OwnFaultError(self._target.provider_name, "")  # it is raised again, and told to the log then
         return self._error("The provider did not answer in time.", status=504, code="timeout")
 
     def _error(self, message: str, *, status: int | None = None, code: str | None = None) -> UpstreamError:

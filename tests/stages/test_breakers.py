@@ -1,17 +1,20 @@
 """An upstream that fails is left alone: the witness log says what was sent, and the ledger what was charged."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
 import pytest
-from rig import ALICE, MODEL, Delegate, Witness, ask, check_books, gateway, question, read_chat
+from rig import ALICE, CANARY, CHAT, KEY, MODEL, Delegate, Witness, ask, check_books, gateway, question, read_chat
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpp_middleware import Consumer
 from hpp_middleware.asgi.app import Gateway
 from hpp_middleware.core.auto import AutoPolicy
+from hpp_middleware.dialects.openai import OpenAI
 from hpp_middleware.errors import UpstreamError
-from hpp_middleware.testing import FakeUpstream, Script
+from hpp_middleware.testing import FakeUpstream, Script, post
 from hpp_middleware.types.deadlines import Deadlines
 from hpp_middleware.types.events import UpstreamChanged
 from hpp_middleware.types.health import Breaker
@@ -209,6 +212,48 @@ async def test_one_that_opens_while_the_hold_is_placed_is_sent_nothing_and_nothi
     assert (await read_chat(found))[0] == 503
     assert fake_upstream.log == []
     assert await check_books(found) == []
+
+
+class Faulty(OpenAI):
+    """A dialect with a bug."""
+
+    def answer(self, *_: Any, **__: Any) -> Any:
+        raise KeyError(CANARY)
+
+
+def breaking(app: ASGIApp) -> ASGIApp:
+    """A host whose own ``send`` breaks on every piece of a body."""
+
+    async def host(scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                raise RuntimeError(CANARY)
+            await send(message)
+
+        await app(scope, receive, sending)
+
+    return host
+
+
+@pytest.mark.parametrize("whose", ["the host's send", "the dialect"])
+async def test_what_is_a_bug_of_the_hosts_is_no_mark_against_the_provider(
+    fake_upstream: FakeUpstream, whose: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = whose == "the host's send"
+    found, _ = await opened(fake_upstream, **({} if stream else {"dialects": {"openai": Faulty()}}))
+    for number in range(1, 5):
+        app = breaking(found.app) if stream else found.app
+        async with post(app, CHAT, question(stream=stream), headers={"apikey": KEY}) as call:
+            with suppress(anyio.EndOfStream):
+                await call.read()
+        assert len(fake_upstream.log) == number
+    assert await wait_s(found) == 0
+    assert found.provider_states() == {"fake": "closed"}
+    assert "internal error" in caplog.text
+    assert CANARY not in caplog.text
+    for line in await check_books(found):
+        assert line.amount > 0
+        assert [each.error for each in line.report.attempts] == ["internal_error"]
 
 
 async def test_an_answer_that_is_kept_is_given_again_by_one_that_is_left_alone(fake_upstream: FakeUpstream) -> None:
