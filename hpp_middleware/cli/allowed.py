@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from hpp_middleware.config import Settings
+from hpp_middleware.core.meant import meant
 from hpp_middleware.core.route import Catalog
 from hpp_middleware.errors import ConfigurationError
 
@@ -36,11 +36,6 @@ def _said(models: Sequence[str], catalog: Catalog) -> Iterator[str]:
         elif not slash:
             yield f"{each} is no provider/model, and lets nothing in"
         elif not any(fnmatchcase(name, provider) for name in catalog.providers):
-            yield f"no provider {provider} is configured{_near(provider, list(catalog.providers))}"
+            yield f"no provider {provider} is configured{meant(provider, catalog.providers)}"
         else:
-            yield f"no model {each} with a price is there{_near(each, ids)}"
-
-
-def _near(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+            yield f"no model {each} with a price is there{meant(each, ids)}"

@@ -4,7 +4,6 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import get_args
 
@@ -15,6 +14,7 @@ from hpp_middleware.config.section import Section
 from hpp_middleware.config.sections import File
 from hpp_middleware.config.settings import Settings, settle
 from hpp_middleware.config.values import Context, key_path
+from hpp_middleware.core.meant import meant
 from hpp_middleware.errors import ConfigurationError
 
 __all__ = ["load"]
@@ -88,8 +88,7 @@ def _near(place: tuple[int | str, ...]) -> str:
         found = [each for table in tables for each in _tables(table, part)]
         tables = found or tables  # else it is a name of the operator's, or a number in a list
     known = [name for table in tables for name in table.model_fields]
-    near = get_close_matches(str(place[-1]).replace("-", "_"), known, n=1, cutoff=ALIKE)
-    return f"; did you mean {near[0]}?" if near else ""
+    return meant(str(place[-1]).replace("-", "_"), known, alike=ALIKE)
 
 
 def _tables(table: type[Section], key: int | str) -> list[type[Section]]:

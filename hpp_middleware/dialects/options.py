@@ -1,8 +1,8 @@
 """A provider's ``options``: one that its dialect does not know would do nothing, and nobody would hear of it."""
 
 from collections.abc import Collection
-from difflib import get_close_matches
 
+from hpp_middleware.core.meant import meant
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.provider import Provider
 
@@ -20,10 +20,8 @@ def check_names(provider: Provider, known: Collection[str]) -> None:
         ConfigurationError: There is another; the message has the nearest that is known.
     """
     for name in sorted(provider.options.keys() - set(known)):
-        near = get_close_matches(name.casefold(), known, n=1)
-        meant = f", did you mean {near[0]}?" if near else ""
         raise ConfigurationError(
-            f"options.{name} is unknown to dialect {provider.dialect}{meant or ';'} "
-            f"{'There are' if meant else 'there are'} {', '.join(sorted(known))}",
+            f"options.{name} is unknown to dialect {provider.dialect}, which knows {', '.join(sorted(known))}"
+            f"{meant(name.casefold(), known)}",
             param=f"options.{name}",
         )

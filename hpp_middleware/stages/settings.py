@@ -6,13 +6,13 @@ and :func:`check_kinds` is for hosts that run without either.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from inspect import iscoroutinefunction
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict, get_args
 
 from hpp_middleware.audit import Sealing
+from hpp_middleware.core.meant import meant
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.ports import (
     Capabilities,
@@ -135,8 +135,7 @@ def check_kinds(settings: Mapping[str, Any]) -> None:
     """
     for name, given in settings.items():
         if name not in GatewaySettings.__annotations__:
-            near = get_close_matches(name, GatewaySettings.__annotations__, n=1)
-            raise TypeError(f"Gateway has no setting {name!r}" + (f"; there is {near[0]!r}" if near else ""))
+            raise TypeError(f"Gateway has no setting {name!r}{meant(name, GatewaySettings.__annotations__)}")
         if given is not None:
             _check_kind(name, given)
 

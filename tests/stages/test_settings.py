@@ -32,7 +32,7 @@ def test_what_type_checkers_see_is_what_a_gateway_takes() -> None:
 
 
 def test_a_setting_that_there_is_not_is_refused_with_the_one_that_was_meant() -> None:
-    with pytest.raises(TypeError, match="no setting 'modles'; there is 'models'"):
+    with pytest.raises(TypeError, match=r"no setting 'modles'; did you mean models\?"):
         Gateway(providers=PROVIDERS, modles={})  # type: ignore[call-arg]  # which a type checker says, too
 
 
