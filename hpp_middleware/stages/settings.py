@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from inspect import iscoroutinefunction
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict
 
 from hpp_middleware.audit import Sealing
 from hpp_middleware.core.meant import meant
@@ -96,17 +96,17 @@ _ENTRIES: dict[str, tuple[type, ...]] = {
 }
 """What each entry of a mapping has to be."""
 
-_KINDS: dict[str, type | UnionType] = {
-    "limits": Limits,
-    "load": Load,
-    "keep_alive": KeepAlive,
-    "idempotency": Idempotency,
-    "sealing": Sealing,
-    "image_provider": str,
-    "journal": str | Path,
-    "journal_slots": int,
+_KINDS: dict[str, tuple[type | UnionType, str]] = {
+    "limits": (Limits, "Limits(...)"),
+    "load": (Load, "Load(...)"),
+    "keep_alive": (KeepAlive, "KeepAlive(...)"),
+    "idempotency": (Idempotency, "Idempotency(...)"),
+    "sealing": (Sealing, "Sealing(...)"),
+    "image_provider": (str, "a str"),
+    "journal": (str | Path, "a str or Path"),
+    "journal_slots": (int, "a whole number"),
 }
-"""What single settings have to be."""
+"""What single settings have to be, and the words for it."""
 
 _SEVERAL = frozenset({"budgets", "observers", "rate_limits"})
 """What has to be several, in a list or tuple."""
@@ -140,16 +140,9 @@ def check_kinds(settings: Mapping[str, Any]) -> None:
             _check_kind(name, given)
 
 
-def _words(kind: type | UnionType) -> str:
-    if kind is int:
-        return "a whole number"
-    return "a " + " or ".join(each.__name__ for each in get_args(kind) or (kind,))
-
-
 def _check_kind(name: str, given: Any) -> None:
-    if name in _KINDS and not isinstance(given, _KINDS[name]):
-        kind = _KINDS[name]
-        words = f"{kind.__name__}(...)" if isinstance(kind, type) and kind not in {int, str} else _words(kind)
+    kind, words = _KINDS.get(name, (object, ""))
+    if not isinstance(given, kind):
         raise ConfigurationError(f"{name} must be {words}", param=name)
     if name in _ENTRIES:
         if not isinstance(given, Mapping):
