@@ -1,7 +1,8 @@
 """Where something foreign was raised: what a log may say of it, since its text may hold anything."""
 
 from collections.abc import Iterator
-from types import CodeType, TracebackType
+from itertools import takewhile
+from types import TracebackType
 
 __all__ = ["place", "root"]
 
@@ -19,11 +20,9 @@ def place(error: BaseException) -> str:
     frames = list(_frames(error.__traceback__))
     if not frames:
         return ""
-    found = f" at {_where(*frames[-1][:2])}"
-    theirs = next((n + 1 for n in reversed(range(len(frames))) if frames[n][2]), 0)  # behind the last frame of ours
-    if theirs < len(frames) - 1:
-        found += f", called from {_where(*frames[theirs][:2])}"
-    return found
+    theirs = list(takewhile(_is_foreign, reversed(frames)))  # the deepest first, up to the last one of ours
+    called = f", called from {_where(theirs[-1])}" if len(theirs) > 1 else ""
+    return f" at {_where(frames[-1])}{called}"
 
 
 def root(error: BaseException) -> BaseException:
@@ -35,14 +34,19 @@ def root(error: BaseException) -> BaseException:
     return error
 
 
-def _frames(trace: TracebackType | None) -> Iterator[tuple[CodeType, int, bool]]:
-    """Code, line, and whether it is this package's, from where it was caught inwards."""
+def _frames(trace: TracebackType | None) -> Iterator[TracebackType]:
+    """From where it was caught inwards."""
     while trace is not None:
-        module = str(trace.tb_frame.f_globals.get("__name__", ""))
-        yield trace.tb_frame.f_code, trace.tb_lineno, module.partition(".")[0] == _OURS
+        yield trace
         trace = trace.tb_next
 
 
-def _where(code: CodeType, line: int) -> str:
+def _is_foreign(trace: TracebackType) -> bool:
+    module = str(trace.tb_frame.f_globals.get("__name__", ""))
+    return module.partition(".")[0] != _OURS
+
+
+def _where(trace: TracebackType) -> str:
+    code = trace.tb_frame.f_code
     file = code.co_filename.replace("\\", "/").rpartition("/")[2]
-    return f"{file}:{line} ({code.co_qualname})"
+    return f"{file}:{trace.tb_lineno} ({code.co_qualname})"
