@@ -2,7 +2,8 @@
 How deep a request in Anthropic's words is: seen in what is read of it anyway, and not looked for in each of its bytes.
 
 An agent's request is large, and nearly all of it is text. Where nothing in it is unknown, only the values that the
-reading passes over are looked at.
+reading passes over are looked at. A value whose name is given once more after it counts for nothing, here as anywhere:
+it may be as deep as can be read at all.
 """
 
 from collections.abc import Iterator, Sequence

@@ -58,6 +58,9 @@ _SPOKEN = ("messages", "tools", "system", "cache_control")
 _KNOWN = frozenset({"text", "image", "document", "tool_result", "thinking", "redacted_thinking", "search_result"})
 """Blocks in which nothing else is hidden than is looked for."""
 
+_UNREADABLE = (msgspec.DecodeError, RecursionError)
+"""What a value raises that is no such thing, or too deep: where a name is given twice, only the last was looked at."""
+
 _NULL = Raw(b"null")
 _encode = msgspec.json.Encoder().encode
 _items = msgspec.json.Decoder(list[Raw])
@@ -170,7 +173,7 @@ def _leave_out_thoughts(fields: dict[str, Raw]) -> tuple[str, ...]:
     given = fields.get("messages", _NULL)
     try:
         fields["messages"] = proven(given)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise RequestError(f"messages is not valid: {error}.", param="messages") from None
     return () if fields["messages"] is given else ("messages.thinking",)
 
@@ -214,7 +217,7 @@ def _more_tokens(fields: dict[str, Raw], said: Mapping[str, bytes], target: Targ
         if any(text.find(word) >= 0 for word in (b'"document"', b'"file"', b'"container_upload"')):
             kinds = [kind for message in _messages.decode(raw) for kind in _kinds(message.content, "messages")]
             more += (target.model.context or CONTEXT) if "document" in kinds else 0
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise RequestError(f"The request is not valid: {error}.") from None
     return more
 

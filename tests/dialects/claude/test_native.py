@@ -53,6 +53,17 @@ def test_a_request_is_sent_as_it_is_but_for_the_model() -> None:
     assert (call.more_tokens, call.long_cache, call.dropped) == (request.TOOL_TOKENS, False, ())
 
 
+@pytest.mark.parametrize("kind", ["document", "thinking"])
+def test_what_is_too_deep_to_be_read_is_refused(kind: str) -> None:
+    deep = "[" * 2000 + "]" * 2000  # nobody has counted that: the name is given once more after it
+    block = f'{{"type":"{kind}","content":{deep},"content":[]}}'
+    asks = asked()
+    asks.fields["messages"] = Raw(f'[{{"role":"user","content":[{block}]}}]'.encode())
+    with pytest.raises(RequestError) as raised:
+        call_of(asks)
+    assert raised.value.status == 400
+
+
 def test_our_cap_is_sent_where_the_client_gave_none() -> None:
     assert json.loads(call_of(asked(max_tokens=...), cap=77).body)["max_tokens"] == 77
     assert json.loads(call_of(asked(), cap=77).body)["max_tokens"] == 100
