@@ -215,22 +215,22 @@ async def test_the_time_that_a_request_took_is_told() -> None:
         assert 0 <= told.first_byte_s <= told.duration_s < 10
 
 
-async def test_streams_that_have_come_together_are_passed_on_before_one_of_them_is_settled(
+async def test_streams_that_have_come_together_are_passed_on_before_one_of_them_is_put_away_or_settled(
     anyio_backend_name: str,
 ) -> None:
     if anyio_backend_name != "asyncio":
         return  # elsewhere who is next is chance
-    witness = Witness()
-    settled_before_told: list[int] = []
+    witness, transport = Witness(), Scripted(at_once=True)
+    over_before_told: list[tuple[int, int]] = []
 
     async def send(data: bytes) -> None:
         if b"[DONE]" in data:
-            settled_before_told.append(len(witness.settled))
+            over_before_told.append((transport.closed, len(witness.settled)))
 
-    async with over(Scripted(at_once=True), observers=[witness]) as found:
+    async with over(transport, observers=[witness]) as found:
         async with anyio.create_task_group() as tasks:
             for _ in range(3):
                 tasks.start_soon(partial(found.complete, ALICE, question(stream=True), send=send))
-        assert settled_before_told == [0, 0, 0]
-        assert len(witness.settled) == 3
+        assert over_before_told == [(0, 0)] * 3
+        assert (transport.closed, len(witness.settled)) == (3, 3)
         await check_books(found)
