@@ -18,6 +18,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpp_middleware import Gateway
+from hpp_middleware.asgi.paths import whole
 from hpp_middleware.testing import FakeUpstream, Script, get, post
 from hpp_middleware.types.provider import Declared
 
@@ -97,6 +98,22 @@ async def test_a_root_path_that_the_path_lacks_changes_nothing(
             async with get(app, path, headers={"apikey": KEY}, scope=scope) as call:
                 assert await call.started() == 404, path
         assert len(await check_books(found)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "root", "outside", "expected"),
+    [
+        ("/out/ai/v1", "/out/ai", "/out", "/out/ai/v1"),
+        ("/ai/v1", "/out/ai", "/out", "/out/ai/v1"),
+        ("/v1", "/out/ai", "/out", "/v1"),
+        ("/ai/v1", "/ai", "/out", "/ai/v1"),
+        ("/v1", "", "", "/v1"),
+    ],
+    ids=["whole", "cut off", "below the mount only", "not of that app", "not mounted"],
+)
+def test_only_what_the_app_was_told_of_is_put_before_a_path(path: str, root: str, outside: str, expected: str) -> None:
+    """Servers differ in what they leave of a path; what is found without help is left as it is."""
+    assert whole({"path": path, "root_path": root, "app_root_path": outside}) == expected
 
 
 async def test_a_root_path_that_a_proxy_has_cut_off_changes_nothing(fake_upstream: FakeUpstream) -> None:
