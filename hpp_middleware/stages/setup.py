@@ -119,8 +119,8 @@ class Setup:
         keep_alive: What streams say while their provider is silent: a comment after 15 s by default.
         idempotency: What becomes of requests with an ``Idempotency-Key``.
         sealing: How the ledger is sealed where a lifespan opens the gateway; None for not at all.
-        transports: HTTP clients by provider, instead of a pool of our own; the host closes them, and signs what is to
-            be signed (:mod:`hpp_middleware.transports.signing`).
+        transports: HTTP clients by provider, or by one of its upstreams (``name#upstream``), instead of a pool of our
+            own; the host closes them, and signs what is to be signed (:mod:`hpp_middleware.transports.signing`).
         client: A host's own ``httpx.AsyncClient`` for all providers.
         observers: Who is told what happened.
         auto: Chooses the model of requests for ``hpprouter/auto``: an

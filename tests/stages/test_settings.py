@@ -13,6 +13,7 @@ from hpp_middleware.stages.settings import GatewaySettings
 from hpp_middleware.stages.setup import Setup
 from hpp_middleware.stores.memory import MemoryStore
 from hpp_middleware.types.provider import Declared
+from hpp_middleware.types.upstreams import Upstream
 
 URL = "http://127.0.0.1:9/v1"
 PROVIDERS = {"fake": Provider(base_url=URL)}
@@ -89,6 +90,15 @@ class Reached:
 def test_a_setting_of_another_kind_is_named_while_building(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         Gateway(**{"providers": PROVIDERS, **settings})
+
+
+def test_a_transport_may_be_a_providers_or_one_of_its_upstreams() -> None:
+    provider = Provider(base_url=URL, upstreams=(Upstream(name="near"), Upstream(name="far")))
+    own: Any = Reached()
+    for name in ("fake", "fake#near"):
+        Gateway(providers={"fake": provider}, transports={name: own}, prices=None)
+    with pytest.raises(ConfigurationError, match="there is no provider fake#nowhere"):
+        Gateway(providers={"fake": provider}, transports={"fake#nowhere": own}, prices=None)
 
 
 def test_a_client_that_blocks_is_refused() -> None:
