@@ -83,7 +83,13 @@ def is_bug(fault: Exception) -> bool:
     return isinstance(fault, KeyError | RuntimeError)
 
 
-FAULTS = [OSError(CANARY), KeyError(CANARY), RuntimeError(CANARY), UpstreamError("It broke.", provider="fake")]
+FAULTS = [
+    OSError(CANARY),
+    EOFError(CANARY),
+    KeyError(CANARY),
+    RuntimeError(CANARY),
+    UpstreamError("It broke.", provider="fake"),
+]
 
 
 @BOTH
@@ -121,7 +127,7 @@ async def test_a_transport_that_raises_later_is_an_upstream_that_broke(
         assert (error["type"], error["provider"], error["retryable"]) == (
             "server_error" if is_bug(fault) else "upstream_error",
             "fake",
-            isinstance(fault, OSError),
+            isinstance(fault, OSError | EOFError),
         )
         (line,) = await check_books(found)
         assert line.report.outcome == "failed"
