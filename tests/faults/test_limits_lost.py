@@ -256,6 +256,13 @@ class Late(MemoryLimits):
         self.done += 1
         return standing
 
+    async def taken(self) -> None:
+        """Let it take, and wait until somebody has the place who does not know."""
+        self.let.set()
+        while not self.done:  # noqa: ASYNC110  # a store tells nobody
+            await anyio.sleep(0.001)
+        assert self._holders, "the place is taken, and nobody's"
+
 
 async def test_a_place_that_is_taken_when_nobody_waits_for_it_any_more_is_given_back(
     fake_upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
@@ -264,10 +271,7 @@ async def test_a_place_that_is_taken_when_nobody_waits_for_it_any_more_is_given_
     limits = Late()
     async with gateway(fake_upstream, limit_store=limits, rate_limits=[RateLimit(concurrency=1)]) as found:
         assert (await read_chat(found))[0] == 503
-        limits.let.set()
-        while not limits.done:  # noqa: ASYNC110  # a store tells nobody
-            await anyio.sleep(0.001)
-        assert limits._holders, "the place is taken, and nobody's"
+        await limits.taken()
         assert (await read_chat(found))[0] == 200
         assert not limits._holders
 
@@ -284,10 +288,7 @@ async def test_a_place_that_is_taken_after_its_request_was_cancelled_by_force_is
             task.cancel()  # as who ends an event loop does
         with pytest.raises(asyncio.CancelledError):
             await request
-        limits.let.set()
-        while not limits.done:  # noqa: ASYNC110  # a store tells nobody
-            await anyio.sleep(0.001)
-        assert limits._holders, "the place is taken, and nobody's"
+        await limits.taken()
         assert (await read_chat(found))[0] == 200
         assert not limits._holders
 
