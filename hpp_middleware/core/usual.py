@@ -11,7 +11,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from hpp_middleware.core.body import STAND_IN, check_nesting
+from hpp_middleware.core.body import STAND_IN, check_nesting, check_values
 from hpp_middleware.types.completion import Images, Request
 from hpp_middleware.types.provider import Limits
 
@@ -238,11 +238,8 @@ def _check_nesting(found: _PlainBody, body: bytes, fields: dict[str, Raw], limit
     if limits.depth < DEPTH:
         check_nesting(body, limits)
         return
-    for tool in found.tools or ():
-        check_nesting(bytes(tool.function.parameters), limits, above=PARAMETERS_ABOVE)
-    for name in fields.keys() - _READ:
-        if len(value := fields[name]) > limits.depth:
-            check_nesting(bytes(value), limits, above=1)
+    values = [(PARAMETERS_ABOVE, tool.function.parameters) for tool in found.tools or ()]
+    check_values([*values, *[(1, fields[name]) for name in fields.keys() - _READ]], limits)
 
 
 def _seen(messages: Sequence[_Message | _PlainMessage], *, brief: bool) -> tuple[Images, bool] | None:

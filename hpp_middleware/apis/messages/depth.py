@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from hpp_middleware.apis.messages.nouns import NULL, Block, Source, Turn
-from hpp_middleware.core.body import check_nesting
+from hpp_middleware.core.body import check_nesting, check_values
 from hpp_middleware.types.provider import Limits
 
 __all__ = ["turns"]
@@ -23,8 +23,6 @@ _IN_TURN = 5
 _IN_SYSTEM = _IN_TOOL = 3
 _KNOWN = 6
 """How deep a known request is by itself: so is a block's source, or its cache."""
-
-_QUOTE = ord('"')
 
 
 class _Cache(Struct, forbid_unknown_fields=True):
@@ -57,10 +55,6 @@ class _Tool(Struct, forbid_unknown_fields=True):
     cache_control: _Cache | None = None
 
 
-class _Unknown(Exception):
-    """Something in the request is not known here."""
-
-
 _messages = msgspec.json.Decoder(list[_Turn])
 _system = msgspec.json.Decoder(str | list[_Block] | None)
 _tools = msgspec.json.Decoder(list[_Tool] | None)
@@ -78,18 +72,18 @@ def turns(body: bytes, fields: dict[str, Raw], limits: Limits) -> Sequence[Turn]
     Raises:
         RequestError: 400: it is too deep.
     """
+    found: list[_Turn] | None = None
     try:
-        if limits.depth < _KNOWN:
-            raise _Unknown
-        found = _messages.decode(fields.get("messages", NULL))
-        system = _system.decode(fields.get("system", NULL))
-        tools = _tools.decode(fields.get("tools", NULL)) or ()
-    except (_Unknown, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if limits.depth >= _KNOWN:
+            system = _system.decode(fields.get("system", NULL))
+            tools = _tools.decode(fields.get("tools", NULL)) or ()
+            found = _messages.decode(fields.get("messages", NULL))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = None
+    if found is None:
         check_nesting(body, limits)
-        return None
-    for above, raw in _passed_over(found, system, tools, fields):
-        if len(raw) > limits.depth - above and memoryview(raw)[0] != _QUOTE:
-            check_nesting(bytes(raw), limits, above=above)
+    else:
+        check_values(_passed_over(found, system, tools, fields), limits)
     return found
 
 

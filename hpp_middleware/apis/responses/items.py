@@ -7,7 +7,7 @@ cost: it is refused, and so are the tools that a provider runs itself and bills 
 Source: ``ResponseInputItemParam`` and ``ToolParam`` of OpenAI's Python SDK, 3.3.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Images
 from hpp_middleware.types.provider import Limits
 
-__all__ = ["Item", "Part", "Tool", "bad", "check", "check_tools", "given", "items", "value"]
+__all__ = ["NULL", "Item", "Part", "Tool", "bad", "check", "check_tools", "given", "items", "value"]
 
 NULL = Raw(b"null")
 
@@ -144,7 +144,7 @@ def items(fields: dict[str, Raw]) -> list[Item]:
     return found
 
 
-def check(found: list[Item], limits: Limits) -> tuple[Images, bool]:
+def check(found: Sequence[Item], limits: Limits) -> tuple[Images, bool]:
     """
     What the items have besides text: images, and whether any is audio.
 

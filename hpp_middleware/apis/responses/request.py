@@ -2,8 +2,10 @@
 
 from msgspec import Raw, Struct
 
+from hpp_middleware.apis.responses import depth
 from hpp_middleware.apis.responses.items import Tool, bad, check, check_tools, given, items, value
 from hpp_middleware.core import parse, preferences, responses
+from hpp_middleware.core.body import SMALL
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Request
 from hpp_middleware.types.provider import Limits
@@ -76,7 +78,9 @@ def read(body: bytes, limits: Limits) -> Request:
     Raises:
         RequestError: 400; ``param`` and the message name the field.
     """
-    fields = parse.members(body, limits)
+    nested = len(body) >= SMALL  # else to look at all of it takes the least time
+    fields = parse.members(body, limits, nested=nested)
+    known = depth.items(body, fields, limits) if nested else None
     _refuse(fields)
     wanted = preferences.taken(fields)
     model = value(fields, "model", str)
@@ -85,7 +89,7 @@ def read(body: bytes, limits: Limits) -> Request:
     if not parse.is_model_id(model):
         raise bad("model", "must be 1 to 200 letters, digits, or any of . _ : / @ -")
     value(fields, "instructions", str)
-    images, audio = check(items(fields), limits)
+    images, audio = check(known or items(fields), limits)
     tools = value(fields, "tools", list[Tool])
     if tools is not None:
         if len(tools) > limits.tools:
