@@ -1,8 +1,8 @@
 """A mounted gateway in which requests are cancelled, and what is asked of it after each of them."""
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Any
 
 import anyio
@@ -17,6 +17,7 @@ from faults.places import PEPPER
 from faults.suspensions import Cancelled, How, cancelled_at, counting
 from hpp_middleware import Gateway
 from hpp_middleware.audit import Auditor
+from hpp_middleware.errors import GatewayError
 from hpp_middleware.ports import Store
 from hpp_middleware.testing import FakeUpstream
 from hpp_middleware.types.quota import Entry
@@ -144,7 +145,7 @@ async def cancelling(store: Store, *, stream: bool, warm: bool = True) -> AsyncG
     Args:
         store: Its store.
         stream: What is asked of it.
-        warm: Whether a first request has opened store and connection.
+        warm: Whether a first request has opened store and connection; there is another answer in flight then, too.
     """
     async with FakeUpstream() as upstream:
         found = gateway(upstream, store=store, pepper=PEPPER)
@@ -153,7 +154,8 @@ async def cancelling(store: Store, *, stream: bool, warm: bool = True) -> AsyncG
             with counting():
                 if warm:
                     await each.whole()
-                yield each
+                with _another(found) if warm else nullcontext():
+                    yield each
                 await each.whole()
                 await each.check()
         finally:
@@ -162,6 +164,24 @@ async def cancelling(store: Store, *, stream: bool, warm: bool = True) -> AsyncG
         with anyio.fail_after(5):
             await upstream.idle()
         assert connections(upstream) == 0
+
+
+@contextmanager
+def _another(found: Gateway) -> Iterator[None]:
+    """Another answer is in flight, so that a stream that ends gives way: those are suspensions, too."""
+    answering, other = found.here().answering, _Other()
+    answering.began(other)
+    try:
+        yield
+    finally:
+        answering.ended(other)
+
+
+class _Other:
+    """An answer as far as others see it."""
+
+    def expire(self, error: GatewayError) -> None:
+        """It is not told to."""
 
 
 def connections(upstream: FakeUpstream) -> int:
