@@ -9,6 +9,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Coroutine, Generator
+from contextlib import suppress
 from types import CoroutineType, coroutine
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -289,11 +290,10 @@ class _OnAsyncio:
 
 
 async def _take_back(task: "asyncio.Task[object]") -> None:
-    """A cancellation that came too late for the work is not to hit what is done after it."""
-    try:
+    """A cancellation of ours that the work has not passed on, or that came too late for it, is not to outlast it."""
+    with suppress(asyncio.CancelledError):
         await asyncio.sleep(0)
-    except asyncio.CancelledError:
-        task.uncancel()
+    task.uncancel()
 
 
 class _OnAnyLoop:

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -108,6 +110,33 @@ async def test_work_that_takes_too_long_is_a_timeout_and_is_stopped() -> None:
     with pytest.raises(TimeoutError):
         await within(0.01, work())
     assert ended == ["stopped", "stopped"]
+    await anyio.lowlevel.checkpoint()  # and nobody is cancelled by what was left over
+
+
+async def with_a_deadline(work: Awaitable[str | None]) -> str | None:
+    ended, found = begin_within(0.01, work)
+    return found if ended else await found  # type: ignore[return-value, misc]
+
+
+@pytest.mark.parametrize("way", [partial(within, 0.01), with_a_deadline])
+async def test_work_that_ends_in_order_when_time_is_up_is_believed_only_where_it_says_something(
+    way: Callable[[Awaitable[str | None]], Awaitable[str | None]], anyio_backend_name: str
+) -> None:
+    if anyio_backend_name != "asyncio":
+        return  # elsewhere a scope lets nobody go on
+
+    async def work(found: str | None) -> str | None:
+        with suppress(asyncio.CancelledError):
+            await anyio.sleep_forever()
+        return found
+
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+    assert await way(work("done")) == "done"
+    with pytest.raises(TimeoutError):
+        await way(work(None))
+    assert task.cancelling() == before, "it is not counted as cancelled any more"
     await anyio.lowlevel.checkpoint()  # and nobody is cancelled by what was left over
 
 
