@@ -1,6 +1,8 @@
 """The SQLite store keeps every promise of a store, and those of a file: shared, durable, brought up to date."""
 
+import os
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -44,6 +46,17 @@ async def test_the_sqlite_store_keeps_its_promise_that(promise: Promise, path: P
         return SQLiteStore(path, clock=clock)
 
     await promise(make)
+
+
+IS_ORDINARY = sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+@pytest.mark.skipif(not IS_ORDINARY, reason="only an ordinary thread of Linux is given another policy")
+async def test_the_writers_thread_stops_no_event_loop_when_it_is_woken(store: SQLiteStore) -> None:
+    await store.apply([Grant(id="start", account="alice", amount=5)])
+    (writer,) = [thread.native_id for thread in threading.enumerate() if thread is store._writer._thread]
+    assert writer is not None
+    assert (os.sched_getscheduler(0), os.sched_getscheduler(writer)) == (os.SCHED_OTHER, os.SCHED_BATCH)
 
 
 # --- shared ---------------------------------------------------------------------------------------

@@ -7,8 +7,10 @@ piece in a savepoint of its own. A failed commit fails them all, since nothing i
 """
 
 import asyncio
+import os
 import queue
 import sqlite3
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -157,6 +159,7 @@ class Writer:
         raise StoreError("The database cannot be used at the moment.") from job.error
 
     def _run(self, waiting: _Jobs) -> None:
+        _wait_for_a_core()
         connection: sqlite3.Connection | None = None
         closing = False
         while not closing:
@@ -252,6 +255,18 @@ class Writer:
             connection.execute("RELEASE work")
         else:
             connection.execute("RELEASE work")
+
+
+def _wait_for_a_core() -> None:
+    """
+    Have this thread wait, when it is woken, until a core is free for it.
+
+    Else Linux may stop the event loop in its favour, which has woken it and has the interpreter's lock, so that it can
+    do nothing but wait for that: two switches for nothing at each hand-over, an eighth of a request's CPU.
+    """
+    if sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_OTHER:
+        with suppress(OSError):  # a sandbox need not know it
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _closes(job: "_Job[Any]") -> bool:
