@@ -1,5 +1,6 @@
 """The sealer: once a line, never over an altered one, with keys that change, and by a gateway's timer."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from audited import (
     sealing,
 )
 from busy import ACCOUNTS, Busy
+from msgspec.structs import replace
 
 from hpp_middleware import ConfigurationError, MemoryStore, SQLiteStore, StoreError
 from hpp_middleware.audit import Audited, Heads, Sealer, Sealing
@@ -99,6 +101,26 @@ async def test_two_sealers_at_once_make_seals_that_agree(tmp_path: Path) -> None
             tasks.start_soon(work, other, 3, Sealing(key=NEXT_KEY, previous=(KEY,)))  # on a host that is a step ahead
         assert found == []
         assert await checked(one, sealing(tmp_path, NEXT_KEY, KEY), clock) == ([], [])
+
+
+async def test_a_host_that_is_quicker_at_one_account_after_the_other_stops_no_pass(tmp_path: Path) -> None:
+    store, other = MemoryStore(clock=Clock()), ledger.key_id(NEXT_KEY)
+    await Busy(store, 1).begin()
+    await Busy(store, 1).run(10)
+    quicker = list(ACCOUNTS)
+    add = store.add_seals
+
+    async def add_seals(seals: Sequence[Seal]) -> None:
+        if quicker:
+            (theirs,) = [seal for seal in seals if seal.account == quicker[-1]]
+            await add([replace(theirs, mac="00" * 32, key=other)])
+            quicker.pop()
+        await add(seals)
+
+    store.add_seals = add_seals  # type: ignore[method-assign]
+    assert await Sealer(store, Sealing(key=KEY)).seal() == (0, ())
+    assert not quicker
+    assert [[seal.key for seal in await store.seals(account)] for account in ACCOUNTS] == [[other]] * len(ACCOUNTS)
 
 
 async def test_a_pass_is_left_to_the_process_that_makes_one(tmp_path: Path) -> None:

@@ -189,24 +189,24 @@ class Sealer:
                 return last
 
     async def _add(self, made: Sequence[Seal]) -> tuple[int, list[Finding]]:
-        """Keep the seals; another host may have sealed the same lines with another key meanwhile."""
-        try:
-            await self._store.add_seals(made)
-        except StoreError:
-            taken = [seal for seal in made if await self._other(seal) is not None]
-            if not taken:
-                raise
-            made = [seal for seal in made if seal not in taken]
-            await self._store.add_seals(made)
-            for seal in taken:
+        """Keep the seals; another host may have sealed the same lines with another key meanwhile, again and again."""
+        findings: list[Finding] = []
+        while True:
+            try:
+                await self._store.add_seals(made)
+            except StoreError:
+                others = [(seal, other) for seal in made if (other := await self._other(seal)) is not None]
+                if not others:
+                    raise
+            else:
+                self._last.update((seal.account, seal) for seal in made)
+                return len(made), findings
+            for seal, other in others:
                 self._last.pop(seal.account, None)
-            findings = [seal for seal in taken if (other := await self._other(seal)) and other.key == seal.key]
-            self._last.update((seal.account, seal) for seal in made)
-            return len(made), [
-                Finding(seal.account, "seal", f"line {seal.seq} is sealed otherwise") for seal in findings
-            ]
-        self._last.update((seal.account, seal) for seal in made)
-        return len(made), []
+                if other.key == seal.key:
+                    findings.append(Finding(seal.account, "seal", f"line {seal.seq} is sealed otherwise"))
+            taken = [seal for seal, _ in others]
+            made = [seal for seal in made if seal not in taken]
 
     async def _other(self, seal: Seal) -> Seal | None:
         """Another seal at this place."""
