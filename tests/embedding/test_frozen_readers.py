@@ -24,6 +24,8 @@ HERE = Path(__file__).parent
 SOCKETS = Path("/proc/net/tcp")
 MOST = 1536 * 1024
 """Bytes that a frozen reader may cost; a starved machine reads more at once, and then it was 1.01 MiB under granian."""
+READ_AT_ONCE = 32 * 256_000
+"""Bytes that uvloop, by libuv, gives in one turn to a client that says stop in a later one, as httpx2's does."""
 STILL = 6
 """So many looks, a fifth of a second apart, show the same where nothing moves."""
 SECONDS = 30
@@ -126,7 +128,7 @@ def test_a_reader_who_stands_still_costs_a_bounded_room(server: str, transport: 
         sent, in_sockets = seen[-1]
         ours = sent - sum(map(sum, in_sockets.values()))
         assert not upstream.last.closed_early
-        assert ours <= MOST, seen[-1]
+        assert ours <= MOST + (READ_AT_ONCE if transport == "httpx" else 0), seen[-1]
         client.close()
         wait_until(lambda: upstream.last.closed_early)  # long before the deadline for sending
         outcome, amount = settled_as(tmp_path, upstream)
