@@ -25,7 +25,7 @@ from bench.results import Results
 from bench.revisions import this_revision
 from bench.scenarios import ASGI, GROUPS, SCENARIOS, named
 
-CONTESTANTS = "direct,noop,rawproxy,nginx,ours,ours-sqlite,naive"
+CONTESTANTS = "direct,noop,bare,bare-sqlite,rawproxy,nginx,ours,ours-sqlite,naive"
 QUICK = ("json32,flat,step,paced,ttft", "direct,noop,rawproxy,ours,naive")
 STARTED = ("ours", "ours-sqlite", "router", "naive")
 HELD = 1000

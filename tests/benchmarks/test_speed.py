@@ -18,7 +18,8 @@ from bench.scenarios import ASGI, SCENARIOS, named
 from instructions import compared
 
 TINY = {"connections": 2, "seconds": 0.05, "warm_s": 0.02, "events": 5, "gap_us": 0, "times": 2, "spread_s": 0.0}
-NAMES = ["direct", "noop", "rawproxy", "ours", "ours-sqlite", "naive", "router", *(["nginx"] if nginx.path() else [])]
+NAMES = ["direct", "noop", "bare", "bare-sqlite", "rawproxy", "ours", "ours-sqlite", "naive", "router"]
+NAMES += ["nginx"] if nginx.path() else []
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import uvicorn
 __all__ = ["NAMES"]
 
 TRANSPORTS = tuple(f"ours-{kind}{over}" for kind in ("native", "aiohttp", "httpx") for over in ("", "-tls"))
-NAMES = ("noop", "naive", "ours", "ours-sqlite", *TRANSPORTS, "rawproxy")
+NAMES = ("noop", "bare", "bare-sqlite", "naive", "ours", "ours-sqlite", *TRANSPORTS, "rawproxy")
 
 
 def _noop() -> Any:
@@ -44,6 +44,10 @@ def _app(given: argparse.Namespace) -> Any:
             from bench import naive
 
             return naive.build(upstream)
+        case "bare" | "bare-sqlite":
+            from bench import bare
+
+            return bare.build(upstream, given.folder / "bare.db" if given.name == "bare-sqlite" else None)
         case _:
             from bench import ours, tls
             from hpp_middleware.types.load import Load

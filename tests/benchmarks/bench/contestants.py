@@ -1,7 +1,8 @@
 """
 Who is measured, by name.
 
-``direct`` is the upstream itself. ``noop`` answers and does nothing, and ``rawproxy`` passes TCP on.
+``direct`` is the upstream itself. ``noop`` answers and does nothing, ``rawproxy`` passes TCP on, and ``bare`` requests;
+``bare-sqlite`` commits twice for each.
 ``ours`` and ``ours-sqlite`` are the gateway as a host mounts it; ``router`` is the command, and ``workers1`` and
 ``workers2`` are it with that many workers at one SQLite file. ``ours-native``, ``ours-aiohttp`` and ``ours-httpx`` name
 their HTTP client, and with ``-tls`` behind it reach the upstream over TLS. ``NAME@REVISION`` is the package as a
@@ -26,7 +27,8 @@ from bench.revisions import package_of
 __all__ = ["ALL", "Contestant", "connected", "contestant"]
 
 ALL = (
-    *("direct", "noop", "rawproxy", "nginx", "ours", "ours-sqlite", "router", "naive", "workers1", "workers2"),
+    *("direct", "noop", "bare", "bare-sqlite", "rawproxy", "nginx"),
+    *("ours", "ours-sqlite", "router", "naive", "workers1", "workers2"),
     *TRANSPORTS,
 )
 START_S = 30

@@ -9,6 +9,7 @@ from bench.scenarios import SCENARIOS
 
 __all__ = ["number", "put", "summary", "tables"]
 
+_NO_GATEWAYS = {"direct", "bare", "bare-sqlite", "rawproxy"}
 _HEADS = {
     "cpu_us": "CPU us",
     "rate": "a second",
@@ -52,7 +53,9 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
 
 def summary(results: Results) -> str:
     """What matters most in one table, the best of the rounds; nothing where not all of it was measured."""
-    names = [name for name in results.contestants("streams500") if name not in {"direct", "rawproxy"}]
+    names = [
+        name for name in results.contestants("streams500") if name not in {"direct", "bare", "bare-sqlite", "rawproxy"}
+    ]
     if not names or not {"json32", "paced50", "ttft1"}.issubset(results.scenarios()):
         return ""
     rows = [
