@@ -19,17 +19,21 @@ from hpp_middleware.core.ceilings import OverBudget, Scope
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import RequestError
 from hpp_middleware.ports import API, Client, Transport
-from hpp_middleware.stages import apart, auto, downgrade, exchanges, plan, replay, reserve, settle
-from hpp_middleware.stages.admission import Admission
-from hpp_middleware.stages.caller import Caller
-from hpp_middleware.stages.carried import Carried
-from hpp_middleware.stages.journal import Journal
-from hpp_middleware.stages.lifecycle import Lifecycle
-from hpp_middleware.stages.lineup import Lineup
-from hpp_middleware.stages.means import Means
-from hpp_middleware.stages.settings import GatewaySettings, check_kinds
-from hpp_middleware.stages.setup import Setup
-from hpp_middleware.stages.worker import Worker, new_id
+from hpp_middleware.stages.attempts import exchanges, plan
+from hpp_middleware.stages.attempts.carried import Carried
+from hpp_middleware.stages.attempts.means import Means
+from hpp_middleware.stages.limits.admission import Admission
+from hpp_middleware.stages.relay.caller import Caller
+from hpp_middleware.stages.reserve import holds
+from hpp_middleware.stages.route import auto, downgrade
+from hpp_middleware.stages.route.lineup import Lineup
+from hpp_middleware.stages.settle import replay, settling
+from hpp_middleware.stages.settle.journal import Journal
+from hpp_middleware.stages.setup.settings import GatewaySettings, check_kinds
+from hpp_middleware.stages.setup.setup import Setup
+from hpp_middleware.stages.tasks import apart
+from hpp_middleware.stages.worker.lifecycle import Lifecycle
+from hpp_middleware.stages.worker.worker import Worker, new_id
 from hpp_middleware.types.auto import Hints
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.deadlines import Deadlines
@@ -50,8 +54,7 @@ class Gateway(Lifecycle):
     Open it with ``async with gateway:``, or by the host's lifespan; without either, the first request starts it.
 
     Args:
-        settings: See :class:`hpp_middleware.stages.setup.Setup`.
-
+        settings: See :class:`hpp_middleware.stages.setup.setup.Setup`.
     Raises:
         ConfigurationError: A setting is wrong.
     """
@@ -104,7 +107,7 @@ class Gateway(Lifecycle):
             consumer: Who is charged.
             body: The JSON body.
             client: Where the answer goes; told everything but an error before the first byte, which is raised.
-            request_id: The ledger entry's id; see :func:`hpp_middleware.stages.worker.new_id`.
+            request_id: The ledger entry's id; see :func:`hpp_middleware.stages.worker.worker.new_id`.
             client_request_id: The client's own id, kept in the ledger.
             idempotency_key: The client's ``Idempotency-Key``: the request is run and charged once under it.
             host_left: What it counts as that the host cancels this call.
@@ -242,7 +245,7 @@ class Gateway(Lifecycle):
         worker.answering.began(exchange)
         try:
             try:
-                placed = await reserve.place(worker.lease, operation, scope)  # reserve
+                placed = await holds.place(worker.lease, operation, scope)  # reserve
             except OverBudget as over:  # nothing is held
                 if others is None:
                     raise
@@ -252,7 +255,7 @@ class Gateway(Lifecycle):
             try:
                 exchange.under(placed.amount)
             except RequestError as error:  # it cannot do with so little output
-                await reserve.give_back(worker.lease, operation.id)
+                await holds.give_back(worker.lease, operation.id)
                 raise ceilings.refusal("", None) from error
             if exchange.job.request.stream and self.setup.orphan == "estimate":
                 worker.lease.watch(operation.id, exchange.so_far, operation.orphan_amount)
@@ -273,7 +276,7 @@ class Gateway(Lifecycle):
             worker.lease.unwatch(request_id)
         try:
             settlement = exchange.settlement(host_left=host_left)
-            result = await settle.settle(  # settle
+            result = await settling.settle(  # settle
                 worker.lease,
                 request_id,
                 settlement,
@@ -344,10 +347,10 @@ class Gateway(Lifecycle):
             return Balance(account=consumer.account)
         worker = await self.worker()
         await worker.pending.wait(consumer.account, self.limits.read_wait_s)
-        await reserve.verified(worker.lease.catch_up(consumer.account))
-        found = await reserve.verified(worker.backends.quota.balance(consumer.account))
+        await holds.verified(worker.lease.catch_up(consumer.account))
+        found = await holds.verified(worker.backends.quota.balance(consumer.account))
         if found.account != consumer.account:
-            raise reserve.unavailable()
+            raise holds.unavailable()
         return found
 
     async def entries(self, consumer: Consumer, request_id: str) -> list[Entry]:
@@ -362,10 +365,10 @@ class Gateway(Lifecycle):
             raise RequestError("There is no such entry.", status=404, code="not_found")
         worker = await self.worker()
         await worker.pending.wait(consumer.account, self.limits.read_wait_s)
-        await reserve.verified(worker.lease.catch_up(consumer.account))
-        found = await reserve.verified(worker.backends.ledger.entries(consumer.account, request_id))
+        await holds.verified(worker.lease.catch_up(consumer.account))
+        found = await holds.verified(worker.backends.ledger.entries(consumer.account, request_id))
         if any((entry.account, entry.hold) != (consumer.account, request_id) for entry in found):
-            raise reserve.unavailable()
+            raise holds.unavailable()
         if not any(entry.draft.consumer == consumer.id for entry in found):
             raise RequestError("There is no such entry.", status=404, code="not_found")
         return found
@@ -381,8 +384,8 @@ class Gateway(Lifecycle):
         nobody = Consumer(id="readyz")
         worker = await self.worker()
         await self.balance(nobody)
-        await reserve.verified(worker.backends.credentials.find(bytes(32)))
-        await reserve.verified(worker.backends.ledger.lines(nobody.account, most=1))
+        await holds.verified(worker.backends.credentials.find(bytes(32)))
+        await holds.verified(worker.backends.ledger.lines(nobody.account, most=1))
         self.journal.check()
 
     @property

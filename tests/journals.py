@@ -5,8 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from hpp_middleware.stages.records import Record
-from hpp_middleware.stages.slotfile import SLOT_BYTES
+from hpp_middleware.stages.settle.records import Record
+from hpp_middleware.stages.settle.slotfile import SLOT_BYTES
 from hpp_middleware.types.operations import Operation, Settle
 
 __all__ = ["names", "on_disk", "refuse_settlements"]

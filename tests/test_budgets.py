@@ -13,7 +13,7 @@ from chains import A_NANO, A, answered, pair, the_entry
 from rig import ALICE, BOB_KEY, KEY, MODEL, USAGE_NANO, Delegate, Lossy, ask, check_books, gateway, question, read
 
 from hpp_middleware import Consumer, Gateway, RequestError, StoreError
-from hpp_middleware.stages.ceilings import Ceilings
+from hpp_middleware.stages.reserve.ceilings import Ceilings
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.testing.stores.bench import Clock
 from hpp_middleware.types.budget import Budget, Group
@@ -428,7 +428,7 @@ class Away(Delegate):
 async def test_what_could_not_be_put_back_at_once_is_put_back_at_the_end(
     fake_upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch, calls: int
 ) -> None:
-    monkeypatch.setattr("hpp_middleware.stages.settle._PAUSES_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("hpp_middleware.stages.settle.settling._PAUSES_S", (0.0, 0.0, 0.0))
     store = Away(calls)
     async with _escalating(fake_upstream, store) as found:
         fake_upstream.next(DOUBT)

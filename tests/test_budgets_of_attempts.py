@@ -13,7 +13,7 @@ from rig import ALICE, KEY, ask, check_books
 
 from hpp_middleware import Gateway
 from hpp_middleware.audit import Audited, Auditor
-from hpp_middleware.stages.ceilings import Ceilings
+from hpp_middleware.stages.reserve.ceilings import Ceilings
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.testing.stores.bench import Clock
 from hpp_middleware.types.budget import Budget, Group

@@ -10,7 +10,8 @@ from rig import ALICE, KEY, Delegate, Witness, ask, check_books, gateway, questi
 
 from hpp_middleware import ConfigurationError, Consumer, MemoryStore, RequestError, StoreError
 from hpp_middleware.core import auth
-from hpp_middleware.stages import lease, reserve, settle
+from hpp_middleware.stages.reserve import holds, lease
+from hpp_middleware.stages.settle import settling
 from hpp_middleware.testing import FakeUpstream, get
 from hpp_middleware.types.consumer import Credential
 from hpp_middleware.types.operations import Release, Reserve, Result, Settle
@@ -167,7 +168,7 @@ async def hang(_: Sequence[Any]) -> None:
 async def test_a_reserve_that_hangs_is_a_503_and_nothing_is_forwarded(
     fake_upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reserve, "RESERVE_S", 0.05)
+    monkeypatch.setattr(holds, "RESERVE_S", 0.05)
     store = Delegate()
 
     async def hanging(operations: Sequence[Any]) -> None:
@@ -207,7 +208,7 @@ async def test_a_reserve_whose_answer_is_lost_after_the_commit_is_given_back(fak
 async def test_a_store_that_hangs_keeps_no_reader_waiting_for_ever(
     fake_upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reserve, "RESERVE_S", 0.05)
+    monkeypatch.setattr(holds, "RESERVE_S", 0.05)
 
     class Hanging(MemoryStore):
         hangs = False
@@ -234,7 +235,7 @@ async def test_a_settle_that_hangs_is_repeated_by_id_and_raises_the_alarm(
     fake_upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "STORE_S", 0.02)
-    monkeypatch.setattr(settle, "_PAUSES_S", (0.01, 0.01))
+    monkeypatch.setattr(settling, "_PAUSES_S", (0.01, 0.01))
     store, witness = Delegate(), Witness()
 
     async def hanging(operations: Sequence[Any]) -> None:

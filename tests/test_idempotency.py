@@ -12,7 +12,7 @@ from rig import ALICE, BOB_KEY, KEY, USAGE_NANO, Delegate, ask, check_books, chu
 from hpp_middleware import Gateway, MemoryStore, RequestError, SQLiteStore
 from hpp_middleware.errors import OverloadedError
 from hpp_middleware.observers.logging import LoggingObserver
-from hpp_middleware.stages.settle import Pending
+from hpp_middleware.stages.settle.settling import Pending
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.testing.stores.bench import Clock
 from hpp_middleware.types.operations import Renew, Settle, Sweep

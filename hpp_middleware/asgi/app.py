@@ -38,8 +38,8 @@ from hpp_middleware.errors import (
     UpstreamError,
     UpstreamUnavailableError,
 )
-from hpp_middleware.stages.settings import GatewaySettings
-from hpp_middleware.stages.worker import Worker
+from hpp_middleware.stages.setup.settings import GatewaySettings
+from hpp_middleware.stages.worker.worker import Worker
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.events import Alarm, Refused
 
@@ -87,7 +87,7 @@ class Gateway(gateway.Gateway):
         public_models: Whether the models list needs no key.
         cors_origins: Exact origins that browsers may call from; none by default.
         metrics: What is served at ``/metrics``; its observer need not be named among ``observers``. None by default.
-        settings: See :class:`hpp_middleware.stages.setup.Setup`.
+        settings: See :class:`hpp_middleware.stages.setup.setup.Setup`.
 
     Raises:
         ConfigurationError: A setting is wrong.

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hpp_middleware.asgi.client import ASGIClient
 from hpp_middleware.asgi.paths import APIS, ID_HEADERS, spoken_at, whole
 from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError, StoreError
-from hpp_middleware.stages.worker import new_id
+from hpp_middleware.stages.worker.worker import new_id
 
 if TYPE_CHECKING:
     from hpp_middleware.asgi.app import Gateway

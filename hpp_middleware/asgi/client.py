@@ -9,7 +9,7 @@ from starlette.types import Receive, Send
 
 from hpp_middleware.asgi.listening import Listening, is_plain
 from hpp_middleware.errors import RequestError
-from hpp_middleware.stages.guard import begin_within
+from hpp_middleware.stages.tasks.guard import begin_within
 from hpp_middleware.types.http import Headers
 from hpp_middleware.types.provider import Limits
 

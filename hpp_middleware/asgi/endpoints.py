@@ -22,9 +22,10 @@ from hpp_middleware.core import auth, deadlines, price, replay
 from hpp_middleware.core.auto import facts
 from hpp_middleware.errors import GatewayError, RequestError
 from hpp_middleware.ports import API, Transport
-from hpp_middleware.stages import count, lineup
-from hpp_middleware.stages.journal import JournalError
-from hpp_middleware.stages.worker import Worker
+from hpp_middleware.stages import count
+from hpp_middleware.stages.route import lineup
+from hpp_middleware.stages.settle.journal import JournalError
+from hpp_middleware.stages.worker.worker import Worker
 from hpp_middleware.types.auto import AUTO
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.consumer import Consumer

@@ -23,7 +23,7 @@ from hpp_middleware.asgi.endpoints import Endpoints
 from hpp_middleware.asgi.paths import APIS, ID_HEADERS, UNMETERED, plain, whole
 from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError
 from hpp_middleware.ports import API, Transport
-from hpp_middleware.stages.worker import new_id
+from hpp_middleware.stages.worker.worker import new_id
 from hpp_middleware.transports.inprocess import InProcess
 from hpp_middleware.types.consumer import Consumer
 

@@ -10,7 +10,7 @@ from hpp_middleware.cli.common import dollars, table
 from hpp_middleware.config import Settings
 from hpp_middleware.core import price as pricing
 from hpp_middleware.core.ceilings import Due
-from hpp_middleware.stages.ceilings import Ceilings
+from hpp_middleware.stages.reserve.ceilings import Ceilings
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.quota import Balance
 

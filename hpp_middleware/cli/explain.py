@@ -11,8 +11,8 @@ from hpp_middleware.apis.chat import CHAT
 from hpp_middleware.cli.common import AsJSON, Config, Fault, as_json, found, table
 from hpp_middleware.config import load
 from hpp_middleware.errors import RequestError
-from hpp_middleware.stages import lineup
-from hpp_middleware.stages.health import Health
+from hpp_middleware.stages.route import lineup
+from hpp_middleware.stages.upstream.health import Health
 from hpp_middleware.types.auto import Hints
 from hpp_middleware.types.consumer import Consumer
 

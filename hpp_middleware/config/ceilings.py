@@ -7,7 +7,7 @@ from hpp_middleware.config.section import Section
 from hpp_middleware.config.values import Name, Quota, Word, key_path
 from hpp_middleware.core import ceilings
 from hpp_middleware.errors import ConfigurationError
-from hpp_middleware.stages.ceilings import zone
+from hpp_middleware.stages.reserve.ceilings import zone
 from hpp_middleware.types.budget import Budget, Group
 from hpp_middleware.types.provider import Declared
 

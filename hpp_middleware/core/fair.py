@@ -5,7 +5,7 @@ A free place goes to the consumer that has the fewest requests running, and amon
 longest past; within a consumer's own line, first come is first served. So a tenant that floods the worker waits behind
 itself. The line is bounded, and gives its last places to those who have fewest in it.
 
-Nothing here awaits or reads a clock; :mod:`hpp_middleware.stages.queue` does.
+Nothing here awaits or reads a clock; :mod:`hpp_middleware.stages.worker.queue` does.
 """
 
 import math

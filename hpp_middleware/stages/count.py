@@ -13,11 +13,12 @@ from hpp_middleware.apis.messages.asked import asked
 from hpp_middleware.apis.messages.counting import ANSWER_BYTES, answer, counted, counter
 from hpp_middleware.core import deadlines, preferences, relay
 from hpp_middleware.errors import UpstreamError
-from hpp_middleware.stages import auto, plan, speak
-from hpp_middleware.stages.guard import guard
-from hpp_middleware.stages.setup import Setup
-from hpp_middleware.stages.upstream import Refusal, Upstream
-from hpp_middleware.stages.worker import Worker
+from hpp_middleware.stages.attempts import plan
+from hpp_middleware.stages.route import auto, speak
+from hpp_middleware.stages.setup.setup import Setup
+from hpp_middleware.stages.tasks.guard import guard
+from hpp_middleware.stages.upstream.call import Refusal, Upstream
+from hpp_middleware.stages.worker.worker import Worker
 from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.deadlines import Deadlines

@@ -16,8 +16,8 @@ from rig import Delegate, ask, check_books, read
 from hpp_middleware import Gateway
 from hpp_middleware.core.attempts import FLOOR
 from hpp_middleware.ports import Transport, UpstreamResponse
-from hpp_middleware.stages.settle import Ending, Pending
-from hpp_middleware.stages.worker import Worker
+from hpp_middleware.stages.settle.settling import Ending, Pending
+from hpp_middleware.stages.worker.worker import Worker
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.types.budget import Budget
 from hpp_middleware.types.http import HTTPCall

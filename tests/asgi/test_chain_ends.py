@@ -11,7 +11,7 @@ from stages.leasing import Clock
 
 from hpp_middleware import MemoryStore
 from hpp_middleware.core import ledger
-from hpp_middleware.stages.lease import LEASE_S
+from hpp_middleware.stages.reserve.lease import LEASE_S
 from hpp_middleware.testing import Script, post
 from hpp_middleware.types.operations import Operation, Reserve, Resize, Result, Settle, Sweep
 from hpp_middleware.types.provider import Timeouts
@@ -272,7 +272,7 @@ async def test_all_attempts_have_one_deadline() -> None:
 async def test_a_worker_that_dies_in_a_later_attempt_is_charged_for_what_was_spent_and_what_was_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hpp_middleware.stages.settle._PAUSES_S", ())
+    monkeypatch.setattr("hpp_middleware.stages.settle.settling._PAUSES_S", ())
     clock = Clock()
     store = MemoryStore(clock=clock)
     dead = Delegate(store)

@@ -13,8 +13,8 @@ from hpp_middleware.core import bound
 from hpp_middleware.core.settlement import End
 from hpp_middleware.core.usage import told, told_responses
 from hpp_middleware.errors import RequestError
-from hpp_middleware.stages.job import Job
-from hpp_middleware.stages.speak import said
+from hpp_middleware.stages.attempts.job import Job
+from hpp_middleware.stages.route.speak import said
 from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.price import Usage
 

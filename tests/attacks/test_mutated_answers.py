@@ -16,7 +16,7 @@ from hpp_middleware.core.settlement import End, Settlement, settle
 from hpp_middleware.dialects.gemini import refusal
 from hpp_middleware.errors import RequestError, UpstreamError
 from hpp_middleware.ports import Dialect
-from hpp_middleware.stages.speak import said
+from hpp_middleware.stages.route.speak import said
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.provider import Limits
 

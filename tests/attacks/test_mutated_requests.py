@@ -12,8 +12,8 @@ from attacks.targets import API_OF, DIALECTS, TARGETS, target
 from hpp_middleware.dialects.chat import Call, Function, Message
 from hpp_middleware.dialects.gemini.contents import Contents
 from hpp_middleware.errors import RequestError
-from hpp_middleware.stages.plan import Plan
-from hpp_middleware.stages.speak import said
+from hpp_middleware.stages.attempts.plan import Plan
+from hpp_middleware.stages.route.speak import said
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.http import HTTPCall
 from hpp_middleware.types.provider import Limits

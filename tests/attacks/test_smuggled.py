@@ -14,7 +14,7 @@ from attacks.test_mutated_requests import LIMITS
 from hpp_middleware.core.bound import IMAGE_TOKENS
 from hpp_middleware.dialects.openai_responses import TOOL_TOKENS
 from hpp_middleware.errors import RequestError
-from hpp_middleware.stages.speak import said
+from hpp_middleware.stages.route.speak import said
 
 IMAGE = "data:image/png;base64," + "A" * 100
 PADDED = "data:image/png" + f";{'a' * 100}" * 8 + ";base64," + "A" * 100

@@ -27,7 +27,7 @@ from hpp_middleware.catalog.tokens import OpenAITokenizer
 from hpp_middleware.core import parse, price, route
 from hpp_middleware.dialects import presets
 from hpp_middleware.dialects.openai import OpenAI
-from hpp_middleware.stages.plan import Plan
+from hpp_middleware.stages.attempts.plan import Plan
 from hpp_middleware.types.completion import Request, Target
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.price import Usage

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from hpp_middleware import MemoryStore
-from hpp_middleware.stages.worker import new_id
+from hpp_middleware.stages.worker.worker import new_id
 from hpp_middleware.types.operations import Grant, Renew, Reserve, Settle
 from hpp_middleware.types.price import Price, Rates, Usage
 from hpp_middleware.types.quota import Attempt, Draft, Report

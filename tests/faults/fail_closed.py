@@ -12,7 +12,8 @@ from rig import ALICE, KEY, USAGE_NANO, ask, gateway
 
 from hpp_middleware import Gateway
 from hpp_middleware.audit import Auditor
-from hpp_middleware.stages import lease, settle
+from hpp_middleware.stages.reserve import lease
+from hpp_middleware.stages.settle import settling
 from hpp_middleware.testing import FakeUpstream, get
 from hpp_middleware.types.quota import Entry
 
@@ -26,8 +27,8 @@ TIMEOUT_S = 0.7
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every request renew, and so write; and give a store that fails up sooner."""
     monkeypatch.setattr(lease, "RENEW_AFTER_S", 0.2)
-    monkeypatch.setattr(settle, "PATIENCE_S", TIMEOUT_S)
-    monkeypatch.setattr(settle, "_PAUSES_S", (0.05,))
+    monkeypatch.setattr(settling, "PATIENCE_S", TIMEOUT_S)
+    monkeypatch.setattr(settling, "_PAUSES_S", (0.05,))
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from faults.places import PEPPER, made
 from hpp_middleware import Gateway
 from hpp_middleware.errors import StoreError
 from hpp_middleware.ports import UpstreamResponse
-from hpp_middleware.stages.slotfile import SlotFile
+from hpp_middleware.stages.settle.slotfile import SlotFile
 from hpp_middleware.stores.books import carry_out
 from hpp_middleware.transports.httpx import HttpxTransport
 from hpp_middleware.types.http import HTTPCall

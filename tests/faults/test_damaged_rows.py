@@ -22,9 +22,9 @@ from faults.damaging import (
 from faults.places import PEPPER, made
 from hpp_middleware import ConfigurationError
 from hpp_middleware.audit import Auditor, Sealer, Sealing
-from hpp_middleware.stages import lease as lease_stage
-from hpp_middleware.stages.journal import Journal
-from hpp_middleware.stages.lease import Lease
+from hpp_middleware.stages.reserve import lease as lease_stage
+from hpp_middleware.stages.reserve.lease import Lease
+from hpp_middleware.stages.settle.journal import Journal
 from hpp_middleware.stores.books import MOST_SWEPT
 from hpp_middleware.testing import FakeUpstream
 from hpp_middleware.testing.stores.bench import Clock, reserve, settle

@@ -13,7 +13,7 @@ from tcp_proxy import TCPProxy, tcp_proxy
 from faults.fail_closed import lines_once_settled, opened, reconciled
 from faults.places import made
 from hpp_middleware import StoreError
-from hpp_middleware.stages.lease import Lease
+from hpp_middleware.stages.reserve.lease import Lease
 from hpp_middleware.stores.redis.scripts import scripts
 from hpp_middleware.testing import FakeUpstream
 from hpp_middleware.testing.stores.bench import reserve, resize, settle

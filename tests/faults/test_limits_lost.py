@@ -16,8 +16,8 @@ from faults.limits_kept import LIMIT, taken, tokens_of
 from faults.places import PEPPER, made
 from hpp_middleware import Gateway, StoreError
 from hpp_middleware.core import limits as core_limits
-from hpp_middleware.stages import limits as limits_stage
-from hpp_middleware.stages.places import MOST_OF_ONE
+from hpp_middleware.stages.limits import limiter as limits_stage
+from hpp_middleware.stages.limits.places import MOST_OF_ONE
 from hpp_middleware.stores.memory import MemoryLimits
 from hpp_middleware.stores.redis.scripts import scripts
 from hpp_middleware.testing import FakeUpstream, Script

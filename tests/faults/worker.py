@@ -81,7 +81,7 @@ def made(settings: dict[str, Any]) -> Any:
 
     from faults import places
     from hpp_middleware.core import limits
-    from hpp_middleware.stages import lease
+    from hpp_middleware.stages.reserve import lease
     from hpp_middleware.transports.httpx import HttpxTransport
     from hpp_middleware.types.limits import RateLimit
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hpp_middleware.stages.lease import Lease
+from hpp_middleware.stages.reserve.lease import Lease
 from hpp_middleware.types.operations import Operation
 from hpp_middleware.types.quota import Entry
 

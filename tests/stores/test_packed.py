@@ -10,7 +10,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from hpp_middleware.core import quota
-from hpp_middleware.stages.worker import new_id
+from hpp_middleware.stages.worker.worker import new_id
 from hpp_middleware.stores.books import carry_out
 from hpp_middleware.stores.memory import books as module
 from hpp_middleware.stores.memory import packed

@@ -21,7 +21,7 @@ if not __package__:  # started by its path, under valgrind
 from bench import wire
 from hpp_middleware.core import auth, parse, price, route, sse
 from hpp_middleware.dialects.openai import OpenAI
-from hpp_middleware.stages.plan import Plan
+from hpp_middleware.stages.attempts.plan import Plan
 from hpp_middleware.stores.books import carry_out
 from hpp_middleware.stores.memory.books import MemoryBooks
 from hpp_middleware.testing.stores.bench import reserve, settle

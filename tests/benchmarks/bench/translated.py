@@ -12,7 +12,7 @@ from hpp_middleware.apis.responses import RESPONSES
 from hpp_middleware.core import price
 from hpp_middleware.dialects import known
 from hpp_middleware.ports import API, StreamReader
-from hpp_middleware.stages import speak
+from hpp_middleware.stages.route import speak
 from hpp_middleware.types.completion import Target
 from hpp_middleware.types.price import Price
 from hpp_middleware.types.provider import Limits, Model, Provider

@@ -1,0 +1,1 @@
+"""What carries a request out: one exchange with a model, or several, under one hold and one ledger entry."""

@@ -1,0 +1,1 @@
+"""Setup: a gateway's settings, checked, and what is made of them before any event loop runs."""

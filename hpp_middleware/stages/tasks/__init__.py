@@ -1,0 +1,1 @@
+"""Tasks: work that can be stopped from beside it, and work that nobody's cancellation tears."""

@@ -1,0 +1,1 @@
+"""Upstream: one call to a provider, how it is reached, and whether it is well."""
