@@ -246,14 +246,15 @@ async def test_more_unreadable_lines_than_are_moved_at_once_keep_nothing_from_be
             _damage(client, f"{number + 1}:alice", "no JSON")
         client.xadd("hpp{hpp:0}:stream", {"grant": b"{"})
         await store.apply([Grant(id=odd, account="bob", amount=10) for odd in ("with\0NUL", "x" * 5000)])
+        client.xadd("hpp{hpp:0}:stream", {"grant": b'{"id":"of nobody","account":"bob\\u0000","amount":1}'})
         await store.apply([Grant(id="last", account="bob", amount=1)])
         mover = Mover(store, archive, trim=True)
         assert await mover.empty() == 4  # two grants at the start, bob's line, and the last grant
         assert [await mover.move(2) for _ in range(2)] == [0, 0]
-        assert client.xlen("hpp{hpp:0}:stream") == 10
+        assert client.xlen("hpp{hpp:0}:stream") == 11
     assert (await archive.totals("bob")).settled == 1
     assert (await archive.totals("bob")).quota == 501
-    assert len(mover.unreadable) == 10
+    assert len(mover.unreadable) == 11
 
 
 async def test_what_was_damaged_after_it_was_moved_stays_and_stops_nobody(

@@ -129,6 +129,8 @@ async def test_a_transport_that_raises_later_is_an_upstream_that_broke(
             "fake",
             isinstance(fault, OSError | EOFError),
         )
+        if after is not None and not isinstance(fault, UpstreamError):
+            assert error["upstream_status"] == 200
         (line,) = await check_books(found)
         assert line.report.outcome == "failed"
         assert (line.amount > 0) == (after == 1)
