@@ -19,7 +19,7 @@ from hpp_middleware.core.ceilings import OverBudget, Scope
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import RequestError
 from hpp_middleware.ports import API, Client, Transport
-from hpp_middleware.stages.attempts import exchanges, plan
+from hpp_middleware.stages.attempts import choose, plan
 from hpp_middleware.stages.attempts.carried import Carried
 from hpp_middleware.stages.attempts.means import Means
 from hpp_middleware.stages.limits.admission import Admission
@@ -199,29 +199,29 @@ class Gateway(Lifecycle):
                 worker.limiter, consumer, planned.target.id, planned.bound, client, request_id=request_id, api=api
             )
         means = Means(self.setup, worker, client, keyed, transport, admission)
-        exchange = exchanges.exchange(means, planned, operation, lineup)
+        carried = choose.carried(means, planned, operation, lineup)
         others = lineup if may_downgrade else None
         if admission is None:
-            work = self._carry_out(means, planned.scope, operation, exchange, host_left=host_left, others=others)
+            work = self._carry_out(means, planned.scope, operation, carried, host_left=host_left, others=others)
         else:
             carry_out = partial(
-                self._carry_out, means, planned.scope, operation, exchange, host_left=host_left, others=others
+                self._carry_out, means, planned.scope, operation, carried, host_left=host_left, others=others
             )
-            work = admission.around(exchange, carry_out)
+            work = admission.around(carried, carry_out)
         settlement = await apart.run(
             work,
             loop=worker.loop,
-            hear=exchange.hear,
-            gone=exchange.gone,
-            dismissed=exchange.dismiss,
+            hear=carried.hear,
+            gone=carried.gone,
+            dismissed=carried.dismiss,
             upkeep=None if worker.timed else worker.keep,
         )
         if isinstance(settlement, Result):
             again = await keyed.give_again(settlement, client)
             self.notice.replayed(Replayed(request_id=settlement.hold, consumer=consumer.id, model=planned.target.id))
             return again
-        if not client.started and (error := exchange.error) is not None:
-            error.headers.update(exchange.job.headers(cost=settlement.amount))
+        if not client.started and (error := carried.error) is not None:
+            error.headers.update(carried.job.headers(cost=settlement.amount))
             raise error
         return settlement
 
@@ -230,7 +230,7 @@ class Gateway(Lifecycle):
         means: Means,
         scope: Scope | None,
         operation: Reserve,
-        exchange: Carried,
+        carried: Carried,
         *,
         host_left: End,
         others: Lineup | None,
@@ -242,7 +242,7 @@ class Gateway(Lifecycle):
             What was charged; or what the store says of a request that was answered before, under the same key.
         """
         worker = means.worker
-        worker.answering.began(exchange)
+        worker.answering.began(carried)
         try:
             try:
                 placed = await holds.place(worker.lease, operation, scope)  # reserve
@@ -253,42 +253,42 @@ class Gateway(Lifecycle):
             if placed.status == "finished":
                 return placed
             try:
-                exchange.under(placed.amount)
+                carried.under(placed.amount)
             except RequestError as error:  # it cannot do with so little output
                 await holds.give_back(worker.lease, operation.id)
                 raise ceilings.refusal("", None) from error
-            if exchange.job.request.stream and self.setup.orphan == "estimate":
-                worker.lease.watch(operation.id, exchange.so_far, operation.orphan_amount)
+            if carried.job.request.stream and self.setup.orphan == "estimate":
+                worker.lease.watch(operation.id, carried.so_far, operation.orphan_amount)
             try:
-                await exchange.run(worker.lease, worker.loop)  # upstream, relay
-                if exchange.job.request.stream:
+                await carried.run(worker.lease, worker.loop)  # upstream, relay
+                if carried.job.request.stream:
                     await worker.answering.give_way(worker.loop)
             finally:
-                settlement = await self._settle(means, operation.id, exchange, host_left)
+                settlement = await self._settle(means, operation.id, carried, host_left)
         finally:
-            worker.answering.ended(exchange)
+            worker.answering.ended(carried)
         return settlement
 
-    async def _settle(self, means: Means, request_id: str, exchange: Carried, host_left: End) -> Settlement:
-        """Swap the hold for what the exchange came to."""
+    async def _settle(self, means: Means, request_id: str, carried: Carried, host_left: End) -> Settlement:
+        """Swap the hold for what the request came to."""
         worker, keyed = means.worker, means.keyed
-        if exchange.job.request.stream:
+        if carried.job.request.stream:
             worker.lease.unwatch(request_id)
         try:
-            settlement = exchange.settlement(host_left=host_left)
+            settlement = carried.settlement(host_left=host_left)
             result = await settling.settle(  # settle
                 worker.lease,
                 request_id,
                 settlement,
-                plan.report(exchange, settlement),
-                account=exchange.job.account,
+                plan.report(carried, settlement),
+                account=carried.job.account,
                 alarm=self.notice.alarm,
-                kept=keyed.kept(exchange.answer, request_id) if keyed.claim is not None else None,
-                amends=exchange.amends,
+                kept=keyed.kept(carried.answer, request_id) if keyed.claim is not None else None,
+                amends=carried.amends,
             )
         finally:
-            exchange.ending.settled()
-        self.notice.settled(request_id, exchange, settlement, result)
+            carried.ending.settled()
+        self.notice.settled(request_id, carried, settlement, result)
         return settlement
 
     async def complete(

@@ -20,8 +20,8 @@ from hpp_middleware.core.auto import agree, verify
 from hpp_middleware.core.ceilings import Scope
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.errors import GatewayError
+from hpp_middleware.stages.attempts.buffered import Buffered
 from hpp_middleware.stages.attempts.carried import Carried
-from hpp_middleware.stages.attempts.held import Held
 from hpp_middleware.stages.attempts.job import Job
 from hpp_middleware.stages.attempts.means import Means
 from hpp_middleware.stages.attempts.plan import Plan
@@ -50,7 +50,7 @@ class Cascade(Carried):
     """
 
     priced = True  # there may be several calls
-    _gave_held = False
+    _gave_kept = False
 
     def __init__(
         self, means: Means, planned: Plan, reserved: Reserve, *, asked: Request, second: Plan, twice: bool
@@ -62,18 +62,18 @@ class Cascade(Carried):
         self._then = second
         self._twice = twice
         self._draft = reserved.draft
-        self._held = Held(patient=means.client.patient)
-        self._given = self._exchange(planned, self._held, kept=True)
+        self._kept = Buffered(patient=means.client.patient)
+        self._given = self._exchange(planned, self._kept, kept=True)
 
     @property
     def error(self) -> GatewayError | None:
         """What the client is to be told."""
-        return None if self._gave_held else super().error
+        return None if self._gave_kept else super().error
 
     @property
     def answer(self) -> Answer | None:
         """The whole answer; None where it was not recorded, or broke off."""
-        if self._gave_held:
+        if self._gave_kept:
             return self._keyed.record.answer if self._keyed.record is not None else None
         found = self.last.answer
         # Whoever has left may ask again, and then gets what there was to give, though nobody has weighed it.
@@ -82,7 +82,7 @@ class Cascade(Carried):
     def settlement(self, *, host_left: End = End.LEFT) -> Settlement:
         """What all are charged; an answer that was given is complete, whatever became of another call, and no other."""
         found = self.last.settlement(host_left=host_left)
-        if self._gave_held:
+        if self._gave_kept:
             return found if len(self.exchanges) == 1 else msgspec.structs.replace(found, outcome="completed")
         if found.outcome == "completed" and not self._client.started:  # nobody was there to be given it
             return msgspec.structs.replace(found, outcome="abandoned")
@@ -92,18 +92,18 @@ class Cascade(Carried):
         return not self._is_over and (self._gives or self._given.end in attempts.FAILED)
 
     async def _go_on(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Give the answer that is held back, or ask for others."""
+        """Give the answer that is kept back, or ask for others."""
         if not self._gives:
             await self._asked_instead(lease, loop)
             return
-        fault = verify.fault(self._held.body, self._asked)
+        fault = verify.fault(self._kept.body, self._asked)
         again = fault is None and self._twice and not self._expired
-        if again and agree.is_comparable(self._held.body, self._asked):
+        if again and agree.is_comparable(self._kept.body, self._asked):
             fault = await self._asked_again(lease, loop)
         if fault is not None and await self._escalated(lease, loop, fault):
             return
         if not self._is_over and self._is_told_whole:  # else what is told is the error of the call that cost more
-            await self._give_held()
+            await self._give_kept()
 
     @property
     def _is_over(self) -> bool:
@@ -119,12 +119,12 @@ class Cascade(Carried):
 
     @property
     def _gives(self) -> bool:
-        """Whether there is an answer that is held back."""
+        """Whether there is an answer that is kept back."""
         return _is_whole(self._given)
 
     @property
     def _is_told_whole(self) -> bool:
-        """Whether the answer that is held back says what all calls cost, where answers do."""
+        """Whether the answer that is kept back says what all calls cost, where answers do."""
         return self.job.cost_in != "usage" or self._given.settlement().amount == self.last.settlement().amount
 
     async def _asked_instead(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> None:
@@ -137,21 +137,21 @@ class Cascade(Carried):
 
     async def _asked_again(self, lease: Lease, loop: asyncio.AbstractEventLoop | None) -> str | None:
         """Ask the smaller model once more; what is wrong with its answers, taken together."""
-        one, before, again = self._held.body, self.last.settlement(), self._now
+        one, before, again = self._kept.body, self.last.settlement(), self._now
         amount, orphan = before.amount + again.bound.want, before.amount + again.bound.orphan_amount
         if not self._left_s or not await self._resized(lease, amount, orphan, self._draft):
             return None  # one answer is what there is
         if not (left_s := self._left_s):
             return None  # nothing more is sent
-        held = Held(patient=self._client.patient)
-        asked = self._exchange(again, held, _within(self._nth(again, amount, before), left_s), kept=True)
+        second = Buffered(patient=self._client.patient)
+        asked = self._exchange(again, second, _within(self._nth(again, amount, before), left_s), kept=True)
         await asked.run(lease, loop)
         if not _is_whole(asked):
             return None if self._is_told_whole else "there is no second one"
-        fault = verify.fault(held.body, self._asked)
+        fault = verify.fault(second.body, self._asked)
         if fault is None or not self._is_told_whole:
-            self._held, self._given = held, asked
-        if fault is None and not agree.agree(one, held.body, self._asked):
+            self._kept, self._given = second, asked
+        if fault is None and not agree.agree(one, second.body, self._asked):
             return "another one contradicts it"
         return fault
 
@@ -199,19 +199,19 @@ class Cascade(Carried):
             await self._resized(lease, self.job.hold, 0, self._draft, self._now.scope)
         return result is not None and result.status == "done"
 
-    async def _give_held(self) -> None:
+    async def _give_kept(self) -> None:
         """The smaller model's answer, at what all calls come to."""
-        self._gave_held = True
+        self._gave_kept = True
         made = sum(each.end is not End.UNSENT for each in self.exchanges)
         told = dict(msgspec.structs.replace(self._given.job, attempts=made).headers(cost=self.settlement().amount))
-        headers: Headers = [(name, told.get(name, value)) for name, value in self._held.headers]
+        headers: Headers = [(name, told.get(name, value)) for name, value in self._kept.headers]
         if self._keyed.record is not None:
-            self._keyed.record.start(self._held.status, headers)
-            self._keyed.record.add(self._held.body)
+            self._keyed.record.start(self._kept.status, headers)
+            self._keyed.record.add(self._kept.body)
         self.ending.begin()
         with anyio.move_on_after(self.job.limits.send_s):  # who takes nothing for so long has left
-            await self._client.start(self._held.status, headers)
-            await self._client.send(self._held.body, more=False)
+            await self._client.start(self._kept.status, headers)
+            await self._client.send(self._kept.body, more=False)
 
 
 def _is_whole(exchange: Exchange) -> bool:

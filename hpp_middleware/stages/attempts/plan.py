@@ -207,10 +207,10 @@ class Plan:
         )
 
 
-def report(exchange: "Carried", settlement: Settlement) -> Report:
+def report(carried: "Carried", settlement: Settlement) -> Report:
     """The other half of the ledger entry."""
-    *before, last = exchange.exchanges
-    priced, seen = exchange.priced, last.seen
+    *before, last = carried.exchanges
+    priced, seen = carried.priced, last.seen
     raw = seen.usage_raw
     attempts: tuple[Attempt, ...] = (_attempt(last, seen, settlement, priced=priced),)
     if before:
@@ -221,15 +221,15 @@ def report(exchange: "Carried", settlement: Settlement) -> Report:
         usage=settlement.usage,
         usage_raw=raw if raw is not None and memoryview(raw).nbytes <= MOST_RAW_BYTES else _NULL,
         attempts=attempts,
-        spared=_spared(exchange, settlement) if before else (),
+        spared=_spared(carried, settlement) if before else (),
     )
 
 
-def _spared(exchange: "Carried", whole: Settlement) -> tuple[tuple[str, int], ...]:
+def _spared(carried: "Carried", whole: Settlement) -> tuple[tuple[str, int], ...]:
     """By how much less than the whole each budget of only some of the calls is charged: by what the others came to."""
     parts: dict[str, int] = {}
-    for each in exchange.exchanges:
-        cost = _own(each, whole if each is exchange.last else each.settlement())
+    for each in carried.exchanges:
+        cost = _own(each, whole if each is carried.last else each.settlement())
         scope = each.planned.scope
         for account in scope.accounts[1:] if scope is not None else ():
             parts[account] = parts.get(account, 0) + cost

@@ -66,12 +66,12 @@ class Admission:
         self._headers: Headers = []
         self._taken: list[tuple[limits.Asked, Standing]] = []
         self._latest: limits.Asked | None = None  # what was taken for the model that is asked next
-        self._exchange: Carried | None = None
+        self._carried: Carried | None = None
 
     @property
     def is_ending(self) -> bool:
         """Whether the answer is over, and what it held is about to be given back."""
-        return self._exchange is not None and self._exchange.ending.begun
+        return self._carried is not None and self._carried.ending.begun
 
     def start(self, status: int, headers: Headers) -> Coroutine[Any, Any, None]:
         """Send the head, with how it stands."""
@@ -95,19 +95,19 @@ class Admission:
         return [asked.ask for asked, _ in self._taken if asked.ask.slots]
 
     async def around(
-        self, exchange: "Carried", work: Callable[[], Coroutine[Any, Any, Settlement | Result]]
+        self, carried: "Carried", work: Callable[[], Coroutine[Any, Any, Settlement | Result]]
     ) -> Settlement | Result:
         """
         Carry out the request under its limits.
 
         Args:
-            exchange: What carries it out.
+            carried: What carries it out.
             work: Reserve, upstream, relay and settle.
         Raises:
             RequestError: 429: a limit is reached; nothing was held.
             StoreError: 503: that cannot be known.
         """
-        self._exchange = exchange
+        self._carried = carried
         asked = self._limiter.asked(self._consumer, self._models[0], self._bound, self._request_id, ())
         if asked is not None:
             await self._take(asked)
@@ -117,12 +117,12 @@ class Admission:
             ended = await work()
             if isinstance(ended, Result):  # answered before, under the same key
                 tokens = requests = 0
-            elif len(exchange.exchanges) == 1:
+            elif len(carried.exchanges) == 1:
                 tokens = ended.usage.total if ended.outcome is not None else 0
             else:
-                tokens = exchange.tokens(ended)
-            if exchange.error is not None:
-                exchange.error.headers.update(self._headers)
+                tokens = carried.tokens(ended)
+            if carried.error is not None:
+                carried.error.headers.update(self._headers)
         except GatewayError as error:
             # Nothing was forwarded. What was refused was a request all the same; what is one already was not another.
             goes_on = isinstance(error, Downgraded)  # by a model that takes its own
@@ -131,7 +131,7 @@ class Admission:
             raise
         finally:
             await self._put_right(tokens, requests)
-            self._exchange = None  # which knows this object: let neither wait for the garbage collector
+            self._carried = None  # which knows this object: let neither wait for the garbage collector
         return ended
 
     async def also(self, model: str, bound: Bound) -> bool:

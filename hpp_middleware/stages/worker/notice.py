@@ -60,23 +60,23 @@ class Notice:
         """Holds whose owner died were charged."""
         self._tell(Settled(entries=tuple(entries), held=0, duration_s=0.0, first_byte_s=None))
 
-    def settled(self, request_id: str, exchange: "Carried", settlement: Settlement, result: Result | None) -> None:
+    def settled(self, request_id: str, carried: "Carried", settlement: Settlement, result: Result | None) -> None:
         """A request ended; and what was odd about it."""
         if not self._observers:
             return
-        over = settlement.amount - exchange.job.hold
+        over = settlement.amount - carried.job.hold
         if over > 0:
             self._tell(Alarm(kind="overage", request_id=request_id, detail=f"{over} nano-dollars over the hold"))
         if settlement.outcome == "completed" and settlement.estimated:
-            kind = "doubtful_usage" if exchange.last.seen.usage is not None else "missing_usage"
-            self._tell(Alarm(kind=kind, request_id=request_id, detail=exchange.job.target.id))
+            kind = "doubtful_usage" if carried.last.seen.usage is not None else "missing_usage"
+            self._tell(Alarm(kind=kind, request_id=request_id, detail=carried.job.target.id))
         if result is not None and result.entries:
             self._tell(
                 Settled(
                     entries=result.entries,
-                    held=exchange.job.hold,
-                    duration_s=exchange.duration_s,
-                    first_byte_s=exchange.last.first_byte_s,
+                    held=carried.job.hold,
+                    duration_s=carried.duration_s,
+                    first_byte_s=carried.last.first_byte_s,
                 )
             )
 

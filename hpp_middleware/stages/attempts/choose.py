@@ -1,4 +1,4 @@
-"""What carries out a request: a chain of attempts, or a cascade."""
+"""Whether a request is carried out by a chain of attempts, or by a cascade."""
 
 from hpp_middleware.core.auto import agree
 from hpp_middleware.stages.attempts.carried import Carried
@@ -9,12 +9,12 @@ from hpp_middleware.stages.attempts.plan import Plan
 from hpp_middleware.stages.route.lineup import Lineup
 from hpp_middleware.types.operations import Reserve
 
-__all__ = ["exchange"]
+__all__ = ["carried"]
 
 
-def exchange(means: Means, planned: Plan, operation: Reserve, lineup: Lineup) -> Carried:
+def carried(means: Means, planned: Plan, operation: Reserve, lineup: Lineup) -> Carried:
     """
-    What carries out a request.
+    What carries out a request, not begun yet.
 
     Args:
         means: What it is carried out with.

@@ -1,4 +1,4 @@
-"""A client for an answer that is kept back until somebody has judged it."""
+"""A client that keeps an answer back, in memory, until somebody has judged it."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,10 @@ import anyio
 
 from hpp_middleware.types.http import Headers
 
-__all__ = ["Held"]
+__all__ = ["Buffered"]
 
 
-class Held:
+class Buffered:
     """
     See :class:`hpp_middleware.ports.Client`; its departure is told to who has several exchanges.
 
