@@ -258,7 +258,7 @@ class Stream:
     def _whole(self, found: _Event, data: bytes, other: bytes) -> bytes:
         """An event with a whole Response."""
         response = self._last = relay.members.decode(found.response)
-        self._shown.take(response)
+        self._shown.take(response, early=found.type not in _ENDS)
         if found.type == "response.failed":
             raise relay.StreamedError(bytes(response.get("error", relay.NULL)))
         end = End.COMPLETED if found.type in _ENDS else None

@@ -58,6 +58,7 @@ class Shown:
         self._charge = charge
         self._reading: Reading | None = None
         self._raw: Raw | None = None
+        self._early = False
         self._id: str | None = None
         self.finished = False
         self.text = text
@@ -70,14 +71,21 @@ class Shown:
             usage=reading.usage if reading else None,
             usage_raw=self._raw,
             usage_doubtful=reading.doubtful if reading else False,
+            usage_early=self._early,
             relayed_bytes=self.text.bytes,
             texts=self.text.texts,
             finished=self.finished,
             upstream_id=self._id,
         )
 
-    def take(self, response: dict[str, Raw]) -> None:
-        """Note the id, and the usage: the last report counts, and one that cannot be read leaves the one before."""
+    def take(self, response: dict[str, Raw], *, early: bool = False) -> None:
+        """
+        Note the id, and the usage: the last report counts, and one that cannot be read leaves the one before.
+
+        Args:
+            response: A Response.
+            early: Whether it is still in progress: what it reports cannot be all that comes out.
+        """
         if self._id is None and "id" in response:
             self._id = relay.text(response["id"])
         usage = response.get("usage")
@@ -87,7 +95,7 @@ class Shown:
         if reading is None and self._reading is not None:
             self._reading = Reading(self._reading.usage, doubtful=True)
         else:
-            self._reading, self._raw = reading, relay.mended(usage)
+            self._reading, self._raw, self._early = reading, relay.mended(usage), early
 
     def response(self, response: dict[str, Raw], end: End | None = None) -> dict[str, Raw]:
         """What the client gets of a Response; with an ``end`` it is the last word, and says what it is charged."""

@@ -6,10 +6,10 @@ from typing import Any
 
 import anyio
 import pytest
-from rig import ALICE, USAGE_NANO, Witness, check_books, chunks, gateway, read_chat
+from rig import ALICE, KEY, USAGE_NANO, Witness, check_books, chunks, gateway, read_chat
 
 from hpp_middleware import Gateway
-from hpp_middleware.testing import FakeUpstream, Script
+from hpp_middleware.testing import FakeUpstream, Script, post
 from hpp_middleware.testing.upstream import Exchange
 from hpp_middleware.types.provider import Limits, Timeouts
 from hpp_middleware.types.quota import Entry
@@ -124,6 +124,27 @@ async def test_a_report_at_the_start_of_a_broken_stream_is_a_lower_bound(fake_up
     async with gateway(fake_upstream) as found:
         _, line = await stream_to_its_end(found)
         assert (line.amount, line.report.outcome, line.report.estimated) == (9 * 1_000 + 5 * 2_000, "failed", True)
+
+
+@pytest.mark.parametrize("last", [None, "response.completed", "response.incomplete"])
+async def test_a_report_of_a_response_in_progress_is_a_lower_bound(
+    last: str | None, fake_upstream: FakeUpstream
+) -> None:
+    response = {"id": "r", "object": "response", "status": "in_progress", "output": []}
+    early = {**response, "usage": {"input_tokens": 9, "output_tokens": 0, "total_tokens": 9}}
+    told = [{"type": "response.created", "response": early}]
+    told += [{"type": "response.output_text.delta", "item_id": "i", "delta": "word"} for _ in range(5)]
+    told += [{"type": last, "response": {**response, "status": "completed"}}] if last else []
+    events = [f"data: {json.dumps(each)}\n\n".encode() for each in told]
+    fake_upstream.script = Script(raw_events=events, content_type="text/event-stream")
+    async with gateway(fake_upstream, provider={"native_apis": frozenset({"responses"})}) as found:
+        body = {"model": "fake/fake-1", "input": "Hi", "max_output_tokens": 100, "stream": True}
+        async with post(found.app, "/v1/responses", body, headers={"apikey": KEY}, ahead=0) as call:
+            await call.read()
+            await call.returned()
+        (line,) = await check_books(found)
+        outcome = "completed" if last else "failed"
+        assert (line.amount, line.report.outcome, line.report.estimated) == (9 * 1_000 + 5 * 2_000, outcome, True)
 
 
 @pytest.mark.parametrize("code", [None, 429, 503, "rate_limit_exceeded"])
