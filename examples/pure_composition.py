@@ -36,7 +36,7 @@ def main() -> None:
 
     request = parse.completion(BODY, limits)
     target = route.resolve(request, alice, CATALOG)
-    cap = bound.default_cap(target, limits) if request.cap is None else None
+    cap = bound.own_cap(request, target, limits)
     call = dialect.call(request, target, cap=cap, request_id="req_1")
     most = bound.bound(request, target, sent_bytes=len(call.body), limits=limits)
     draft = Draft(consumer=alice.id, model=target.id, requested_model=request.model, price=target.price)
