@@ -133,6 +133,15 @@ async def a_budget_moves_by_the_change_in_what_is_declared(bench: Bench[QuotaSto
 
 
 @promise
+async def the_largest_budget_is_exact(bench: Bench[QuotaStore]) -> None:
+    await bench.start(QUOTA)
+    largest = {BUDGET: MAX_NANO}
+    await bench.apply(reserve("first", 1, limits=largest), Grant(id="less", account=BUDGET, amount=-1))
+    await bench.one(reserve("second", 1, limits=largest))
+    assert (await bench.balance(BUDGET)).quota == MAX_NANO - 1, "a declaration that is repeated moves nothing"
+
+
+@promise
 async def a_refused_reserve_makes_no_budget(bench: Bench[QuotaStore]) -> None:
     await bench.start(QUOTA)
     refused = await bench.one(reserve("hold", QUOTA + 1, limits={BUDGET: 10**6}))
@@ -224,6 +233,7 @@ PROMISES: tuple[Promise, ...] = (
     the_rest_is_granted_where_it_is_asked_for,
     a_reserve_declares_its_budgets,
     a_budget_moves_by_the_change_in_what_is_declared,
+    the_largest_budget_is_exact,
     a_refused_reserve_makes_no_budget,
     a_repeat_declares_nothing_again,
     budgets_of_a_race_are_never_oversold,

@@ -77,6 +77,14 @@ async def a_declared_quota_moves_by_its_change(bench: Bench[QuotaStore]) -> None
 
 
 @promise
+async def the_largest_declaration_is_exact(bench: Bench[QuotaStore]) -> None:
+    largest = Declare(account="alice", quota=MAX_NANO)
+    results = await bench.apply(largest, Grant(id="less", account="alice", amount=-1), largest)
+    assert [result.amount for result in results] == [MAX_NANO, -1, 0], "a declaration that is repeated moves nothing"
+    assert (await bench.balance()).quota == MAX_NANO - 1, "however large it is"
+
+
+@promise
 async def a_declaration_keeps_within_bounds(bench: Bench[QuotaStore]) -> None:
     await bench.apply(Declare(account="alice", quota=100), Grant(id="less", account="alice", amount=-60))
     for quota in (10, -1, MAX_NANO + 1):
@@ -92,5 +100,6 @@ PROMISES: tuple[Promise, ...] = (
     a_quota_stays_within_its_bounds,
     a_lowered_quota_stops_admission_and_no_live_hold,
     a_declared_quota_moves_by_its_change,
+    the_largest_declaration_is_exact,
     a_declaration_keeps_within_bounds,
 )

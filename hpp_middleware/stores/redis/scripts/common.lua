@@ -113,6 +113,11 @@ local function room(names, quotas)
   return counts, available, short
 end
 
+-- A quota, moved by the change in what is declared of it. The change comes first: the sum of both may leave 2^53.
+local function moved(quota, declared, before)
+  return quota + (declared - tonumber(before or 0))
+end
+
 -- The quotas that accounts have with what is declared of them, where that can be: count limits, from a place of ARGV on,
 -- account and amount of each. Nothing is written yet.
 local function limited(from, count)
@@ -120,7 +125,7 @@ local function limited(from, count)
   for place = from, from + 2 * count - 1, 2 do
     local account, limit = ARGV[place], tonumber(ARGV[place + 1])
     local two = redis.call('HMGET', ACCOUNTS, column('quota', account), column('declared', account))
-    local quota = tonumber(two[1] or 0) + limit - tonumber(two[2] or 0)
+    local quota = moved(tonumber(two[1] or 0), limit, two[2])
     if limit >= 0 and limit <= MAX_NANO and quota >= 0 and quota <= MAX_NANO then
       quotas[account], declared[account] = integer(quota), integer(limit)
     end

@@ -4,7 +4,7 @@
 local account, declared = ARGV[3], tonumber(ARGV[4])
 local before = redis.call('HMGET', ACCOUNTS, column('quota', account), column('declared', account))
 local had = tonumber(before[1] or 0)
-local quota = had + declared - tonumber(before[2] or 0)
+local quota = moved(had, declared, before[2])
 if declared < 0 or declared > MAX_NANO or quota < 0 or quota > MAX_NANO then
   return reply(account, 'refused', integer(had))
 end
