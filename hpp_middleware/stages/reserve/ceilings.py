@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from math import floor
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -152,7 +153,7 @@ def span(period: Period, where: ZoneInfo, now: float) -> Span:
         where: The time zone whose midnights count.
         now: Seconds since the epoch.
     """
-    today = datetime.fromtimestamp(now, where).date()
+    today = datetime.fromtimestamp(floor(now), where).date()  # which rounds what is near to midnight up to it
     if period == "day":
         first, key = today, today.isoformat()
         last = today + timedelta(days=1)

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hpp_middleware import ConfigurationError, Consumer
@@ -65,6 +65,7 @@ def test_a_midnight_that_is_skipped_is_the_moment_of_the_change() -> None:
 
 
 @given(PERIODS, ZONES, MOMENTS)
+@example("day", "UTC", 1057190399.9999998)
 def test_every_moment_is_in_one_period_and_the_next_begins_where_it_ends(
     period: Period, name: str, moment: float
 ) -> None:
