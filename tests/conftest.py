@@ -11,10 +11,12 @@ import aimock as protocol_mock
 import anyio
 import databases
 import httpcore2
+import hypothesis
 import llama as llama_server
 import pytest
 import thinning
 from background import BackgroundUpstream, running_upstream
+from rounds import SOAK
 
 from hpp_middleware.testing import FakeUpstream
 
@@ -23,8 +25,16 @@ TEARDOWN_S = 120
 
 
 def pytest_configure() -> None:
-    """Whom clients trust is read once, and not for each of the thousands of them, which takes 40 ms."""
+    """
+    Whom clients trust is read once, and not for each of the thousands of them, which takes 40 ms.
+
+    What Hypothesis draws is the same at each run, so that one which fails says something of the change; a soak draws
+    anew each time, and what it finds becomes an example.
+    """
     httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
+    if not SOAK:
+        hypothesis.settings.register_profile("everyday", derandomize=True, database=None)
+        hypothesis.settings.load_profile("everyday")
 
 
 @pytest.hookimpl(wrapper=True)
