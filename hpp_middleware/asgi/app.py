@@ -29,7 +29,7 @@ from hpp_middleware.asgi.endpoints import Endpoints, respond
 from hpp_middleware.asgi.metrics import Metrics
 from hpp_middleware.asgi.paths import APIS, COUNTS, MODELS, ROUTES
 from hpp_middleware.core import auth, deadlines, reply
-from hpp_middleware.core.place import place, root
+from hpp_middleware.core.raised_at import raised_at, root
 from hpp_middleware.errors import (
     ConfigurationError,
     GatewayError,
@@ -195,7 +195,7 @@ class Gateway(gateway.Gateway):
 
     def fault(self, error: BaseException, scope: Scope, where: str | None = None) -> None:
         """Tell the log and the observers where something failed: its type and place, never its text."""
-        kind, where = type(error).__name__, place(error) if where is None else where
+        kind, where = type(error).__name__, raised_at(error) if where is None else where
         _logger.error("internal error %s%s in %s", kind, where, scope["hpp.request_id"])
         self.notice.alarm(Alarm(kind="internal", request_id=scope["hpp.request_id"], detail=f"{kind}{where}"))
 
@@ -205,7 +205,7 @@ class Gateway(gateway.Gateway):
         if cause is error or isinstance(error, NotOpenedError) or now < self._quiet_until:
             return  # there is nothing behind it, or it was told when it was opened
         self._quiet_until = now + OUTAGE_S
-        _logger.error("%s %s%s in %s", error.code, type(cause).__name__, place(cause), scope["hpp.request_id"])
+        _logger.error("%s %s%s in %s", error.code, type(cause).__name__, raised_at(cause), scope["hpp.request_id"])
 
     def deaf(self) -> None:
         """Tell the log, once, that a host's middleware keeps departures from us."""

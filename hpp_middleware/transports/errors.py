@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from hpp_middleware.core.place import place
+from hpp_middleware.core.raised_at import raised_at
 from hpp_middleware.errors import OwnFaultError, UpstreamError
 
 __all__ = ["Fault", "fault", "foreign"]
@@ -58,7 +58,7 @@ def foreign(error: Exception, provider: str, *, closed: bool = False) -> Upstrea
         return fault("broken", provider)
     if closed:
         return OwnFaultError(provider, "the host's own HTTP client is closed: keep it open", unsent=True)
-    detail = f"the host's own way there raised {type(error).__name__}{place(error)}"
+    detail = f"the host's own way there raised {type(error).__name__}{raised_at(error)}"
     if type(error).__module__ == "builtins":
         return OwnFaultError(provider, detail)
     found = fault("broken", provider)

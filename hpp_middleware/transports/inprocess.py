@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import anyio
 from anyio.abc import TaskGroup
 
-from hpp_middleware.core.place import place
+from hpp_middleware.core.raised_at import raised_at
 from hpp_middleware.transports.errors import fault
 from hpp_middleware.types.http import HTTPCall
 
@@ -95,7 +95,7 @@ class _Response:
                 await app(scope, self._receive, self._send)
         except Exception as error:  # noqa: BLE001  # the app's own; whoever reads is told that it broke off
             if not self._left.is_set():
-                told = type(error).__name__, place(error)
+                told = type(error).__name__, raised_at(error)
                 _logger.error("the app behind the meter raised %s%s", *told)  # noqa: TRY400  # its text may tell
         finally:
             self._begun.set()

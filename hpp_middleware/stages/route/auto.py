@@ -17,7 +17,7 @@ from cachetools import TTLCache
 
 from hpp_middleware.core import route
 from hpp_middleware.core.auto import explained, facts, filters
-from hpp_middleware.core.place import place
+from hpp_middleware.core.raised_at import raised_at
 from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError
 from hpp_middleware.ports import API, Dialect, RoutingPolicy
 from hpp_middleware.stages.route import speak
@@ -231,7 +231,7 @@ class Auto:
         try:
             other = self.policy.shadowed(asked, candidates)  # type: ignore[attr-defined]  # of ours, and of who has one
         except Exception as error:  # noqa: BLE001  # what is only looked at must not fail the request
-            where = type(error).__name__, place(error)
+            where = type(error).__name__, raised_at(error)
             _logger.error("a shadow policy failed: %s%s", *where)  # noqa: TRY400  # its text may hold anything
             return None
         score = decision.score if decision.score is not None else other.score if other is not None else None

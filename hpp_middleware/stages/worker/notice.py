@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hpp_middleware.core.place import place
+from hpp_middleware.core.raised_at import raised_at
 from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.errors import StoreError
 from hpp_middleware.ports import Observer
@@ -85,5 +85,5 @@ class Notice:
             try:
                 observer.observe(event)
             except Exception as error:  # noqa: BLE001  # an observer's fault is not the request's
-                told = type(observer).__name__, type(error).__name__, place(error)
+                told = type(observer).__name__, type(error).__name__, raised_at(error)
                 _logger.error("an observer failed: %s, by %s%s", *told)  # noqa: TRY400  # its text may hold anything

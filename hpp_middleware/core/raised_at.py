@@ -1,17 +1,17 @@
-"""Where something foreign was raised: what a log may say of it, since its text may hold anything."""
+"""Where a foreign error was raised: what a log may say of it, since its text may hold anything."""
 
 from collections.abc import Iterator
 from itertools import takewhile
 from types import TracebackType
 
-__all__ = ["place", "root"]
+__all__ = ["raised_at", "root"]
 
 DEEPEST = 20
 
 _OURS = "hpp_middleware"
 
 
-def place(error: BaseException) -> str:
+def raised_at(error: BaseException) -> str:
     """
     Where an error was raised, and, where that lies deeper, which function of a host's was called: by file, line, name.
 

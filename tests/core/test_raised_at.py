@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from hpp_middleware.core.place import place, root
+from hpp_middleware.core.raised_at import raised_at, root
 from hpp_middleware.core.route import Catalog
 from hpp_middleware.types.price import Price
 from hpp_middleware.types.provider import Model, Provider
@@ -21,8 +21,8 @@ def test_the_place_names_file_and_function() -> None:
     def hook() -> None:
         raise KeyError("secret")
 
-    found = place(raised(hook))
-    assert found.startswith(" at test_place.py:")
+    found = raised_at(raised(hook))
+    assert found.startswith(" at test_raised_at.py:")
     assert ".hook)" in found
     assert "secret" not in found
 
@@ -31,9 +31,9 @@ def test_where_it_lies_deeper_the_function_that_was_called_is_named_too() -> Non
     def hook() -> None:
         json.loads("secret")
 
-    found = place(raised(hook))
+    found = raised_at(raised(hook))
     assert found.startswith(" at decoder.py:")
-    assert ", called from test_place.py:" in found
+    assert ", called from test_raised_at.py:" in found
 
 
 def test_what_this_package_has_called_is_named_and_not_who_has_called_it() -> None:
@@ -46,13 +46,13 @@ def test_what_this_package_has_called_is_named_and_not_who_has_called_it() -> No
             return ()
 
     catalog = Catalog(providers={"fake": Provider(base_url="http://fake/v1")}, models={}, aliases={}, prices=Prices())
-    found = place(raised(lambda: catalog.find("fake/secret")))
+    found = raised_at(raised(lambda: catalog.find("fake/secret")))
     assert found.startswith(" at decoder.py:")
     assert found.endswith("Prices.find)")
 
 
 def test_an_error_that_nobody_raised_has_no_place() -> None:
-    assert place(KeyError("x")) == ""
+    assert raised_at(KeyError("x")) == ""
 
 
 def test_the_root_is_what_an_error_was_raised_from_first() -> None:
