@@ -5,7 +5,7 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 
 from hpp_middleware.config import Settings
-from hpp_middleware.core.meant import meant
+from hpp_middleware.core.did_you_mean import did_you_mean
 from hpp_middleware.core.route import Catalog
 from hpp_middleware.errors import ConfigurationError
 
@@ -36,6 +36,6 @@ def _said(models: Sequence[str], catalog: Catalog) -> Iterator[str]:
         elif not slash:
             yield f"{each} is no provider/model, and lets nothing in"
         elif not any(fnmatchcase(name, provider) for name in catalog.providers):
-            yield f"no provider {provider} is configured{meant(provider, catalog.providers)}"
+            yield f"no provider {provider} is configured{did_you_mean(provider, catalog.providers)}"
         else:
-            yield f"no model {each} with a price is there{meant(each, ids)}"
+            yield f"no model {each} with a price is there{did_you_mean(each, ids)}"

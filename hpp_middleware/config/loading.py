@@ -14,7 +14,7 @@ from hpp_middleware.config.section import Section
 from hpp_middleware.config.sections import File
 from hpp_middleware.config.settings import Settings, settle
 from hpp_middleware.config.values import Context, key_path
-from hpp_middleware.core.meant import meant
+from hpp_middleware.core.did_you_mean import did_you_mean
 from hpp_middleware.errors import ConfigurationError
 
 __all__ = ["load"]
@@ -88,7 +88,7 @@ def _near(place: tuple[int | str, ...]) -> str:
         found = [each for table in tables for each in _tables(table, part)]
         tables = found or tables  # else it is a name of the operator's, or a number in a list
     known = [name for table in tables for name in table.model_fields]
-    return meant(str(place[-1]).replace("-", "_"), known, alike=ALIKE)
+    return did_you_mean(str(place[-1]).replace("-", "_"), known, alike=ALIKE)
 
 
 def _tables(table: type[Section], key: int | str) -> list[type[Section]]:

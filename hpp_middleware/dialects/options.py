@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from hpp_middleware.core.meant import meant
+from hpp_middleware.core.did_you_mean import did_you_mean
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.provider import Provider
 
@@ -22,6 +22,6 @@ def check_names(provider: Provider, known: Collection[str]) -> None:
     for name in sorted(provider.options.keys() - set(known)):
         raise ConfigurationError(
             f"options.{name} is unknown to dialect {provider.dialect}, which knows {', '.join(sorted(known))}"
-            f"{meant(name.casefold(), known)}",
+            f"{did_you_mean(name.casefold(), known)}",
             param=f"options.{name}",
         )

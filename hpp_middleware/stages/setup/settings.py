@@ -12,7 +12,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict
 
 from hpp_middleware.audit import Sealing
-from hpp_middleware.core.meant import meant
+from hpp_middleware.core.did_you_mean import did_you_mean
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.ports import (
     Capabilities,
@@ -135,7 +135,7 @@ def check_kinds(settings: Mapping[str, Any]) -> None:
     """
     for name, given in settings.items():
         if name not in GatewaySettings.__annotations__:
-            raise TypeError(f"Gateway has no setting {name!r}{meant(name, GatewaySettings.__annotations__)}")
+            raise TypeError(f"Gateway has no setting {name!r}{did_you_mean(name, GatewaySettings.__annotations__)}")
         if given is not None:
             _check_kind(name, given)
 

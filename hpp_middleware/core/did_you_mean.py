@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["meant"]
+__all__ = ["did_you_mean"]
 
 ALIKE = 0.6
 """How like a name must be to one that is known, for that to be meant."""
 
 
-def meant(name: str, known: Iterable[str], *, alike: float = ALIKE) -> str:
+def did_you_mean(name: str, known: Iterable[str], *, alike: float = ALIKE) -> str:
     """
     The end of a refusal, as ``; did you mean base_url?``; empty where no name is like it.
 
