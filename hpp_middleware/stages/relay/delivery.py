@@ -14,7 +14,7 @@ import anyio
 
 from hpp_middleware.core import sse
 from hpp_middleware.ports import Client, StreamReader
-from hpp_middleware.stages.relay.alive import Alive, alive, words
+from hpp_middleware.stages.relay.keep_alive import Alive, alive, words
 from hpp_middleware.stages.settle.replay import Record
 from hpp_middleware.stages.tasks.guard import Guard, asyncios, begin
 from hpp_middleware.types.http import Headers

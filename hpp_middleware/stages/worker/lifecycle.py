@@ -11,8 +11,8 @@ from hpp_middleware.errors import NotOpenedError
 from hpp_middleware.ports import HealthStore
 from hpp_middleware.stages.setup.setup import Setup
 from hpp_middleware.stages.upstream.sharing import share
-from hpp_middleware.stages.worker.heeding import heeding
 from hpp_middleware.stages.worker.notice import Notice
+from hpp_middleware.stages.worker.signals import heeding
 from hpp_middleware.stages.worker.worker import Worker
 from hpp_middleware.types.health import STATES, CircuitState, UpstreamState, together
 from hpp_middleware.types.load import Standing

@@ -1,5 +1,5 @@
 """
-Alive: something said to a client while its provider is silent, from beside the work that waits for the provider.
+Keep-alive: something said to a client while its provider is silent, from beside the work that waits for the provider.
 
 Under asyncio a stream has a timer, and a task only while something is being said; elsewhere, where no timer is without
 a task, it has one for as long as it lasts.

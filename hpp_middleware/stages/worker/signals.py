@@ -1,5 +1,5 @@
 """
-Heeding: a signal heard besides whatever a server does at it, so that streams end before the server gives them up.
+A signal heard besides whatever a server does at it, so that streams end before the server gives them up.
 
 A server that is told to stop waits for its open streams, for ever or for so long, and ends the lifespan after that: no
 part of ASGI says beforehand that this has begun. Only a host may put a handler to a signal, and so it has to ask.

@@ -10,7 +10,7 @@ from rig import KEY, MODEL, USAGE_NANO, ask, check_books, chunks, gateway, quest
 
 from hpp_middleware import ConfigurationError, Gateway
 from hpp_middleware.ports import UpstreamResponse
-from hpp_middleware.stages.relay.alive import alive
+from hpp_middleware.stages.relay.keep_alive import alive
 from hpp_middleware.stages.tasks.guard import asyncios
 from hpp_middleware.testing import FakeUpstream, Script, post
 from hpp_middleware.testing.asgi import Call
