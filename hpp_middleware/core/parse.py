@@ -8,7 +8,7 @@ different bodies. Bad input is a 400 that names the field.
 import msgspec
 from msgspec import Raw, Struct
 
-from hpp_middleware.core import preferences, usual
+from hpp_middleware.core import parse_usual, preferences
 from hpp_middleware.core.body import SMALL, brief, members, unescaped
 from hpp_middleware.core.fields import NULL as _NULL
 from hpp_middleware.core.fields import bad as _bad
@@ -58,7 +58,7 @@ ACTED_ON = frozenset(
 )
 """Keys that the router acts on: no other letter case of them passes, since some servers match keys without case."""
 
-_NEED_NO_LOOK = ACTED_ON | usual.PLAIN
+_NEED_NO_LOOK = ACTED_ON | parse_usual.PLAIN
 """The usual keys: in lower case, and no other spelling of one that matters."""
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
@@ -88,7 +88,7 @@ class _ImageURL(Struct):
 _message_fields = msgspec.json.Decoder(_Message)
 _part_fields = msgspec.json.Decoder(_Part)
 _image_url = msgspec.json.Decoder(_ImageURL)
-_stream_options = msgspec.json.Decoder(usual.StreamOptions)
+_stream_options = msgspec.json.Decoder(parse_usual.StreamOptions)
 _raws = msgspec.json.Decoder(list[Raw])
 _strings = msgspec.json.Decoder(list[str])
 _string = msgspec.json.Decoder(str)
@@ -105,7 +105,7 @@ def completion(body: bytes, limits: Limits) -> Request:
     short = brief(body)
     nested = len(short) >= SMALL  # else to look at all of it takes the least time
     fields = members(body, limits, short, nested=nested)
-    found = usual.request(short, fields, limits, brief=short is not body, nested=nested)
+    found = parse_usual.request(short, fields, limits, brief=short is not body, nested=nested)
     if found is not None and found.plain is not None:
         reasons = "reasoning_effort" in fields and _asks_for_reasoning(fields)
         return msgspec.structs.replace(found, hidden_reasoning=True) if reasons else found
@@ -143,7 +143,7 @@ def _one_by_one(fields: dict[str, Raw], limits: Limits) -> Request:
 
 def is_model_id(name: str) -> bool:
     """Whether a name can be a model's: it stands in response headers, so that nothing else passes."""
-    return usual.MODEL.match(name) is not None
+    return parse_usual.MODEL.match(name) is not None
 
 
 def _refuse_twins(fields: dict[str, Raw]) -> None:
@@ -245,7 +245,7 @@ def _part(raw: Raw, where: str) -> tuple[str, int] | None:
 def inline_bytes(url: str) -> int | None:
     """How many bytes of image data a URL has; None for one that is not accepted."""
     if url[:11].lower() == "data:image/":
-        return len(url) - max(0, url.find(",") - usual.HEADER)
+        return len(url) - max(0, url.find(",") - parse_usual.HEADER)
     # Something else in an image's place (a PDF) has none: its bytes count as well.
     return 0 if url[:5].lower() == "data:" or url[:8].lower() == "https://" else None
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from parsing import HELLO, LIMITS, accepted, body
 from rounds import rounds
 
-from hpp_middleware.core import parse, usual
+from hpp_middleware.core import parse, parse_usual
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Request
 
@@ -151,5 +151,5 @@ def test_a_usual_request_is_taken_as_any_other(given_messages: list[Any], others
 
     taken = outcome()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(usual, "request", lambda data, fields, limits, *, brief, nested: None)
+        patch.setattr(parse_usual, "request", lambda data, fields, limits, *, brief, nested: None)
         assert outcome() == taken

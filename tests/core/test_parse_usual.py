@@ -8,7 +8,7 @@ import pytest
 from parsing import HELLO, LIMITS, accepted, body, raw
 
 from hpp_middleware.core import body as bodies
-from hpp_middleware.core import parse, usual
+from hpp_middleware.core import parse, parse_usual
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Images, Request
 from hpp_middleware.types.provider import Limits
@@ -33,7 +33,7 @@ SHORT = {"type": "ephemeral"}
 
 
 def at_once(data: bytes) -> Request | None:
-    return usual.request(data, bodies.members(data, LIMITS), LIMITS)
+    return parse_usual.request(data, bodies.members(data, LIMITS), LIMITS)
 
 
 def said(*parts: dict[str, Any], **more: Any) -> bytes:
@@ -176,8 +176,8 @@ def test_who_asks_for_reasoning_is_heard_in_a_plain_request() -> None:
 
 def test_no_plain_field_is_one_that_the_router_acts_on_by_what_is_in_it() -> None:
     special = {"modalities", "audio", "models", "provider", "reasoning"}
-    assert special.isdisjoint(usual.PLAIN)
-    assert special | usual.PLAIN == parse._NEED_NO_LOOK
+    assert special.isdisjoint(parse_usual.PLAIN)
+    assert special | parse_usual.PLAIN == parse._NEED_NO_LOOK
 
 
 def deep(levels: int) -> object:

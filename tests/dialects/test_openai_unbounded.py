@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from rounds import rounds
 
 from hpp_middleware.core import parse
+from hpp_middleware.core.parse_usual import PLAIN
 from hpp_middleware.core.price import rates_from_usd
-from hpp_middleware.core.usual import PLAIN
 from hpp_middleware.dialects.openai import COST_FIELDS, OpenAI
 from hpp_middleware.dialects.presets import provider
 from hpp_middleware.errors import RequestError
