@@ -85,7 +85,7 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     upstream: str | None = None
 
 
-class Draft(Struct, frozen=True, kw_only=True, gc=False):
+class Draft(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """
     What is known of a ledger entry when the hold is placed; kept with the hold, so that a sweeper can write the entry
     of an owner that died, and prices nothing.
@@ -113,7 +113,7 @@ class Draft(Struct, frozen=True, kw_only=True, gc=False):
     downgraded: str | None = None
 
 
-class Report(Struct, frozen=True, kw_only=True, gc=False):
+class Report(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """
     What is known when a request has ended: the other half of its ledger entry.
 
