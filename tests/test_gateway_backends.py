@@ -78,7 +78,7 @@ def test_credentials_without_a_pepper_are_refused_while_building() -> None:
         async def find(self, digest: bytes) -> None:
             raise NotImplementedError
 
-    with pytest.raises(ConfigurationError, match=r"keys\.pepper"):
+    with pytest.raises(ConfigurationError, match=r"keys\.pepper .*Gateway\(pepper=\.\.\.\)"):
         gateway("http://127.0.0.1:9/v1", credentials=Keys())
 
 

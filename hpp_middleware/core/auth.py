@@ -29,6 +29,7 @@ __all__ = [
     "is_live",
     "is_well_formed",
     "make_key",
+    "no_pepper",
     "pepper_id",
     "secret_from",
     "shown_in",
@@ -172,6 +173,13 @@ def digest(secret: str, pepper: bytes) -> bytes:
 def pepper_id(pepper: bytes) -> str:
     """A pepper's name, which may be stored and printed: 32 bits of it under itself."""
     return hmac.digest(pepper, b"id", "sha256").hex()[:8]
+
+
+def no_pepper() -> ConfigurationError:
+    """A credential store that keeps no pepper, and a gateway that was given none."""
+    return ConfigurationError(
+        "keys.pepper must be set (in Python: Gateway(pepper=...)): this store keeps none", param="keys.pepper"
+    )
 
 
 def check_pepper(pepper: object, where: str = "keys.pepper") -> bytes:

@@ -227,7 +227,7 @@ class Setup:
             auth.check_pepper(previous_pepper, "keys.previous_pepper")
         self._previous_pepper = previous_pepper
         if pepper is None and not hasattr(self.backends.credentials, "pepper"):
-            raise ConfigurationError("keys.pepper must be set for this store", param="keys.pepper")
+            raise auth.no_pepper()
         declared_credentials(self.consumers, pepper or bytes(32))  # refused here, where a key is none
         self._declared: dict[bytes, Credential] | None = None
         self.keep_alive = keep_alive_of(keep_alive)

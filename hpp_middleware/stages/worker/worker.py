@@ -98,7 +98,7 @@ class Backends:
         with opening(self.named()[id(self.credentials)][0]):
             pepper = own() if own is not None else None
         if pepper is None:
-            raise ConfigurationError("keys.pepper must be set for this store", param="keys.pepper")
+            raise auth.no_pepper()
         return auth.check_pepper(pepper)
 
 
