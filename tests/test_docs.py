@@ -1,6 +1,8 @@
-"""What the documentation shows a newcomer, run as it stands there."""
+"""What the documentation shows a newcomer, run as it stands there; and what texts refer to, looked for."""
 
 import re
+from functools import reduce
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.testing.dialects import Sample, check_dialect
 from hpp_middleware.types.price import Usage
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+FILES = sorted(file for folder in ("hpp_middleware", "tests", "examples") for file in (ROOT / folder).rglob("*.py"))
 PRICES = {"acme/small": {"input": "0.50", "output": "1.50"}}
 
 pytestmark = pytest.mark.anyio
@@ -88,3 +92,27 @@ async def test_a_dialect_that_is_nearly_openais_keeps_every_promise_and_sends_it
     check_dialect(
         acme(), Sample(provider=provider, answer=told, stream=stream, text="Hello!", usage=Usage(input=9, output=2))
     )
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name is a module, or what one has."""
+    parts = name.split(".")
+    for most in range(len(parts), 0, -1):
+        try:
+            found: Any = import_module(".".join(parts[:most]))
+        except ImportError:
+            continue
+        return reduce(lambda each, part: getattr(each, part, None), parts[most:], found) is not None
+    return False
+
+
+def test_every_name_and_file_that_a_text_refers_to_is_there() -> None:
+    missing = []
+    for file in [*FILES, ROOT / "README.md", *DOCS.glob("*.md")]:
+        text = file.read_text("utf-8")
+        names = set(re.findall(r":(?:mod|class|func|data|meth|attr):`(?:[^`<]*<|~)?(hpp_middleware[\w.]*)>?`", text))
+        paths = set(re.findall(r"`((?:core|stages|asgi|stores|dialects|types|ports|apis|cli)/[\w/]+\.py)`", text))
+        missing += [f"{file.name}: {name}" for name in sorted(names) if not is_there(name)]
+        roots = [ROOT / "hpp_middleware", ROOT / "tests"]
+        missing += [f"{file.name}: {path}" for path in sorted(paths) if not any((at / path).exists() for at in roots)]
+    assert missing == []
