@@ -1,9 +1,8 @@
 """
-Places for requests at once that may be taken although nobody has them: of these the store's answer was lost, or nobody
-waited for it any more.
+Places for requests at once that the store may count although nobody has them: its answer was lost, or nobody waited.
 
-They would come back by themselves after a minute. Whoever would be refused for them gives them back before, and what
-keeps places does now and then, since another worker may refuse somebody for them.
+They would come back by themselves after a minute. They are given back sooner: by whoever would be refused for them, and
+now and then by what keeps places, since another worker may refuse somebody for them.
 """
 
 from collections.abc import Awaitable, Callable
