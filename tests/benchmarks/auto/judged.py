@@ -10,6 +10,7 @@ import argparse
 import importlib.util
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,15 +39,15 @@ def judge(folder: Path) -> ModuleType:
     return module
 
 
-def held_out(table: Table, *, labels: bool) -> list[Scorer]:
+def held_out(table: Table, knobs: Knobs, *, labels: bool) -> list[Scorer]:
     """For each prompt the scorer that was fitted without its fold, by the very code that ships."""
     folds = np.array([row.fold(FOLDS, 0) for row in table.rows])
     used = [(folds != fold).astype(float) for fold in range(FOLDS)]
-    scorers = [finished(table, table.fit(use, Knobs(), labels=labels), use) for use in used]
+    scorers = [finished(table, table.fit(use, knobs, labels=labels), use) for use in used]
     return [scorers[fold] for fold in folds]
 
 
-def scored(rows: list[Row], scorers: list[Scorer]) -> Array:
+def scored(rows: Sequence[Row], scorers: Sequence[Scorer]) -> Array:
     """What each prompt is scored by its own scorer."""
     return np.array([scorer.score(row.seen) for row, scorer in zip(rows, scorers, strict=True)])
 
@@ -66,6 +67,25 @@ def pairs(evaluate: Any, rows: list[Row]) -> list[tuple[str, Any, tuple[Array, .
         cost = [(tokens * read + wrote * write) / 1e6 for (read, write), wrote in zip(prices, written, strict=True)]
         found.append((name, at, (*quality, *cost)))
     return found
+
+
+def unguessed(evaluate: Any, table: Table, scores: dict[str, Array], found: list[Any]) -> str:
+    """What is left without the expert's guess of what each group of subjects gains, who had seen the labels: APGR."""
+    without = [scored(table.rows, held_out(table, Knobs(guess=None), labels=labels)) for labels in (True, False)]
+    lines = ["\nWITHOUT THE EXPERT'S GUESS of the subjects' gains, where there are choices: APGR"]
+    for name, at, known in found:
+        if not (table.kind[at] == 0).any():
+            continue
+        areas = [
+            float(evaluate.metrics(each[at], *known)["APGR"])
+            for each in (scores["held out"], without[0], scores["no labels"], without[1])
+        ]
+        guessed, labelled, unlabelled, nothing = areas
+        lines.append(
+            f"{name:27} with labels {guessed:.3f}, without the guess {labelled:.3f}"
+            f"   without labels {unlabelled:.3f}, without the guess {nothing:.3f}"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def half(evaluate: Any, scores: Array, known: tuple[Array, ...]) -> tuple[float, float]:
@@ -120,10 +140,10 @@ def main() -> None:
     rows = load(asked.data)
     table = Table(rows, vectors())
     found = pairs(evaluate, rows)
-    scorers = held_out(table, labels=True)
+    scorers = held_out(table, Knobs(), labels=True)
     scores = {
         "held out": scored(rows, scorers),
-        "no labels": scored(rows, held_out(table, labels=False)),
+        "no labels": scored(rows, held_out(table, Knobs(), labels=False)),
         "rules": np.array([0.0 if evaluate.hpp_is_weak(row.prompt) else len(row.prompt) / 4 for row in rows]),
         "length": np.array([float(len(row.prompt)) for row in rows]),
         "random": np.random.default_rng(1).random(len(rows)),
@@ -143,6 +163,7 @@ def main() -> None:
                 line += f"{figures['APGR']:6.3f} {figures['APGR10']:6.3f} {quality:6.3f} {cost:5.2f}"
                 line += f" {figures['cost99']:5.2f}  "
             sys.stdout.write(line + "\n")
+    sys.stdout.write(unguessed(evaluate, table, scores, found))
     sys.stdout.write(pooled(evaluate, scores["held out"], unseen(rows, scorers), found))
     sys.stdout.write(cascades(evaluate, rows, found))
     sys.stdout.write(known_by_others(evaluate, rows, found))

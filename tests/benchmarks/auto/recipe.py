@@ -1,19 +1,19 @@
-# ruff: noqa: E501, ISC004 - the lists of words are data
 """
 How the shipped scorer is fitted: what is aimed at, with which weights, and how vectors become one number a word.
 
-For each kind of prompt a ridge regression on the figures of the text and on the mean of its words' vectors. What a vector
-adds is linear in it, so that after fitting each word has one weight: the vectors themselves are not shipped.
+For each kind of prompt a ridge regression on the figures of the text and on the mean of its words' vectors. What a
+vector adds is linear in it, so that after fitting each word has one weight: the vectors themselves are not shipped.
 """
 
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import subjects
+from guess import GROUP_OF, GUESS, SUBJECTS
 from pools import GPT4, MIXTRAL, Array, Row
 
 from hpp_middleware.core.auto.features import FEATURES, KINDS
@@ -70,8 +70,8 @@ LEANS: dict[str, dict[str, float]] = {
     "formulas": {},
 }
 """
-What one spread of a figure is expected to add before any label, and what the fit leans towards: longer questions, questions
-turned round by a negation, and options that differ by little are harder.
+What one spread of a figure is expected to add before any label, and what the fit leans towards: longer questions,
+questions turned round by a negation, and options that differ by little are harder.
 """
 
 FIRM = {"choices": 0.1, "code": 1, "maths": 1, "formulas": 0.02}
@@ -86,45 +86,7 @@ is what many stronger models gain over many weaker ones, and not what the weaker
 MIDDLE, SPREAD = 0.15, 0.06
 
 FINEST = 0.004
-"""What one unit of a word's weight is worth at least, in gains: what is finer takes room in the file, and orders nothing."""
-
-SUBJECTS = {
-    "moral": (0.20, "moral_scenarios", "morally wrong ordinary moral standards scenario main character clearly"),
-    "reckoning": (0.03, "abstract_algebra college_mathematics college_physics elementary_mathematics"
-        " high_school_mathematics high_school_physics math physics", "calculate integer polynomial equation product divided times"
-        " solve ring subgroup matrix vector function derivative velocity mass acceleration joules meters seconds triangle circle"
-        " degrees square root fraction dollars hours"),
-    "sciences": (0.15, "college_chemistry high_school_chemistry conceptual_physics electrical_engineering formal_logic"
-        " machine_learning college_computer_science econometrics high_school_statistics professional_accounting astronomy"
-        " chemistry engineering computer_science", "reaction equilibrium acid base molar electron orbital oxidation circuit"
-        " voltage resistance current magnetic light wave frequency star planet orbit telescope logic proposition predicate"
-        " premise theorem algorithm binary complexity neural classifier training regression variance hypothesis sample"
-        " correlation audit depreciation inventory liability amortization"),
-    "medicine": (0.13, "anatomy clinical_knowledge college_medicine medical_genetics professional_medicine nutrition"
-        " human_sexuality college_biology high_school_biology virology human_aging health biology", "patient diagnosis symptoms"
-        " physician blood disease treatment drug therapy muscle nerve artery cell gene chromosome protein enzyme dna mutation"
-        " vitamin diet infection bacteria hormone clinical surgery bone kidney heart lung"),
-    "law": (0.15, "professional_law law", "plaintiff defendant court statute contract tort liability negligence felony"
-        " jurisdiction testimony evidence deed landlord buyer seller constitution amendment attorney trial jury appeal breach"
-        " damages easement homicide"),
-    "economics": (0.12, "high_school_macroeconomics high_school_microeconomics economics business", "supply demand price"
-        " elasticity monetary fiscal inflation interest marginal cost curve aggregate unemployment tariff monopoly"),
-    "society": (0.04, "marketing management public_relations sociology us_foreign_policy high_school_government_and_politics"
-        " world_religions high_school_geography high_school_psychology business_ethics", "marketing customers brand advertising"
-        " manager organization leadership public relations media campaign society social class religion church buddhism islam"
-        " hindu foreign policy president congress senate government party country city population psychology freud piaget"
-        " memory"),
-    "humanities": (0.08, "philosophy prehistory moral_disputes logical_fallacies jurisprudence international_law"
-        " security_studies high_school_european_history high_school_us_history high_school_world_history computer_security"
-        " high_school_computer_science miscellaneous global_facts professional_psychology psychology history other",
-        "philosopher kant ethics argument virtue prehistoric archaeological hominid civilization war empire century treaty"
-        " international fallacy security computer attack password network film song author"),
-}  # fmt: skip
-"""
-Groups of subjects: the gain that we expected of them before any label (an expert's guess: a model of 2023 that answers at
-once gains most in law, medicine, and the sciences, least where neither can reckon or both know), their names, and words.
-"""
-GROUP_OF = {name: group for group, (_, names, _) in SUBJECTS.items() for name in names.split()}
+"""What one unit of a word's weight is worth at least, in gains: what is finer takes room, and orders nothing."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +98,8 @@ class Vectors:
     """One row a word: GloVe 6B, 50 dimensions."""
     read: Array
     """
-    What a sentence encoder makes of the most frequent words alone, one row a word of its 384 dimensions: of which subject a
-    word is, where GloVe has what it stands beside. Rarer words are left out: with them it is worth less.
+    What a sentence encoder makes of the most frequent words alone, one row a word of its 384 dimensions: of which
+    subject a word is, where GloVe has what it stands beside. Rarer words are left out: with them it is worth less.
     """
 
     @cached_property
@@ -189,7 +151,10 @@ class Knobs:
     raw: float = 0.05
     difficulty: float = 0.35
     pro: float = 0.1
-    expert: bool = True
+    guess: Mapping[str, float] | None = field(default_factory=lambda: GUESS)
+    """What each group of subjects is expected to gain before any label; None to expect the same of each."""
+    drawn: float = 20.0
+    """Without a guess the gains of topics are the labels', drawn to the mean of all as of this many prompts."""
     keywords: float = 20.0
     lean: float = 2.0
     firm: float = 200.0
@@ -197,7 +162,7 @@ class Knobs:
     group: float = 60.0
     topics: bool = True
     beside: float = 0.5
-    """What figures and words count where topics are told too, since both speak of the subject; chosen by nested folds."""
+    """What figures and words count where topics are told too, since both speak of the subject; by nested folds."""
 
 
 class Table:
@@ -259,11 +224,10 @@ class Table:
         weight[self.pair] = 0.5
         if labels:
             many = use * self.mmlu > 0
-            all_gain = self.gain[many].mean()
+            guessed = self._guessed(use, knobs, labels=labels)
             for group in sorted(set(self.group[self.mmlu])):
                 inside = self.mmlu & (self.group == group)
-                expected = SUBJECTS[group][0] if knobs.expert else all_gain
-                mean = _shrunk(self.gain[inside & many], expected, knobs.group)
+                mean = _shrunk(self.gain[inside & many], guessed[group], knobs.group)
                 for subject in sorted(set(self.subject[inside])):
                     here = inside & (self.subject == subject)
                     target[here] = _shrunk(self.gain[here & many], mean, knobs.subject)
@@ -286,32 +250,48 @@ class Table:
             labels: Whether the outcomes of the pair GPT-4 and Mixtral are looked at.
         """
         target, weight = self.targets(use, knobs, labels=labels)
+        guessed = self._guessed(use, knobs, labels=labels)
         kinds = []
         for number, name in enumerate(KINDS):
             inside = self.kind == number
             goal, counts = target.copy(), weight * inside
             if name == "choice":
                 borrowed = self.pro & (use > 0)
-                goal[self.pro] = [SUBJECTS[group][0] for group in self.group[self.pro]]
+                goal[self.pro] = [guessed[group] for group in self.group[self.pro]]
                 lost = self.weak - 0.7 * self.strong
                 if borrowed.any():
                     goal[self.pro] += 0.3 * (lost - lost[borrowed].mean())[self.pro]
                 counts = counts + knobs.pro * borrowed
             kinds.append(self._kind(name, goal, counts, knobs))
-        topics = self._topics(weight) if knobs.topics else None
+        topics = self._topics(weight, self._gains(use, knobs, labels=labels)) if knobs.topics else None
         return Model(about={}, features=list(FEATURES), kinds=kinds, middle=MIDDLE, spread=SPREAD, topics=topics)
 
-    def _topics(self, used: Array) -> Topics | None:
+    def _guessed(self, use: Array, knobs: Knobs, *, labels: bool) -> Mapping[str, float]:
+        """What each group is expected to gain before its own labels; without a guess what all labelled prompts do."""
+        if knobs.guess is not None:
+            return knobs.guess
+        many = (use > 0) & self.mmlu
+        return dict.fromkeys(SUBJECTS, float(self.gain[many].mean()) if labels and many.any() else 0.0)
+
+    def _gains(self, use: Array, knobs: Knobs, *, labels: bool) -> Mapping[str, float]:
+        """What each topic adds: what is guessed; without a guess what the labels say, and without them nothing."""
+        guessed = self._guessed(use, knobs, labels=labels)
+        if knobs.guess is not None or not labels:
+            return guessed
+        seen = {group: self.gain[(use > 0) & self.mmlu & (self.group == group)] for group in SUBJECTS}
+        return {group: _shrunk(seen[group], guessed[group], knobs.drawn) for group in SUBJECTS}
+
+    def _topics(self, used: Array, gains: Mapping[str, float]) -> Topics | None:
         """What questions are about: from the prompts in use and their subjects, and from no outcome."""
         at = np.flatnonzero((used > 0) & (self.mmlu | self.pro) & (self.group != ""))
         if not at.size:
             return None
         groups = list(SUBJECTS)
-        more = [np.array([self.vectors.mean([word]) for word in words.split()]) for _, _, words in SUBJECTS.values()]
+        more = [np.array([self.vectors.mean([word]) for word in words.split()]) for _, words in SUBJECTS.values()]
         every = np.concatenate(more)
         lesson = subjects.Lesson(
             names=groups,
-            gains=np.array([gain for gain, _, _ in SUBJECTS.values()]),
+            gains=np.array([gains[group] for group in groups]),
             rows=[self.rows[number] for number in map(int, at)],
             means=self.means[at] / self.across,
             topic=np.array([groups.index(group) for group in self.group[at]]),
@@ -336,8 +316,8 @@ class Table:
         root = np.sqrt(counts[at])[:, None]
         design = (inputs - middle) * root
         wanted = (goal[at] - share @ goal[at]) * root[:, 0]
-        if name == "choice" and knobs.keywords:
-            more, extra = self._keywords(shape)
+        if name == "choice" and knobs.keywords and knobs.guess is not None:
+            more, extra = self._keywords(shape, knobs.guess)
             design = np.r_[design, knobs.keywords**0.5 * more]
             wanted = np.r_[wanted, knobs.keywords**0.5 * extra]
         lean = np.zeros(len(shape))
@@ -360,12 +340,12 @@ class Table:
             step=_short(step),
         )
 
-    def _keywords(self, shape: Array) -> tuple[Array, Array]:
+    def _keywords(self, shape: Array, guess: Mapping[str, float]) -> tuple[Array, Array]:
         inputs, wanted = [], []
-        for gain, _, words in SUBJECTS.values():
+        for group, (_, words) in SUBJECTS.items():
             for word in words.split():
                 inputs.append(self.vectors.mean([word]))
-                wanted.append(gain - 0.1)
+                wanted.append(guess[group] - 0.1)
         means = np.array(inputs)
         means = (means - means.mean(0)) / means.std(0) * self.across * 0.5
         return np.c_[np.zeros((len(means), len(FEATURES))), means] * shape, np.array(wanted)
