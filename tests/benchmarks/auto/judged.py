@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from policy import unseen
 from pools import Array, Row, load
-from reach import cascades, known_by_others, pooled
+from reach import cascades, known_by_others, nearly_all, pooled
 from recipe import Knobs, Table
 from train import finished, vectors
 
@@ -164,7 +164,9 @@ def main() -> None:
                 line += f" {figures['cost99']:5.2f}  "
             sys.stdout.write(line + "\n")
     sys.stdout.write(unguessed(evaluate, table, scores, found))
-    sys.stdout.write(pooled(evaluate, scores["held out"], unseen(rows, scorers), found))
+    prompts = unseen(rows, scorers)
+    sys.stdout.write(pooled(evaluate, scores["held out"], prompts, found))
+    sys.stdout.write(nearly_all(evaluate, rows, scores["held out"], prompts, found))
     sys.stdout.write(cascades(evaluate, rows, found))
     sys.stdout.write(known_by_others(evaluate, rows, found))
     sys.stdout.write(

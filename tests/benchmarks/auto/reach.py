@@ -13,6 +13,11 @@ from pools import Array, Row
 
 FOLDS = 10
 
+DRAWN = 60
+"""Samples of the prompts by which the error of a cost is told."""
+
+GPT4O = ("gpt-4o-2024-08-06", "gpt-4o-mini-2024-07-18")
+
 
 def models(evaluate: Any, number: int) -> tuple[str, str]:
     """The weaker and the stronger model of a pair, by its number, as the rows name them."""
@@ -44,6 +49,72 @@ def pooled(evaluate: Any, scores: Array, prompts: list[Known], found: list[Any])
             + f"  error at most {error:.3f}"
         )
     return "\n".join(lines) + "\n"
+
+
+def nearly_all(evaluate: Any, rows: list[Row], scores: Array, prompts: list[Known], found: list[Any]) -> str:
+    """
+    What 99% of the stronger model's quality costs, as a share of always asking it: by the policy as it ranks, by the
+    score alone, and by length; of each pair, and the mean of all pairs that the mixed sets have.
+
+    With one standard error by a bootstrap over the prompts, of the last two that of the difference to the policy:
+    where models differ by few prompts, as GPT-4o and 4o-mini do, which of these are bought early is mostly luck.
+    """
+    lines = ["\nTHE COST OF 99% of the stronger model's quality: the policy, the score alone, length"]
+    length = np.array([float(len(row.prompt)) for row in rows])
+    for number, (name, at, known) in enumerate(found):
+        prices = tuple(evaluate.PRICE.get(model, (1, 1)) for model in models(evaluate, number))
+        policy = order([prompts[i] for i in map(int, at)], prices)
+        lines.append(f"{name:27} " + _said(evaluate, (policy, scores[at], length[at]), [known]))
+    at, pairs, prices = _mixed(evaluate, rows)
+    policy = order([prompts[i] for i in map(int, at)], prices)
+    title = f"mean of {len(pairs)} mixed pairs"
+    lines.append(f"{title:27} " + _said(evaluate, (policy, scores[at], length[at]), pairs))
+    return "\n".join(lines) + "\n"
+
+
+def _mixed(evaluate: Any, rows: list[Row]) -> tuple[Any, list[tuple[Array, ...]], Any]:
+    """
+    Every two models that answered all of ZeroEval's three sets and are 4 to 40 points apart, as if they had the prices
+    of GPT-4o and 4o-mini, which are given too: how well one ranks for a single pair is mostly chance, for all less so.
+    """
+    strong, weak = GPT4O
+    at = np.flatnonzero([row.source.startswith("zeroeval") for row in rows])
+    here = [rows[i] for i in map(int, at)]
+    both = sorted(set.intersection(*(set(row.outcomes) for row in here)))
+    right = {model: np.array([row.outcomes[model][0] for row in here]) for model in both}
+    read = np.array([row.tokens for row in here])
+    prices = (evaluate.PRICE[weak], evaluate.PRICE[strong])
+    cost = [
+        {
+            model: (read * price[0] + np.array([row.outcomes[model][1] for row in here]) * price[1]) / 1e6
+            for model in both
+        }
+        for price in prices
+    ]
+    pairs: list[tuple[Array, ...]] = [
+        (right[low], right[high], cost[0][low], cost[1][high])
+        for low in both
+        for high in both
+        if 0.04 < right[high].mean() - right[low].mean() < 0.4
+    ]
+    return at, pairs, prices
+
+
+def _said(evaluate: Any, orders: tuple[Array, ...], pairs: list[tuple[Array, ...]]) -> str:
+    draw, count = np.random.default_rng(0), len(orders[0])
+    every = np.arange(count)
+    seen, *drawn = [
+        [np.mean([_nearly(evaluate, each[at], [part[at] for part in known]) for known in pairs]) for each in orders]
+        for at in (every, *(draw.integers(0, count, count) for _ in range(DRAWN)))
+    ]
+    spread = np.array(drawn)
+    spread[:, 1:] -= spread[:, :1]
+    return "  ".join(f"{share:.3f} +- {error:.3f}" for share, error in zip(seen, spread.std(0), strict=True))
+
+
+def _nearly(evaluate: Any, scores: Array, known: list[Array]) -> float:
+    quality, cost = evaluate.curve(scores, *known)
+    return float(cost[int(np.argmax(quality >= 0.99 * known[1].mean() - 1e-12))] / known[3].mean())
 
 
 def cascades(evaluate: Any, rows: list[Row], found: list[Any]) -> str:
