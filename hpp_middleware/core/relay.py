@@ -115,7 +115,7 @@ class Relay:
         cut: The stream ran past its cap.
     """
 
-    done = cut = _usage_early = False
+    done = cut = _usage_early = _is_told_whole = False
     images = _texts = _bytes = 0
     _usage: Reading | None = None
     _usage_raw: Raw | None = None
@@ -162,7 +162,8 @@ class Relay:
             StreamedError: It reports an error.
         """
         usage = fields.get("usage")
-        reported = usage is not None and usage != NULL and self._take_usage(usage)
+        if reported := usage is not None and usage != NULL and self._take_usage(usage):
+            self._is_told_whole = self._usage is not None
         if self._id is None and "id" in fields:
             self._id = text(fields["id"]) or None  # Azure's first event, of its filters alone, has an empty one
         error = fields.get("error")
@@ -174,7 +175,7 @@ class Relay:
             self._texts += size > 0
             if choice.finish_reason is not None:
                 self._finished.add(choice.index)
-            if choice.usage and choice.usage != NULL and self._usage is None and self._request.n == 1:
+            if choice.usage and choice.usage != NULL and not self._is_told_whole and self._request.n == 1:
                 self._take_usage(choice.usage)
         if reported:
             self._texts_reported = self._texts  # it speaks of the text that it came with, too

@@ -141,6 +141,25 @@ REPORTS: list[tuple[str, list[dict[str, Any]], Usage | None, bool]] = [
         False,
     ),
     (
+        "cumulative, in the choice",
+        [
+            chunk(
+                choices=[
+                    {"index": 0, "delta": {"content": "hi"}, "usage": {"prompt_tokens": 7, "completion_tokens": n}}
+                ]
+            )
+            for n in (1, 2, 3)
+        ],
+        Usage(input=7, output=3),
+        False,
+    ),
+    (
+        "at the top and then in the choice",
+        [chunk(usage=USAGE), chunk(choices=[{"index": 0, "usage": {"prompt_tokens": 1, "completion_tokens": 1}}])],
+        Usage(input=7, output=2),
+        False,
+    ),
+    (
         "in the choice and then at the top",
         [
             chunk(choices=[{"index": 0, "delta": {}, "usage": {"prompt_tokens": 1, "completion_tokens": 1}}]),
