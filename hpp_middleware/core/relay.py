@@ -116,11 +116,10 @@ class Relay:
     """
 
     done = cut = _usage_early = _is_told_whole = False
-    images = _texts = _bytes = 0
+    images = _texts = _bytes = _texts_reported = 0  # the last: how many had come by the last report of usage
     _usage: Reading | None = None
     _usage_raw: Raw | None = None
     _usage_shown: Raw | None = None
-    _texts_reported = 0  # how many had come with, or before, the last report of usage
     _id: str | None = None
     _held: tuple[dict[str, Raw], bytes] | None = None  # an event of usage alone: it may be the last one
     _lesson: bytes | None = None  # an event by which the next one may be known
@@ -140,12 +139,13 @@ class Relay:
     def seen(self) -> Seen:
         """What the answer has shown so far."""
         reading = self._usage
+        outrun = reading is not None and not self._texts_reported and reading.usage.completion < self._texts
         return Seen(
             usage=reading.usage if reading else None,
             usage_raw=self._usage_raw,
             usage_shown=self._usage_shown,
             usage_doubtful=reading.doubtful if reading else False,
-            usage_early=self._usage_early,
+            usage_early=self._usage_early or outrun,  # what came before any of the answer is no bill for it
             relayed_bytes=self._bytes,
             texts=self._texts,
             images=self.images,
