@@ -28,6 +28,7 @@ COST_FIELDS = {
     "web_search_options": "searches are billed by the call",
     "search_parameters": "searches are billed by the source",
     "enable_search": "searches are billed by the call",
+    "deferred": "it is answered later, when nobody is there to be charged",
     "chat_template": "it may say the prompt any number of times",
     "mm_processor_kwargs": "it changes how many tokens an image is",
     "media_io_kwargs": "it changes how many tokens an image is",

@@ -98,7 +98,7 @@ def test_what_an_operator_says_changes_the_cost_is_refused_by_every_api(api: str
         held(api, where, **ASKED[api], plugins=[{"id": "web"}])
 
 
-@pytest.mark.parametrize("field", ["chat_template", "num_predict", "prediction", "N_Cmpl"])
+@pytest.mark.parametrize("field", ["chat_template", "num_predict", "prediction", "N_Cmpl", "deferred"])
 def test_messages_that_are_passed_on_have_no_field_that_chat_completions_refuse(field: str) -> None:
     with pytest.raises(RequestError, match=f"{field} is not accepted"):
         held("messages", target("openai", "m"), **ASKED["messages"], **{field: 5})
