@@ -145,7 +145,7 @@ class _Response:
             self.headers = {
                 name.decode("latin-1").lower(): value.decode("latin-1") for name, value in message.get("headers", [])
             }
-            self.status = message["status"]
+            self.status = int(message["status"])  # the ledger's lines can be read with a number alone
             self._begun.set()
         elif message["type"] == "http.response.body":
             more = message.get("more_body", False)

@@ -251,6 +251,18 @@ async def test_an_app_that_raises_is_an_upstream_that_broke_off(
     assert "RuntimeError" in caplog.text
 
 
+@pytest.mark.parametrize(("status", "told"), [("200", 200), (200.0, 200), (b"200", 200), ("OK", 502), (None, 502)])
+async def test_a_status_that_is_no_number_leaves_the_books_readable(status: Any, told: int) -> None:
+    head = {**start("application/json"), "status": status}
+    app, found = App(head, body(JSON)), meter()
+    async with found, ask(MeteringMiddleware(app, found)) as call:
+        assert await call.started() == told
+        await call.read()
+        await call.returned()
+        (entry,) = await books(found, USAGE_NANO if told == 200 else 0)
+        assert entry.report.attempts[0].status == (200 if told == 200 else None)
+
+
 async def test_an_error_of_the_apps_is_told_as_an_upstreams_and_costs_nothing() -> None:
     told = json.dumps({"error": {"message": "The prompt is too long.", "code": "context_length_exceeded"}}).encode()
     app, found = App(start("application/json", 400), body(told)), meter()
