@@ -319,8 +319,7 @@ class Gateway(Lifecycle):
             UpstreamError: The provider failed before the answer began; it is settled.
             StoreError: The quota cannot be verified; nothing was forwarded.
         """
-        if not isinstance(consumer, Consumer):
-            raise TypeError("consumer must be a Consumer, such as Consumer(id='alice')")
+        names.check_given(consumer, client_request_id)
         client, request_id = Caller(send), new_id()
         with await self.here().queue.place(consumer.id, timeouts):
             settlement = await self.answer(

@@ -65,6 +65,19 @@ async def test_a_consumer_that_is_none_is_named(consumer: Any, fake_upstream: Fa
 
 
 @pytest.mark.parametrize(
+    ("client_request_id", "error"), [(7, TypeError), (b"7", TypeError), ("\ud800", RequestError), ("\0", RequestError)]
+)
+async def test_an_id_of_the_hosts_that_the_ledger_cannot_keep_is_named(
+    client_request_id: Any, error: type[Exception], fake_upstream: FakeUpstream
+) -> None:
+    async with gateway(fake_upstream) as found:
+        with pytest.raises(error, match="client_request_id"):
+            await found.complete(ALICE, question(), client_request_id=client_request_id)
+        assert await check_books(found) == []
+    assert fake_upstream.log == []
+
+
+@pytest.mark.parametrize(
     ("body", "error", "status"),
     [
         (b"{", RequestError, 400),

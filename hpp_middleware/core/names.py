@@ -3,7 +3,7 @@
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.consumer import Consumer
 
-__all__ = ["MOST_BYTES", "can_be_kept", "check_consumer", "created"]
+__all__ = ["MOST_BYTES", "can_be_kept", "check_consumer", "check_given", "created"]
 
 MOST_BYTES = 1000
 """As UTF-8; an index of PostgreSQL takes little more."""
@@ -30,6 +30,24 @@ def check_consumer(consumer: Consumer) -> None:
         raise RequestError("consumer.account is no name that can be kept.", status=400, code="invalid_consumer")
     if consumer.parents and not all(map(can_be_kept, consumer.parents)):
         raise RequestError("consumer.parents are no names that can be kept.", status=400, code="invalid_consumer")
+
+
+def check_given(consumer: object, client_request_id: object) -> None:
+    """
+    What a host's own code gives is of its kind; its id for a request goes into the ledger, and can be kept there.
+
+    Raises:
+        TypeError: It is something else.
+        RequestError: 400: the id cannot be kept.
+    """
+    if not isinstance(consumer, Consumer):
+        raise TypeError("consumer must be a Consumer, such as Consumer(id='alice')")
+    if client_request_id is None:
+        return
+    if not isinstance(client_request_id, str):
+        raise TypeError("client_request_id must be str, or None")
+    if not can_be_kept(client_request_id):
+        raise RequestError("client_request_id is no text that can be kept.", param="client_request_id")
 
 
 def created(request_id: str) -> int:

@@ -41,6 +41,8 @@ class Consumer(Struct, frozen=True, kw_only=True):
             force_setattr(self, "account", self.id)
         if not (_is_text(self.id) and _is_text(self.account)):
             raise TypeError("Consumer: id and account must be str")
+        if self.key_id is not None and not _is_text(self.key_id):
+            raise TypeError("Consumer: key_id must be str, or None")
         if _is_text(self.models) or _is_text(self.parents):
             raise TypeError('Consumer: models and parents must be several, such as ("openai/*",), not one str')
 

@@ -136,6 +136,8 @@ def test_a_consumer_has_texts_for_names_and_several_models() -> None:
     for wrong in ({"id": number}, {"id": None}, {"id": "alice", "account": number}):
         with pytest.raises(TypeError, match="id and account must be str"):
             Consumer(**wrong)
+    with pytest.raises(TypeError, match="key_id must be str, or None"):
+        Consumer(id="alice", key_id=number)
     for wrong in ({"models": ONE}, {"parents": ONE}):
         with pytest.raises(TypeError, match="must be several"):
             Consumer(id="alice", **wrong)
