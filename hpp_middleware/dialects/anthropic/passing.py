@@ -172,7 +172,7 @@ class Stream:
             self._text.add(part.size)
             if self._text.past:
                 return self._cut()
-        before = self._release(End.COMPLETED, priced=kind == "message_stop") if self._held is not None else b""
+        before = self._let_go(kind) if self._held is not None else b""
         if kind == "content_block_start":
             self._open = found.index if isinstance(found.index, int) else 0
         elif kind == "content_block_stop":
@@ -209,6 +209,10 @@ class Stream:
             self._early, self._texts_reported = early, self._text.texts
         else:
             self._early = self._early or early
+
+    def _let_go(self, kind: str) -> bytes:
+        """The event that was held back, now that one of this kind has come: a ping may come anywhere."""
+        return b"" if kind == "ping" else self._release(End.COMPLETED, priced=kind == "message_stop")
 
     def _release(self, end: End, *, priced: bool = True) -> bytes:
         """The event that was held back, with the cost if it is the last of its kind."""

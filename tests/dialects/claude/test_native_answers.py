@@ -77,6 +77,7 @@ def test_the_cost_stands_in_the_last_message_delta_and_nowhere_else() -> None:
     told = [event["usage"] for event in events(out) if event["type"] == "message_delta"]
     assert told == [{"output_tokens": 30, "cost": 9}, {"output_tokens": 40, "cost": 0.0000015}]
     assert events(out)[-1] == {"type": "message_stop"}
+    assert read(wire(*FULL[:-1], {"type": "ping"}, FULL[-1]), charge=charge)[0].count(b'"cost"') == 1
     ended, _ = read(wire(*FULL[:-1]), charge=charge)
     assert events(ended)[-2:] == events(out)[-2:]
 
