@@ -55,10 +55,13 @@ def _start(results: Results) -> float | None:
 
 GOALS = (
     Goal("JSON, 32 connections, against the no-op app", _times("json32", "ours", "noop"), 2.5, "x"),
+    Goal("JSON, 32 connections, bare against the no-op app", _times("json32", "bare", "noop"), 2.5, "x", judged=False),
     Goal("JSON, 32 connections, naive against ours", _times("json32", "naive", "ours"), 20, "x", at_least=True),
+    Goal("JSON, 32 connections, naive against bare", _times("json32", "naive", "bare"), 20, "x", judged=False),
     Goal("JSON, 128 connections against 32", _times("json128", "ours", "ours", than="json32"), 1.3, "x"),
     Goal("flat-out relay against the raw TCP proxy", _times("flat", "ours", "rawproxy"), 1.5, "x"),
     Goal("flat-out relay, naive against ours", _times("flat", "naive", "ours"), 4, "x", at_least=True),
+    Goal("flat-out relay, naive against bare", _times("flat", "naive", "bare"), 4, "x", judged=False),
     Goal("chunk by chunk against the raw TCP proxy", _times("step", "ours", "rawproxy"), 1.5, "x", judged=False),
     Goal("chunk by chunk, naive against ours", _times("step", "naive", "ours"), 4, "x", at_least=True, judged=False),
     Goal("paced relay, 32 streams, against the raw TCP proxy", _times("paced", "ours", "rawproxy"), 2.5, "x"),
@@ -67,11 +70,14 @@ GOALS = (
     Goal("500 paced streams: p99 hold-up of a chunk", _median("streams500", "ours", "p99_ms"), 5, "ms"),
     Goal("added time to first token, alone", _added("ttft1", "ours"), 0.6, "ms"),
     Goal("added time to first token, 32 at once", _added("ttft32", "ours"), 2, "ms"),
+    Goal("added time to first token, 32 at once, bare", _added("ttft32", "bare"), 2, "ms", judged=False),
     Goal("first request served after exec", _start, 0.5, "s"),
     Goal("resident after the load", lambda results: results.resident.get("ours"), 60, "MB"),
     Goal("a 1 MB body (image), CPU", _median("image", "ours", "cpu_us", 1000), 2, "ms"),
     Goal("SQLite: JSON, 32 connections, against the no-op app", _times("json32", "ours-sqlite", "noop"), 4.5, "x"),
+    Goal("SQLite: JSON, 32 connections, bare", _times("json32", "bare-sqlite", "noop"), 4.5, "x", judged=False),
     Goal("SQLite: JSON alone, against the no-op app", _times("json1", "ours-sqlite", "noop"), 8, "x"),
+    Goal("SQLite: JSON alone, bare", _times("json1", "bare-sqlite", "noop"), 8, "x", judged=False),
     Goal(
         "SQLite: requests a second, 32 connections", _median("json32", "ours-sqlite", "rate"), 4000, "/s", at_least=True
     ),
