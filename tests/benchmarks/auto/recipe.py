@@ -163,6 +163,9 @@ class Knobs:
     topics: bool = True
     beside: float = 0.5
     """What figures and words count where topics are told too, since both speak of the subject; by nested folds."""
+    told: float = 0.1
+    """How much is believed of what the labels alone say of the words, as the encoder reads them; and its ridge."""
+    told_ridge: float = 30.0
 
 
 class Table:
@@ -262,7 +265,10 @@ class Table:
                 if borrowed.any():
                     goal[self.pro] += 0.3 * (lost - lost[borrowed].mean())[self.pro]
                 counts = counts + knobs.pro * borrowed
-            kinds.append(self._kind(name, goal, counts, knobs))
+            found = self._kind(
+                name, goal, counts, knobs, self._told(use, knobs) if name == "choice" and labels else None
+            )
+            kinds.append(found)
         topics = self._topics(weight, self._gains(use, knobs, labels=labels)) if knobs.topics else None
         return Model(about={}, features=list(FEATURES), kinds=kinds, middle=MIDDLE, spread=SPREAD, topics=topics)
 
@@ -304,7 +310,7 @@ class Table:
         judged = [self.rows[number] for number in map(int, np.flatnonzero((used > 0) & (self.kind == 0)))]
         return subjects.topics(lesson, words, worth, bases, judged)
 
-    def _kind(self, name: str, goal: Array, counts: Array, knobs: Knobs) -> Kind:
+    def _kind(self, name: str, goal: Array, counts: Array, knobs: Knobs, told: Array | None) -> Kind:
         at = np.flatnonzero(counts)
         share = counts[at] / counts[at].sum()
         by_words = 0.05 if name in {"code", "maths", "formulas"} else knobs.vectors
@@ -327,7 +333,7 @@ class Table:
         found = np.linalg.solve(design.T @ design + ridge, design.T @ (wanted - design @ lean)) + lean
         found *= shape * (knobs.beside if name == "choice" and knobs.topics else 1.0)
         weights, of_vectors = found[: len(FEATURES)], found[len(FEATURES) :]
-        table = self._table(of_vectors)
+        table = self._table(of_vectors if told is None else of_vectors + told)
         step = max(float(np.abs(table).max()) / 127, FINEST)
         words = np.rint(table / step).astype(np.int8)
         means = share @ self.figures[at]
@@ -339,6 +345,19 @@ class Table:
             words=words.tobytes(),
             step=_short(step),
         )
+
+    def _told(self, use: Array, knobs: Knobs) -> Array | None:
+        """The weight of each dimension by MMLU's labels themselves, whatever the subject; None where there are none."""
+        at = np.flatnonzero((use > 0) & self.mmlu)
+        if not at.size or not knobs.told:
+            return None
+        shape = (1 - self.near_only) / self.across
+        inputs = self.means[at] * shape
+        inputs = inputs - inputs.mean(0)
+        ridge = knobs.told_ridge * np.eye(len(shape))
+        found: Array = np.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ (self.gain[at] - self.gain[at].mean()))
+        found *= knobs.told * shape
+        return found
 
     def _keywords(self, shape: Array, guess: Mapping[str, float]) -> tuple[Array, Array]:
         inputs, wanted = [], []
