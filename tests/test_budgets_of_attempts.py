@@ -5,19 +5,21 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import anyio
 import pytest
 from cascading import DOUBT, GOOD, SMALL_NANO, STRONG_NANO, cascading
 from cascading import answered as asked_auto
 from chains import A_NANO, B_NANO, MODELS, A, answered, pair, the_entry
-from rig import ALICE, KEY, ask, check_books
+from rig import ALICE, KEY, Delegate, ask, check_books
 
-from hpp_middleware import Gateway
+from hpp_middleware import Gateway, StoreError
 from hpp_middleware.audit import Audited, Auditor
 from hpp_middleware.stages.reserve.ceilings import Ceilings
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.testing.stores.bench import Clock
 from hpp_middleware.types.budget import Budget, Group
 from hpp_middleware.types.limits import RateLimit
+from hpp_middleware.types.operations import Operation, Resize, Result
 from hpp_middleware.types.provider import Declared
 
 pytestmark = pytest.mark.anyio
@@ -112,6 +114,37 @@ async def test_a_stronger_model_needs_no_room_in_the_budget_of_one_that_has_fail
         status, _, body = await asked_auto(found)
         assert (status, body["model"]) == (200, "fake/strong")
         assert await used(found, budgets) == [0]
+
+
+@pytest.mark.parametrize(("first", "amount"), [(FAILS, 0), (COSTS, A_NANO)])
+@pytest.mark.parametrize("lost", [False, True], ids=["who asked has left", "the reply is lost"])
+async def test_a_model_that_was_not_asked_pays_nothing_although_its_hold_cannot_be_put_back(
+    first: Script, amount: int, *, lost: bool
+) -> None:
+    budgets, store = of_models("fake/a", "fake/cheap"), Delegate()
+    async with pair(budgets=budgets, fallbacks={"fake/a": ["fake/cheap"]}, store=store) as found:
+        async with ask(found.gateway, model="fake/a") as call:
+
+            async def taken(operations: Sequence[Operation], results: list[Result]) -> list[Result]:
+                """The first resize gives room back, which is gone at once: an operator has lowered the quota."""
+                if any(isinstance(each, Resize) for each in operations) and len(store.asked(Resize)) == 1:
+                    await found.gateway.accounts.set_quota("alice", "0")
+                    if lost:
+                        raise StoreError("lost")
+                    call.disconnect()
+                    await anyio.wait_all_tasks_blocked()
+                return results
+
+            store.after = taken
+            found.fake.script = first
+            if lost:
+                assert await call.started() == 502
+                await call.read()
+            await call.returned()
+        assert found.asked == (["a"], [])
+        entry = await the_entry(found.gateway)
+        assert (entry.amount, entry.draft.model) == (amount, "fake/a")
+        assert await used(found.gateway, budgets) == [amount, 0]
 
 
 # --- downgrades -----------------------------------------------------------------------------------

@@ -200,7 +200,7 @@ class Chain(Carried):
                 self._now, self._tried, self._scope = then, 0, scope
                 return job
             if result is None or result.status == "done":  # nothing is sent: the entry is the last attempt's again
-                await self._resized(lease, self._now, self.job.hold, 0, self._scope)
+                await self._put_back(lease, before.amount + min(then.bound.want, then.bound.floor), scope)
             await self._without()
             if self._is_over or self._is_late or result is None or result.status not in {"done", "refused"}:
                 return None
@@ -226,10 +226,28 @@ class Chain(Carried):
 
     async def _resized(self, lease: Lease, whose: Plan, amount: int, orphan: int, scope: Scope | None) -> Result | None:
         """Give the hold another amount, for another target; None where nobody can tell what became of it."""
-        first = self._reserved.draft
+        first, back = self._reserved.draft, None
         resize = self._resize(amount, orphan, whose.draft(first), scope)
-        back = self._resize(self.job.hold, 0, self._now.draft(first), self._scope) if whose is not self._now else None
+        if whose is not self._now:  # no more than it has either way, since somebody may take what is given back
+            least, pays = min(self.job.hold, amount), self._paid or self._scope
+            back = self._resize(least, 0, self._now.draft(first), pays)
         return await self._apply(lease, resize, back)
+
+    async def _put_back(self, lease: Lease, least: int, scope: Scope | None) -> None:
+        """
+        Make the hold the last attempt's again, so that no model pays which was not asked.
+
+        Args:
+            lease: The worker's.
+            least: What it has at least now: where the room that it gave back is gone meanwhile, it keeps this, in those
+                accounts that pay, which always fits.
+            scope: What it is in now.
+        """
+        draft = self._now.draft(self._reserved.draft)
+        lesser = self._resize(min(self.job.hold, least), 0, draft, self._paid or scope)
+        result = await self._apply(lease, self._resize(self.job.hold, 0, draft, self._scope), lesser)
+        if result is not None and result.status == "refused":
+            await self._apply(lease, msgspec.structs.replace(lesser, attempt=self._resizes + 1))
 
 
 def _retry_after_s(error: GatewayError) -> float | None:
