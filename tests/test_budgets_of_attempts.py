@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 from cascading import DOUBT, GOOD, SMALL_NANO, STRONG_NANO, cascading
+from cascading import MODELS as CASCADED
 from cascading import answered as asked_auto
 from chains import A_NANO, B_NANO, MODELS, A, answered, pair, the_entry
 from rig import ALICE, KEY, Delegate, ask, check_books
@@ -145,6 +146,36 @@ async def test_a_model_that_was_not_asked_pays_nothing_although_its_hold_cannot_
         entry = await the_entry(found.gateway)
         assert (entry.amount, entry.draft.model) == (amount, "fake/a")
         assert await used(found.gateway, budgets) == [amount, 0]
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["who asked has left", "the reply is lost"])
+async def test_a_stronger_model_that_was_not_asked_pays_nothing_although_the_quota_was_lowered(
+    fake_upstream: FakeUpstream, *, lost: bool
+) -> None:
+    budgets, store = of_models("fake/small", "fake/strong"), Delegate()
+    prices = {**CASCADED, "fake/small": CASCADED["fake/strong"], "fake/strong": CASCADED["fake/small"]}
+    async with cascading(fake_upstream, budgets=budgets, models=prices, store=store) as found:
+        async with ask(found, model="hpprouter/auto") as call:
+
+            async def taken(operations: Sequence[Operation], results: list[Result]) -> list[Result]:
+                if any(isinstance(each, Resize) for each in operations) and len(store.asked(Resize)) == 1:
+                    await found.accounts.set_quota("alice", "0")
+                    if lost:
+                        raise StoreError("lost")
+                    call.disconnect()
+                    await anyio.wait_all_tasks_blocked()
+                return results
+
+            store.after = taken
+            fake_upstream.next(DOUBT)
+            if lost:
+                assert await call.started() == 200
+                await call.read()
+            await call.returned()
+        assert len(fake_upstream.log) == 1
+        (line,) = await check_books(found)
+        assert line.draft.model == "fake/small"
+        assert await used(found, budgets) == [line.amount, 0]
 
 
 # --- downgrades -----------------------------------------------------------------------------------

@@ -168,7 +168,7 @@ class Cascade(Carried):
         left_s = self._left_s
         if not done or not left_s:  # nothing more is sent, and the entry is the smaller model's
             if done:
-                await self._resized(lease, self.job.hold, 0, self._draft, self._now.scope)
+                await self._resized(lease, min(self.job.hold, amount), 0, self._draft, self._now.scope)
             await self._without()
             return False
         job = msgspec.structs.replace(self._nth(then, amount, before), routed=draft.routed)
@@ -193,10 +193,11 @@ class Cascade(Carried):
     async def _resized(self, lease: Lease, amount: int, orphan: int, draft: Draft, scope: Scope | None = None) -> bool:
         """Give the hold what it now is for, and is to be in; False where it does not fit, or nobody can tell."""
         resize, is_first = self._resize(amount, orphan, draft, scope), draft is self._draft
-        back = None if is_first else self._resize(self.job.hold, 0, self._draft, self._now.scope)
+        least = min(self.job.hold, amount)  # it has that either way: what it gave back may be gone
+        back = None if is_first else self._resize(least, 0, self._draft, self._now.scope)
         result = await self._apply(lease, resize, back)
         if result is None and not is_first:  # it may have been done: the entry is to be the smaller model's again
-            await self._resized(lease, self.job.hold, 0, self._draft, self._now.scope)
+            await self._resized(lease, least, 0, self._draft, self._now.scope)
         return result is not None and result.status == "done"
 
     async def _give_kept(self) -> None:
