@@ -251,6 +251,24 @@ async def test_an_answer_is_forgotten_in_its_time(fake_upstream: FakeUpstream) -
     assert len(fake_upstream.log) == 2
 
 
+async def test_the_time_of_a_key_begins_with_its_request_and_ends_never_while_that_runs(
+    fake_upstream: FakeUpstream,
+) -> None:
+    clock = Clock()
+    found = gateway(fake_upstream, store=MemoryStore(clock=clock), idempotency=Idempotency(ttl_s=10))
+    fake_upstream.holding = True
+    async with ask(found, headers=KEYED) as call:
+        await fake_upstream.arrived()
+        clock.now += 11
+        assert (await asked(found))[0] == 409
+        fake_upstream.holding = False
+        assert await call.started() == 200
+        await call.read()
+        await call.returned()
+    assert "idempotency-replayed" not in (await asked(found))[1]
+    assert len(await check_books(found)) == len(fake_upstream.log) == 2
+
+
 @pytest.mark.parametrize("value", ["", "x" * 256, "a\tb"])
 async def test_a_bad_key_is_a_400_that_names_it(value: str, fake_upstream: FakeUpstream) -> None:
     found = gateway(fake_upstream)

@@ -38,7 +38,7 @@ class Claim(Struct, frozen=True, kw_only=True, gc=False):
     Attributes:
         key: A digest of account and key.
         fingerprint: A digest of the request.
-        ttl_s: For how long a finished request answers for it.
+        ttl_s: For how long, from the hold on, a finished request answers for it; one that runs does so to its end.
     """
 
     key: str

@@ -17,7 +17,7 @@ class Idempotency:
     Attributes:
         keep: Whether answers are kept, encrypted, to be given again; None for: where ``cryptography`` is installed.
             Where they are not, a repeat is refused with 409 and is not run again either.
-        ttl_s: For how long a finished request answers for its key.
+        ttl_s: For how long, from its hold on, a request answers for its key once it has finished: longer than any runs.
         body_bytes: A longer answer is not kept.
         account_bytes: How many bytes of answers one account may have kept.
     """
