@@ -139,13 +139,12 @@ class Relay:
     def seen(self) -> Seen:
         """What the answer has shown so far."""
         reading = self._usage
-        outrun = reading is not None and not self._texts_reported and reading.usage.completion < self._texts
         return Seen(
             usage=reading.usage if reading else None,
             usage_raw=self._usage_raw,
             usage_shown=self._usage_shown,
             usage_doubtful=reading.doubtful if reading else False,
-            usage_early=self._usage_early or outrun,  # what came before any of the answer is no bill for it
+            usage_early=self._usage_early,
             relayed_bytes=self._bytes,
             texts=self._texts,
             images=self.images,

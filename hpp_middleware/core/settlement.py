@@ -2,8 +2,8 @@
 What a request is charged: the settlement table, as one pure function.
 
 Every way a request can end is an :class:`End`; each has one row. Usage that was reported wins; the row says what stands
-in for it where it was not. Of an answer that was interrupted, a report that text has outrun is a lower bound only; one
-that came before any of the answer is so in every case.
+in for it where it was not. A report that text has outrun is a lower bound only, and so is one that does not speak of
+what came out.
 """
 
 from enum import Enum, auto
@@ -197,8 +197,9 @@ def settle_by(terms: Terms, end: End, seen: Seen, price: Price, hold: int) -> Se
     if usage is not None:
         if seen.usage_doubtful:
             reported = min(hold, reported)  # a report that contradicts itself is an estimate; none is above the hold
-        interrupted = missing is Missing.ESTIMATE or missing is Missing.HOLD
-        if not seen.usage_early and not (interrupted and _is_too_early(seen, usage)):
+        # Not the last word, either: text came after it, in more pieces than it counts tokens.
+        outrun = seen.text_after_usage and missing is not Missing.NOTHING and usage.completion < seen.texts
+        if not seen.usage_early and not outrun:
             return Settlement(reported, row.outcome, seen.usage_doubtful, usage)
     if missing is Missing.POLICY:
         missing = {"estimate": Missing.ESTIMATE, "hold": Missing.HOLD, "free": Missing.NOTHING}[terms.missing_usage]
@@ -238,11 +239,6 @@ def plus(one: Usage, other: Usage) -> Usage:
 def tokens_of(text_bytes: int, texts: int = 0) -> int:
     """Tokens that text comes to, estimated: a quarter of its UTF-8 bytes, rounded up, and one a piece at least."""
     return max(-(-text_bytes // 4), texts)
-
-
-def _is_too_early(seen: Seen, usage: Usage) -> bool:
-    """Whether a report cannot be the last word: text came after it, in more pieces than it counts tokens."""
-    return seen.text_after_usage and usage.completion < seen.texts
 
 
 def _estimate(seen: Seen, terms: Terms) -> Usage:

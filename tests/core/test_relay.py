@@ -337,17 +337,6 @@ def test_it_is_known_whether_text_has_come_since_the_report(chunks: list[dict[st
     assert reader.seen.text_after_usage is early
 
 
-def test_a_report_before_any_text_is_early_once_there_are_more_pieces_than_it_counts() -> None:
-    reader = started()
-    reader.feed(event(chunk(choices=[], usage=USAGE)))
-    early = []
-    for _ in range(3):
-        reader.feed(event(text()))
-        early.append(reader.seen.usage_early)
-    reader.feed(event(chunk(choices=[], usage=USAGE)))
-    assert [*early, reader.seen.usage_early] == [False, False, True, False]
-
-
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8"), max_size=5),
     lambda inner: (

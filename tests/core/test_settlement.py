@@ -66,6 +66,8 @@ INTERRUPTED = {
     End.CUT: HOLD,
 }
 """What a report costs that text has outrun, where the answer was not heard to its end."""
+OUTRUN_WHOLE = {"estimate": OUTRUN, "hold": HOLD, "free": EARLY_COST}
+"""The same of a whole answer, by the policy for missing usage."""
 
 
 def settled(end: End, seen: Seen, **settings: Any) -> Settlement:
@@ -85,6 +87,8 @@ def test_every_row_of_the_table(end: End, report: str, policy: MissingUsage) -> 
         expected = (0, False)
     elif report == "early" and end in INTERRUPTED:
         expected = (INTERRUPTED[end], True)
+    elif report == "early" and end is End.COMPLETED:
+        expected = (OUTRUN_WHOLE[policy], True)
     elif report != "absent":
         expected = SEEN[report]
     else:

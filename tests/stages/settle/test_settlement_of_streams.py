@@ -126,12 +126,14 @@ async def test_a_report_at_the_start_of_a_broken_stream_is_a_lower_bound(fake_up
         assert (line.amount, line.report.outcome, line.report.estimated) == (9 * 1_000 + 5 * 2_000, "failed", True)
 
 
-async def test_a_report_before_any_of_a_whole_answer_is_a_lower_bound_where_it_is_the_only_one(
-    fake_upstream: FakeUpstream,
+@pytest.mark.parametrize("before", [0, 1, 2])
+async def test_a_report_that_more_of_a_whole_answer_has_followed_is_a_lower_bound_where_it_is_the_only_one(
+    before: int, fake_upstream: FakeUpstream
 ) -> None:
-    first = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 0, "total_tokens": 9}}
+    told = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": before, "total_tokens": 9 + before}}
     last = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-    fake_upstream.script = broken_stream(first, *(piece("word") for _ in range(5)), last)
+    pieces = [piece("word") for _ in range(5)]
+    fake_upstream.script = broken_stream(*pieces[:before], told, *pieces[before:], last)
     async with gateway(fake_upstream) as found:
         _, line = await stream_to_its_end(found)
         assert (line.amount, line.report.outcome, line.report.estimated) == (9 * 1_000 + 5 * 2_000, "completed", True)
