@@ -321,6 +321,7 @@ class _Whole:
             usage_raw=relay.mended(report.raw) if report is not None else None,
             usage_shown=Raw(_encode(told(found.usage))) if found is not None else None,
             usage_doubtful=found is not None and found.doubtful,
+            usage_early=report is not None and report.early,
             relayed_bytes=sum(sizes),
             texts=sum(size > 0 for size in sizes),
             images=sum(len(choice["message"].get("images", ())) for choice in self.choices.values()),

@@ -129,6 +129,14 @@ def test_a_report_that_does_not_speak_of_the_output_yet_is_none() -> None:
     assert made.seen.text_after_usage
 
 
+def test_a_report_of_the_prompt_alone_at_the_end_is_no_bill_of_what_came_out() -> None:
+    said = response(candidate({"text": "Hi"}, finish="STOP"), usage={"promptTokenCount": 9})
+    for _, seen in (answer(said), streamed(events(said))):
+        assert (seen.usage, seen.usage_early) == (Usage(input=9), True)
+    blocked = response(usage={"promptTokenCount": 9, "totalTokenCount": 9}, promptFeedback={"blockReason": "SAFETY"})
+    assert not answer(blocked)[1].usage_early
+
+
 def test_an_event_past_the_bound_breaks_the_stream_after_what_came_before() -> None:
     made = Gemini().stream(request(stream=True), target(), event_bytes=1000, cap=9)
     large = response(candidate({"text": "x" * 2000}))

@@ -99,7 +99,6 @@ class Stream:
         self._charge = charge
         self._request_id = request_id
         self._tally = Tally()
-        self._early = False
         self._text = Count(cap)
         self._texts_reported = 0
         self._finished = False
@@ -115,7 +114,7 @@ class Stream:
             usage=reading.usage if reading is not None else None,
             usage_raw=self._tally.raw if reading is not None else None,
             usage_doubtful=reading is not None and reading.doubtful,
-            usage_early=reading is not None and self._early,
+            usage_early=reading is not None and self._tally.early,
             relayed_bytes=self._text.bytes,
             texts=self._text.texts,
             text_after_usage=reading is not None and self._text.texts > self._texts_reported,
@@ -205,10 +204,8 @@ class Stream:
         usage = fields.get("usage", relay.NULL)
         if usage == relay.NULL:
             return
-        if self._tally.take(usage):
-            self._early, self._texts_reported = early, self._text.texts
-        else:
-            self._early = self._early or early
+        if self._tally.take(usage, early=early):
+            self._texts_reported = self._text.texts
 
     def _let_go(self, kind: str) -> bytes:
         """The event that was held back, now that one of this kind has come: a ping may come anywhere."""

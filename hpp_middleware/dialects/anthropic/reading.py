@@ -191,9 +191,9 @@ class Reading:
             yield Finish(_REASONS.get(reason, "stop"), native=reason)
 
     def _report(self, raw: Raw, *, early: bool = False) -> Iterator[Piece]:
-        was_read, reading = self._tally.take(raw), self._tally.reading
-        if reading is not None:
-            yield Reported(reading.usage, self._tally.raw, reading.doubtful, early=early or not was_read)
+        self._tally.take(raw, early=early)
+        if (reading := self._tally.reading) is not None:
+            yield Reported(reading.usage, self._tally.raw, reading.doubtful, early=self._tally.early)
 
 
 def whole(body: bytes, *, shows_thoughts: bool = True) -> Iterator[Piece]:

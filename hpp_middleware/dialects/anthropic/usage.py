@@ -58,21 +58,27 @@ class Tally:
     Attributes:
         reading: What the reports so far come to; None where they come to none.
         raw: The same in Anthropic's words: its members, the last report of each.
+        early: Whether the last that tells the output is the one at a stream's start, which counts a token or so.
     """
 
     def __init__(self) -> None:
         self.reading: Reading | None = None
+        self.early = False
         self.raw = Raw(b"null")
         self._members: dict[str, Raw] = {}
 
-    def take(self, raw: Raw) -> bool:
+    def take(self, raw: Raw, *, early: bool = False) -> bool:
         """
         One more report.
+
+        Args:
+            raw: As it came.
+            early: Whether it stands at a stream's start.
 
         Returns:
             Whether it could be read; where it could not, those before it stand, in doubt.
         """
-        found = self._with(relay.mended(raw))  # the ledger is text
+        found = self._with(relay.mended(raw), early=early)  # the ledger is text
         if found is None:
             if self.reading is not None:
                 self.reading = Reading(self.reading.usage, doubtful=True)
@@ -80,7 +86,7 @@ class Tally:
         self.reading = found
         return True
 
-    def _with(self, raw: Raw) -> Reading | None:
+    def _with(self, raw: Raw, *, early: bool) -> Reading | None:
         try:
             more = {name: value for name, value in _members(raw).items() if value != relay.NULL}
             members = {**self._members, **more}
@@ -93,6 +99,8 @@ class Tally:
         reading = _reading(found)
         if reading is not None:
             self._members, self.raw = members, merged
+            if "output_tokens" in more:  # one that says nothing of the output leaves what is known of it
+                self.early = early
         return reading
 
 

@@ -97,7 +97,7 @@ def reported(raw: Raw, *, whole: bool, drawn: bool = False) -> Reported | None:
         output_audio=spoken,
         output_image=shown,
     )
-    return Reported(usage, raw, doubtful=doubtful)
+    return Reported(usage, raw, doubtful=doubtful, early=total is None and not found.tells_output)
 
 
 def _by_kind(details: list[_Detail] | None) -> dict[str, int]:

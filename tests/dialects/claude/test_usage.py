@@ -243,5 +243,22 @@ def test_an_answer_whose_last_report_is_missing_is_charged_by_the_policy_for_tha
     assert charge(End.COMPLETED, reader.seen, missing_usage="free").amount == 102
 
 
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("last", [{}, {"input_tokens": 100}, {"input_tokens": 100, "output_tokens": None}])
+def test_a_last_report_without_the_output_leaves_the_first_one_a_lower_bound(
+    last: dict[str, Any],
+    native: bool,  # noqa: FBT001
+) -> None:
+    block = {"type": "text", "text": "", "deltas": [{"type": "text_delta", "text": "x" * 400}]}
+    found = stream_of(block, start={"input_tokens": 100, "output_tokens": 1})
+    end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": last}
+    dialect = Anthropic().native("messages", target().provider) if native else Anthropic()
+    assert dialect is not None
+    reader = dialect.stream(chat(stream=True), target(), event_bytes=1 << 20, cap=900, request_id=ID)
+    reader.feed(wire(*found[:5]) + b"data: " + json.dumps(end).encode() + b"\n\n" + wire(found[-1]))
+    charged = charge(End.COMPLETED, reader.seen)
+    assert (charged.usage, charged.amount, charged.estimated) == (Usage(input=100, output=100), 300, True)
+
+
 def charge(end: End, seen: Seen, **more: Any) -> settlement.Settlement:
     return settlement.settle(end, seen, price=PRICE, hold=5000, prompt_estimate=7, **more)
