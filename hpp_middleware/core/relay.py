@@ -15,7 +15,7 @@ from hpp_middleware.core import sse
 from hpp_middleware.core.relay_cost import Charge, priced, unpriced
 from hpp_middleware.core.relay_template import Template, learned
 from hpp_middleware.core.settlement import End
-from hpp_middleware.core.usage import Reading, read_openai, told
+from hpp_middleware.core.usage import Reading, falls, read_openai, told
 from hpp_middleware.types.completion import Request, Seen, Target
 
 __all__ = [
@@ -180,9 +180,9 @@ class Relay:
             self._texts_reported = self._texts  # it speaks of the text that it came with, too
 
     def _take_usage(self, raw: Raw) -> bool:
-        """The last report counts; one that cannot be read leaves the one before it, in doubt, and is False."""
+        """The last report counts; one that cannot be, or be read, leaves the one before in doubt, and is False."""
         reading = read_openai(raw)
-        if reading is None and self._usage is not None:
+        if self._usage is not None and (reading is None or (self._texts and falls(self._usage, reading))):
             self._usage = Reading(self._usage.usage, doubtful=True)
             return False
         self._usage, self._usage_raw, self._texts_reported = reading, mended(raw), self._texts
@@ -193,11 +193,12 @@ class Relay:
         Usage that was read elsewhere, in another dialect; the last report counts.
 
         Args:
-            reading: What it comes to; None where it cannot be read: then the one before it stands, in doubt.
+            reading: What it comes to; None where it cannot be read: then the one before it stands, in doubt, as it does
+                where text was told, and this one takes all of it back.
             raw: As it came.
             early: Whether it does not say yet what came out.
         """
-        if reading is None:
+        if reading is None or (self._texts and falls(self._usage, reading)):
             self._usage = self._usage and Reading(self._usage.usage, doubtful=True)
             return
         self._usage, self._usage_raw, self._texts_reported = reading, mended(raw), self._texts

@@ -12,7 +12,7 @@ from msgspec import Meta, Raw, Struct
 
 from hpp_middleware.types.price import Usage
 
-__all__ = ["MOST_TOKENS", "Reading", "read_openai", "read_responses", "reading", "told", "told_responses"]
+__all__ = ["MOST_TOKENS", "Reading", "falls", "read_openai", "read_responses", "reading", "told", "told_responses"]
 
 MOST_TOKENS = 10**9
 """More tokens than any request can use; a larger count is a fault of the upstream, not a bill."""
@@ -140,6 +140,14 @@ def _parted(
         output_image=drawn,
     )
     return Reading(usage, doubtful)
+
+
+def falls(before: Reading | None, now: Reading) -> bool:
+    """Whether a later report of an answer takes back all that an earlier one has told of the prompt, or the output."""
+    if before is None:
+        return False
+    told, left = before.usage, now.usage
+    return left.prompt == 0 < told.prompt or left.completion == 0 < told.completion
 
 
 def reading(usage: Usage, *, doubtful: bool = False) -> Reading | None:

@@ -9,7 +9,7 @@ from hpp_middleware.core import names, relay, responses
 from hpp_middleware.core.feeding import Count, size
 from hpp_middleware.core.relay_cost import Charge, priced, unpriced
 from hpp_middleware.core.settlement import End
-from hpp_middleware.core.usage import Reading, read_responses, told_responses
+from hpp_middleware.core.usage import Reading, falls, read_responses, told_responses
 from hpp_middleware.types.completion import Request, Seen, Target
 
 __all__ = ["Shown", "in_our_words", "is_null", "item_bytes"]
@@ -80,7 +80,8 @@ class Shown:
 
     def take(self, response: dict[str, Raw], *, early: bool = False) -> None:
         """
-        Note the id, and the usage: the last report counts, and one that cannot be read leaves the one before.
+        Note the id, and the usage: the last report counts. One that cannot be read, or takes back what text has borne
+        out, leaves the one before.
 
         Args:
             response: A Response.
@@ -91,9 +92,9 @@ class Shown:
         usage = response.get("usage")
         if usage is None or is_null(usage):
             return
-        reading = read_responses(usage)
-        if reading is None and self._reading is not None:
-            self._reading = Reading(self._reading.usage, doubtful=True)
+        reading, before = read_responses(usage), self._reading
+        if before is not None and (reading is None or (self.text.texts and falls(before, reading))):
+            self._reading = Reading(before.usage, doubtful=True)
         else:
             self._reading, self._raw, self._early = reading, relay.mended(usage), early
 

@@ -337,6 +337,23 @@ def test_it_is_known_whether_text_has_come_since_the_report(chunks: list[dict[st
     assert reader.seen.text_after_usage is early
 
 
+@pytest.mark.parametrize("last", [(0, 0), (7, 0), (0, 2)])
+def test_a_report_that_takes_back_what_was_told_of_an_answer_leaves_that_in_doubt(last: tuple[int, int]) -> None:
+    taken_back = {"prompt_tokens": last[0], "completion_tokens": last[1], "total_tokens": sum(last)}
+    reader = started()
+    for each in (text(), text(), chunk(choices=[], usage=USAGE), chunk(choices=[], usage=taken_back)):
+        reader.feed(event(each))
+    seen = reader.seen
+    assert (seen.usage, seen.usage_doubtful, seen.usage_early) == (Usage(input=7, output=2), True, False)
+
+
+def test_a_last_report_of_nothing_stands_where_no_text_has_come() -> None:
+    reader = started()
+    for usage in (USAGE, {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}):
+        reader.feed(event(chunk(choices=[], usage=usage)))
+    assert (reader.seen.usage, reader.seen.usage_doubtful) == (Usage(), False)
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8"), max_size=5),
     lambda inner: (

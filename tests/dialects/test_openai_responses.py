@@ -386,6 +386,16 @@ def test_usage_that_cannot_be_read_leaves_the_one_before_in_doubt() -> None:
     assert made.seen.usage is None
 
 
+def test_usage_that_takes_back_what_text_has_borne_out_leaves_the_one_before_in_doubt() -> None:
+    nothing = {**USAGE, "input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+    early = ("response.in_progress", {"response": response(usage=USAGE)})
+    delta = ("response.output_text.delta", {**PLACE, "delta": "x", "logprobs": []})
+    last = ("response.completed", {"response": response("completed", usage=nothing)})
+    made = reader()
+    made.feed(stream(early, delta, last))
+    assert (made.seen.usage, made.seen.usage_doubtful, made.done) == (SPENT, True, True)
+
+
 # What llama.cpp's server leaves out: numbers of events, places in the output, and most of a Response.
 BARE = b"".join(
     b"event: %s\ndata: %s\n\n" % (str(told["type"]).encode(), json.dumps(told).encode())

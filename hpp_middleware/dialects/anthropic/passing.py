@@ -204,7 +204,7 @@ class Stream:
         usage = fields.get("usage", relay.NULL)
         if usage == relay.NULL:
             return
-        if self._tally.take(usage, early=early):
+        if self._tally.take(usage, early=early, spoken=self._text.texts > 0):
             self._texts_reported = self._text.texts
 
     def _let_go(self, kind: str) -> bytes:

@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 
 from hpp_middleware.core import relay
 from hpp_middleware.core import usage as core_usage
-from hpp_middleware.core.usage import Reading
+from hpp_middleware.core.usage import Reading, falls
 from hpp_middleware.types.price import Usage
 
 __all__ = ["Tally"]
@@ -67,18 +67,19 @@ class Tally:
         self.raw = Raw(b"null")
         self._members: dict[str, Raw] = {}
 
-    def take(self, raw: Raw, *, early: bool = False) -> bool:
+    def take(self, raw: Raw, *, early: bool = False, spoken: bool = False) -> bool:
         """
         One more report.
 
         Args:
             raw: As it came.
             early: Whether it stands at a stream's start.
+            spoken: Whether text has come, so that one which takes all of it back cannot be.
 
         Returns:
             Whether it could be read; where it could not, those before it stand, in doubt.
         """
-        found = self._with(relay.mended(raw), early=early)  # the ledger is text
+        found = self._with(relay.mended(raw), early=early, spoken=spoken)  # the ledger is text
         if found is None:
             if self.reading is not None:
                 self.reading = Reading(self.reading.usage, doubtful=True)
@@ -86,7 +87,7 @@ class Tally:
         self.reading = found
         return True
 
-    def _with(self, raw: Raw, *, early: bool) -> Reading | None:
+    def _with(self, raw: Raw, *, early: bool, spoken: bool) -> Reading | None:
         try:
             more = {name: value for name, value in _members(raw).items() if value != relay.NULL}
             members = {**self._members, **more}
@@ -97,6 +98,8 @@ class Tally:
         if found.output_tokens is None or found.input_tokens is None:
             return None
         reading = _reading(found)
+        if spoken and reading is not None and falls(self.reading, reading):
+            return None
         if reading is not None:
             self._members, self.raw = members, merged
             if "output_tokens" in more:  # one that says nothing of the output leaves what is known of it

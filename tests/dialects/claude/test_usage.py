@@ -244,7 +244,16 @@ def test_an_answer_whose_last_report_is_missing_is_charged_by_the_policy_for_tha
 
 
 @pytest.mark.parametrize("native", [False, True])
-@pytest.mark.parametrize("last", [{}, {"input_tokens": 100}, {"input_tokens": 100, "output_tokens": None}])
+@pytest.mark.parametrize(
+    "last",
+    [
+        {},
+        {"input_tokens": 100},
+        {"input_tokens": 100, "output_tokens": None},
+        {"output_tokens": 0},  # nor may it take back what text has borne out
+        {"input_tokens": 0, "output_tokens": 100},
+    ],
+)
 def test_a_last_report_without_the_output_leaves_the_first_one_a_lower_bound(
     last: dict[str, Any],
     native: bool,  # noqa: FBT001
