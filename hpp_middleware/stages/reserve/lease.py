@@ -208,7 +208,7 @@ class Lease:
             await self._replay(None)
 
     def owe(self, release: Release) -> None:
-        """Give a hold back as soon as the store answers again; past a bound it is left to the sweeper."""
+        """Give a hold back as soon as the store answers again."""
         self.journal.owe(release)
 
     def watch(self, hold_id: str, amount: Callable[[], int], told: int) -> None:

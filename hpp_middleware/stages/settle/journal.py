@@ -29,7 +29,9 @@ __all__ = ["SLOTS", "Debt", "Journal", "JournalError"]
 
 _T = TypeVar("_T")
 SLOTS = 1024
-MOST_RELEASES = 100
+MOST_RELEASES = 10_000
+"""Where so many holds are to be given back, a few megabytes, nothing more is held until some are."""
+
 MOST_TOGETHER = 32
 MEND_AFTER_S = 1.0
 LOOK_AFTER_S = 60.0
@@ -128,8 +130,10 @@ class Journal:
         return sum([debt.lasting for debt in list(self._debts.values())]) if self._debts else 0
 
     def has_room(self, in_flight: int) -> bool:
-        """Whether one more request, besides those in flight, would have a slot to fall back on."""
+        """Whether one more request, besides those in flight, would have a slot to fall back on, or be given back."""
         taken = self.pending
+        if self._debts and len(self._debts) - taken + in_flight >= MOST_RELEASES:
+            return False
         if self._file is not None:
             taken = max(taken, self.slots - len(self._free))
         return self.writable and taken + in_flight < self.slots
@@ -205,11 +209,11 @@ class Journal:
         """
         Remember an operation without waiting.
 
-        A settlement is written down with the next one; a release stays in memory, and past a bound it is left to the
-        sweeper.
+        A settlement is written down with the next one; a release stays in memory until :meth:`leave_all`. None is left
+        to the sweeper, who would charge it: admission stops before there are too many.
         """
         lasting = isinstance(operation, Settle)
-        if operation.id not in self._debts and (lasting or len(self._debts) - self.pending < MOST_RELEASES):
+        if operation.id not in self._debts:
             self._debts[operation.id] = Debt(slim(operation), account, lasting=lasting, amends=amends)
 
     def owes(self, account: str) -> bool:
@@ -264,6 +268,12 @@ class Journal:
                 waiting = [debt for debt in self._debts.values() if debt.lasting and not debt.written]
                 if waiting:
                     await self._write(waiting)
+
+    async def leave_all(self) -> None:
+        """Write down all that is owed, for whoever comes next: releases too, as far as there are slots."""
+        for debt in self._debts.values():
+            debt.lasting = True
+        await self.write()
 
     async def _clear(self) -> None:
         """Free the places of what was struck out; those that the disk refuses stay taken, until it takes that too."""

@@ -256,6 +256,7 @@ class Worker:
             await self.answering.none_is_left(CLOSE_S)
         with anyio.move_on_after(CLOSE_S):
             await self.lease.drain()
+        await self.lease.journal.leave_all()
 
     async def drain(self, grace_s: float) -> None:
         """

@@ -159,16 +159,32 @@ async def test_one_too_many_stays_in_memory_raises_the_alarm_and_stops_admission
     journal.close()
 
 
-async def test_a_release_is_kept_in_memory_and_they_are_bounded(tmp_path: Path) -> None:
+async def test_a_release_is_kept_in_memory_and_what_admits_them_is_bounded(tmp_path: Path) -> None:
     journal = Journal(tmp_path, slots=4)
     await journal.open()
-    for number in range(500):
+    for number in range(9_998):
         journal.owe(Release(id=f"req_{number}"))
-    assert journal.owed == 100
-    assert journal.pending == 0
-    assert journal.has_room(3)
+    assert (journal.owed, journal.pending) == (9_998, 0)
+    assert journal.has_room(1)
+    assert not journal.has_room(2)
+    for number in range(9_998, 10_500):  # of those in flight none is forgotten
+        journal.owe(Release(id=f"req_{number}"))
+    assert journal.owed == 10_500
+    assert not journal.has_room(0)
     assert on_disk(tmp_path) == []
     journal.close()
+
+
+async def test_what_ends_in_order_leaves_its_releases_to_the_next_as_far_as_there_are_slots(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, slots=4)
+    await journal.open()
+    await journal.keep(settlement(0), "alice")
+    for number in range(1, 7):
+        journal.owe(Release(id=f"req_{number}"))
+    await journal.leave_all()
+    journal.close()
+    kept = [Record("alice", settlement(0)), *(Record("", Release(id=f"req_{number}")) for number in range(1, 4))]
+    assert on_disk(tmp_path) == kept
 
 
 async def test_the_next_takes_over_what_is_left_and_clears_away_the_files_of_the_dead(tmp_path: Path) -> None:
