@@ -1,5 +1,6 @@
 """Several processes at one SQLite file, and what is left when one is killed."""
 
+import os
 import subprocess
 import sys
 import time
@@ -14,6 +15,29 @@ from hpp_middleware import SQLiteStore
 from hpp_middleware.testing.stores.bench import Clock
 from hpp_middleware.types.operations import Grant, Operation, Sweep
 from hpp_middleware.types.quota import Balance, Entry
+
+FORKING = """
+import os, signal, sys
+import anyio
+from rig import ALICE, gateway, question
+from hpp_middleware import SQLiteStore, StoreError
+
+found = gateway("http://127.0.0.1:9/v1", store=SQLiteStore(sys.argv[1]))
+anyio.run(found.worker)  # as a first request does: nothing closes it
+forked = os.fork()
+if not forked:
+    signal.alarm(30)
+    for use in (lambda: found.complete(ALICE, question()), found.__aenter__, found.store.aclose):
+        try:
+            print(anyio.run(use))
+        except StoreError as error:
+            print(error.status, error)
+    sys.exit()
+print(os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1]))
+print(anyio.run(found.store.balance, "alice").remaining)
+anyio.run(found.store.aclose)
+"""
+"""A process that opens the file, and another one that it becomes."""
 
 WORKER = Path(__file__).with_name("sqlite_worker.py")
 START = Grant(id="start", account="alice", amount=10 * 100)
@@ -58,6 +82,17 @@ def test_a_killed_process_loses_no_acknowledged_settlement(after: int, tmp_path:
     orphans = [line.hold for line in lines if line.report.outcome == "orphaned"]
     assert len(orphans) <= 1
     assert not set(orphans) & set(acknowledged)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_fork_of_a_process_that_has_it_open_is_told_so_and_harms_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FORKING, str(tmp_path / "hpp.db")]
+    path = str(Path(__file__).parents[1])
+    ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    *refused, closed, code, remaining = ended.stdout.splitlines() or [ended.stderr]
+    assert len(refused) == 2
+    assert all(words.startswith("503 ") and "store.url" in words and "forked" in words for words in refused)
+    assert (closed, code, remaining) == ("None", "0", str(10 * 10**9))
 
 
 def _apply(path: Path, *operations: Operation, later_s: float = 0.0) -> tuple[Balance, list[Entry]]:

@@ -29,6 +29,9 @@ __all__ = ["Writer"]
 
 _T = TypeVar("_T")
 MOST_TOGETHER = 256
+_INHERITED = (  # nor can it be opened anew here: SQLite still believes that this process has the other one's locks
+    "this process was forked from one that had the file open: open it after the fork, in each process"
+)
 
 Work = Callable[[sqlite3.Connection], _T]
 
@@ -96,17 +99,22 @@ class Writer:
         Start the thread, unless it runs, and wait for the connection.
 
         Raises:
-            StoreError: It cannot be opened.
+            StoreError: It cannot be opened; or this process is a fork of one that has opened it.
         """
+        if self._is_inherited():
+            raise StoreError(_INHERITED)
         with self._lock:
             if self._thread is None:
                 self._jobs = queue.SimpleQueue()
-                self._thread = threading.Thread(target=self._run, args=(self._jobs,), name="hpp-sqlite", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, args=(self._jobs,), name="hpp-sqlite", daemon=True)
+                thread.start()
+                self._thread = thread  # alive from when it is seen
         await self.run(lambda _: None, writes=False)
 
     async def aclose(self) -> None:
         """Finish what waits, close the connection and end the thread."""
+        if self._is_inherited():
+            return  # it is the other process's to close
         last = _Job[None](None, None, writes=False)
         with self._lock:
             thread, self._thread = self._thread, None
@@ -138,6 +146,10 @@ class Writer:
             StoreError: As above.
         """
         return self._done(None, operations, writes=True)
+
+    def _is_inherited(self) -> bool:
+        """Whether it was open when this process was forked: a thread outlives any failure, but no fork."""
+        return self._thread is not None and not self._thread.is_alive()
 
     async def _done(
         self,
