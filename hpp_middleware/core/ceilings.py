@@ -151,7 +151,7 @@ def applying(
     budgets: Iterable[Budget], consumer: str, accounts: Sequence[str], model: str | None
 ) -> list[tuple[str, Budget]]:
     """
-    Which budgets a request has to keep within, each with whose it is; a consumer's own goes before everybody's.
+    Which budgets a request has to keep within, each with whose it is; one by name goes before everybody's.
 
     Args:
         budgets: All there are.
@@ -165,7 +165,7 @@ def applying(
             continue
         if budget.account is not None:
             if budget.account in accounts:
-                found.setdefault((budget.account, budget.period, budget.model), budget)
+                found[budget.account, budget.period, budget.model] = budget
         elif budget.consumer == consumer:
             found[consumer, budget.period, budget.model] = budget
         elif budget.consumer == "*":
@@ -255,14 +255,14 @@ def problems(groups: Mapping[str, Group], budgets: Sequence[Budget], consumers: 
             if each.parent is not None and each.parent not in groups:
                 found.append(f"{section}.{name}.parent: there is no account {each.parent!r} under [accounts]")
     found += _chains(groups)
-    seen: dict[tuple[str | None, str | None, str, str | None], int] = {}
+    seen: dict[tuple[str | None, str, str | None], int] = {}
     for number, budget in enumerate(budgets):
         where = f"budgets[{number}]"
         if budget.account is not None and budget.account not in groups and budget.account not in consumers:
             found.append(f"{where}.account: there is no account {budget.account!r} under [accounts]")
         if not 0 <= budget.amount <= MAX_NANO:
             found.append(f"{where}.amount: must be from 0 to {MAX_NANO // 10**9} dollars")
-        key = (budget.consumer, budget.account, budget.period, budget.model)
+        key = (budget.consumer or budget.account, budget.period, budget.model)  # what its account is called by
         if key in seen:
             found.append(f"{where}: is the same budget as budgets[{seen[key]}]")
         seen.setdefault(key, number)

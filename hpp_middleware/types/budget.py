@@ -32,7 +32,7 @@ class Budget:
     Attributes:
         amount: Nano-dollars a period.
         period: It begins at midnight; a week on Monday, a month on its first day.
-        consumer: Whose: a consumer's id, or ``*`` for each one that has none of its own for this period and model.
+        consumer: Whose: a consumer's id, or ``*`` for each one that none of this period and model names.
         account: Or which account's: a group's, with all that is below it.
         timezone: Where midnight is: a name of the IANA database, such as ``Europe/Berlin``.
         model: A model id or a glob: only requests that go to such models are counted; None for all.

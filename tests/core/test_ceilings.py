@@ -59,6 +59,12 @@ def test_a_consumers_own_budget_goes_before_everybodys() -> None:
     assert ceilings.applying((everybody, own), "bob", ("bob",), "fake/a") == [("bob", everybody)]
 
 
+def test_a_budget_of_a_consumers_account_by_name_goes_before_everybodys() -> None:
+    everybody, own = budget(), budget(consumer=None, account="alice", amount=9)
+    for given_ in ((everybody, own), (own, everybody)):
+        assert ceilings.applying(given_, "alice", ("alice",), "fake/a") == [("alice", own)]
+
+
 def test_a_budget_of_a_model_counts_what_goes_to_it() -> None:
     dear, every = budget(model="fake/gpt-5*"), budget(amount=7)
     assert ceilings.applying((dear, every), "alice", ("alice",), "fake/gpt-5-mini") == [
@@ -177,6 +183,8 @@ def test_budgets_that_cannot_be_are_named() -> None:
             budget(period="day"),
             budget(period="day", amount=7),
             budget(period="day", model="fake/*"),
+            budget(consumer="alice"),
+            budget(consumer=None, account="alice"),
         ],
         {"alice": Declared(parent="none")},
     )
@@ -185,4 +193,5 @@ def test_budgets_that_cannot_be_are_named() -> None:
         "budgets[0].account: there is no account 'nobody' under [accounts]",
         "budgets[1].amount: must be from 0 to 9000000 dollars",
         "budgets[3]: is the same budget as budgets[2]",
+        "budgets[6]: is the same budget as budgets[5]",
     ]
