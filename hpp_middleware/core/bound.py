@@ -141,8 +141,8 @@ def bound(
     in_rate, out_rate = pricing.dearest(
         target.price,
         prompt_tokens,
-        audio_input=request.audio_input,
-        image_input=images.count > 0,
+        audio_input=request.audio_input or request.unbounded,
+        image_input=images.count > 0 or request.unbounded,
         long_cache=long_cache,
         output=request.output_modalities,
     )

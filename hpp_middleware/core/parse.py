@@ -5,6 +5,8 @@ The top level becomes members whose values stay raw bytes, each key once, so tha
 different bodies. Bad input is a 400 that names the field.
 """
 
+import re
+
 import msgspec
 from msgspec import Raw, Struct
 
@@ -64,6 +66,29 @@ _NEED_NO_LOOK = ACTED_ON | parse_usual.PLAIN
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _REFERRING = frozenset({"file", "file_url", "document_url", "video_url", "audio_url"})
 """Parts that may name content which is not sent: its size, and so its cost, has no bound."""
+
+_TEXTS = frozenset(
+    {
+        "text",
+        "input_text",
+        "output_text",
+        "refusal",
+        "thinking",
+        "redacted_thinking",
+        "reasoning",
+        "reasoning_text",
+        "summary_text",
+        "tool_use",
+        "tool_call",
+        "tool_result",
+        "tool_reference",
+        "reference",
+        "search_result",
+    }
+)
+"""Parts that cost their bytes and no more."""
+
+_INLINE_TEXT = re.compile(rb'"file_data"\s*:\s*"data:text/', re.IGNORECASE)
 
 _TEXT_ALONE: frozenset[str] = frozenset()
 
@@ -128,7 +153,7 @@ def completion(body: bytes, limits: Limits) -> Request:
 def _one_by_one(fields: dict[str, Raw], limits: Limits) -> Request:
     """What the router acts on in every request, field by field."""
     model = model_of(fields)
-    images, audio = _messages(fields, limits)
+    images, audio, unbounded = _messages(fields, limits)
     cap = _cap(fields, limits)
     return Request(
         fields=fields,
@@ -138,6 +163,7 @@ def _one_by_one(fields: dict[str, Raw], limits: Limits) -> Request:
         cap=cap,
         images=images,
         audio_input=audio,
+        unbounded=unbounded,
     )
 
 
@@ -174,7 +200,8 @@ def model_of(fields: dict[str, Raw]) -> str:
     return model
 
 
-def _messages(fields: dict[str, Raw], limits: Limits) -> tuple[Images, bool]:
+def _messages(fields: dict[str, Raw], limits: Limits) -> tuple[Images, bool, bool]:
+    """What they have besides text: images, whether a part is audio, and whether one is of a size that nobody knows."""
     if "messages" not in fields:
         raise _bad("messages", "is required")
     messages = _read(fields, "messages", _raws, "an array")
@@ -183,17 +210,18 @@ def _messages(fields: dict[str, Raw], limits: Limits) -> tuple[Images, bool]:
     if len(messages) > limits.messages:
         raise _bad("messages", f"must not have more than {limits.messages} entries")
     count = inline = 0
-    audio = False
+    audio = unbounded = False
     for index, raw in enumerate(messages):
         for kind, size in _parts(raw, f"messages[{index}]"):
             count += kind == "image"
             inline += size
             audio |= kind == "audio"
-    return Images(count, inline), audio
+            unbounded |= kind == "unbounded"
+    return Images(count, inline), audio, unbounded
 
 
 def _parts(raw: Raw, where: str) -> list[tuple[str, int]]:
-    """What a message's content has besides text: ``image`` or ``audio``, and the bytes of inline images."""
+    """What a message's content has besides text, as :func:`_part` says it."""
     message = _decode(raw, _message_fields, where, "an object")
     roles = f"one of {', '.join(sorted(_ROLES))}"
     role = _decode(message.role or _NULL, _string, f"{where}.role", roles)
@@ -222,24 +250,34 @@ def _parts(raw: Raw, where: str) -> list[tuple[str, int]]:
 
 
 def _part(raw: Raw, where: str) -> tuple[str, int] | None:
+    """What a part is if not text (``image``, ``audio``, or ``unbounded``), and the bytes of image data in it."""
     part = _decode(raw, _part_fields, where, "an object")
     kind = _decode(part.type or _NULL, _string, f"{where}.type", "a string")
+    has_image = bool(part.image_url) and part.image_url != _NULL
+    if kind in _TEXTS:  # of a name that is given twice, whoever is asked may read the first
+        return ("image", 0) if has_image else None
     if kind in _REFERRING and any(word in unescaped(raw) for word in (b"://", b"file_id")):
         raise _bad(where, "must carry its data inline: what is only referred to cannot be held for")
     if kind in {"input_audio", "audio_url"}:
         return "audio", 0
-    if kind not in {"image_url", "input_image"}:  # other servers' forms are counted, and their bytes as well
-        return ("image", 0) if kind.startswith("image") else None
-    if not part.image_url or part.image_url == _NULL:
-        raise _bad(f"{where}.image_url", "is required")
-    if bytes(part.image_url)[:1] == b'"':  # Mistral's short form
-        url = _decode(part.image_url, _string, f"{where}.image_url", "a string")
+    if kind in {"image_url", "input_image"}:
+        if not has_image:
+            raise _bad(f"{where}.image_url", "is required")
+        return "image", _image_bytes(part.image_url, f"{where}.image_url")
+    if kind.startswith("image"):  # other servers' forms are counted, and their bytes as well
+        return "image", 0
+    return None if kind == "file" and _INLINE_TEXT.search(unescaped(raw)) is not None else ("unbounded", 0)
+
+
+def _image_bytes(given: Raw, where: str) -> int:
+    if bytes(given)[:1] == b'"':  # Mistral's short form
+        url = _decode(given, _string, where, "a string")
     else:
-        url = _decode(part.image_url, _image_url, f"{where}.image_url", "an object with a url").url
+        url = _decode(given, _image_url, where, "an object with a url").url
     size = inline_bytes(url)
     if size is None:
-        raise _bad(f"{where}.image_url.url", "must be an https: or data: URL")
-    return "image", size
+        raise _bad(f"{where}.url", "must be an https: or data: URL")
+    return size
 
 
 def inline_bytes(url: str) -> int | None:

@@ -328,7 +328,9 @@ def _looked_at(request: Request, target: Target) -> int:
         _refuse_server_tools(_raws.decode(request.fields["tools"]))
     said = unpriced.said(request.fields, "messages", "tools", "cache_control")
     unpriced.refuse_dear_caching(said)
-    return unpriced.packed_tokens(said["messages"], target) + unpriced.sound_tokens(request, "messages", target)
+    return unpriced.packed_tokens(request, said["messages"], target) + unpriced.sound_tokens(
+        request, "messages", target
+    )
 
 
 def _least_cap(request: Request, target: Target) -> int:

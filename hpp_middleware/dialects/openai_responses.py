@@ -113,7 +113,7 @@ class OpenAIResponses:
             connect_s=provider.timeouts.connect,
             shared=shared,
             more_tokens=_hidden_tools(fields) * TOOL_TOKENS
-            + refusals.packed_tokens(said.get("input", b""), target)
+            + refusals.packed_tokens(request, said.get("input", b""), target)
             + refusals.sound_tokens(request, "input", target),
         )
 

@@ -55,6 +55,9 @@ PACKED = re.compile(
 )
 """A document whose pages are billed: what is neither text nor an image."""
 
+RESIZED = re.compile(rb'_(?:pixels|dynamic_patch)"\s*:')
+"""A member that says how many tokens an image is to be: DashScope's ``max_pixels``, or how many tiles of SGLang's."""
+
 _NULL = Raw(b"null")
 
 
@@ -102,18 +105,21 @@ def refuse_dear_caching(fields: Mapping[str, bytes]) -> None:
             raise RequestError("cache_control.ttl 1h is not accepted: it has another price.", param=name)
 
 
-def packed_tokens(conversation: bytes, target: Target) -> int:
+def packed_tokens(request: Request, conversation: bytes, target: Target) -> int:
     """
     What documents cost above their bytes, at most: a PDF's pages are read as text and as images, of which its bytes say
     little (a thousand of them may be one, referred to again and again), so that only the model's context bounds them.
+    So it is with a video, an image that is to be larger than usual, and whatever else is not known here.
 
     Args:
+        request: What is asked.
         conversation: What :func:`said` told of it.
         target: The model.
     """
-    if conversation.find(b'"file_data"') < 0 and conversation.find(b'url"') < 0:
-        return 0
-    return (target.model.context or CONTEXT) if PACKED.search(conversation) is not None else 0
+    unbounded = request.unbounded or (request.images.count > 0 and RESIZED.search(conversation) is not None)
+    if not unbounded and (conversation.find(b'"file_data"') >= 0 or conversation.find(b'url"') >= 0):
+        unbounded = PACKED.search(conversation) is not None
+    return (target.model.context or CONTEXT) if unbounded else 0
 
 
 def sound_tokens(request: Request, name: str, target: Target) -> int:

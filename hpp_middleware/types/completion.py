@@ -39,6 +39,8 @@ class Request(Struct, frozen=True, kw_only=True):
             to be billed.
         images: See :class:`Images`.
         audio_input: Whether a content part is audio.
+        unbounded: Whether a content part is of a size that its bytes do not bound: neither text, nor an image or sound
+            as usual.
         output_modalities: What is asked for besides text.
         hidden_reasoning: Whether the request asks for reasoning.
         inputs: How many texts are to be embedded.
@@ -59,6 +61,7 @@ class Request(Struct, frozen=True, kw_only=True):
     cap: int | None = None
     images: Images = Images()
     audio_input: bool = False
+    unbounded: bool = False
     output_modalities: frozenset[str] = frozenset()
     hidden_reasoning: bool = False
     inputs: int = 0

@@ -75,6 +75,57 @@ def test_a_document_in_mistral_s_words_is_held_for_by_what_fits_into_the_model(n
     assert held("chat", target("openai", "m"), **user(part)) > CONTEXT
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "video", "video": [f"https://example.com/{frame}.jpg" for frame in range(50)]},  # DashScope's
+        {"type": "video", "video": "data:video/mp4;base64,AAAA"},
+        {"type": "video_url", "video_url": None, "uuid": "sent-before"},  # vLLM keeps what it has seen
+        {"type": "file", "file": {"id": "file-1"}},
+        {"type": "file", "file": {"id": "file-1", "filename": "data:text/x"}},
+        {"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}},
+        {"type": "input_video", "input_video": {"url": "https://example.com/a.mp4"}},
+    ],
+)
+def test_a_part_that_nobody_knows_is_held_for_by_what_fits_into_the_model(part: dict[str, Any]) -> None:
+    assert held("chat", target("openai", "m"), **user(part)) > CONTEXT
+
+
+@pytest.mark.parametrize("kind", ["text", "thinking", "tool_use", "search_result", "refusal"])
+def test_a_part_that_is_text_is_held_for_by_its_bytes(kind: str) -> None:
+    assert held("chat", target("openai", "m"), **user({"type": kind, kind: "https://example.com/"})) < 200
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": IMAGE}, "min_pixels": 9_000_000, "max_pixels": 16_000_000},
+        {"type": "image", "image": "https://example.com/a.png", "max_pixels": 16_000_000},
+        {"type": "image_url", "image_url": {"url": IMAGE, "max_dynamic_patch": 99}},
+    ],
+)
+def test_an_image_that_is_to_be_larger_than_usual_is_held_for_by_what_fits_into_the_model(part: dict[str, Any]) -> None:
+    assert held("chat", target("openai", "m"), **user(part)) > CONTEXT
+    speaks = {"type": "text", "text": 'Set "max_pixels": 9, or max_pixels'}
+    assert held("chat", target("openai", "m"), **user(speaks, {"type": "image", "image": "a"})) < CONTEXT
+
+
+def test_a_part_of_an_unknown_size_is_held_for_at_the_dearest_rate_that_it_may_have() -> None:
+    where = target("openai", "m")
+    rates = msgspec.structs.replace(where.price.base, input_audio=7 * MICRO, input_image=3 * MICRO)
+    where = msgspec.structs.replace(where, price=msgspec.structs.replace(where.price, base=rates))
+    assert held("chat", where, **user({"type": "video", "video": "x"})) > 7 * CONTEXT
+
+
+def test_a_part_that_says_twice_what_it_is_is_an_image_where_it_may_be_one() -> None:
+    where, spoken = target("openai", "m"), API_OF["chat"]
+    twice = '{"type":"image_url","image_url":{"url":"https://example.com/a.png"},"type":"text","text":"x"}'
+    body = f'{{"model":"x/y","max_tokens":9,"messages":[{{"role":"user","content":[{twice}]}}]}}'
+    assert spoken.request(body.encode(), LIMITS).images.count == 1
+    plain = {"type": "text", "text": "x", "image_url": None}
+    assert held("chat", where, **user(plain)) < 200
+
+
 def test_tools_with_instructions_of_the_provider_s_own_are_counted_wherever_they_are_given() -> None:
     shell = {"type": "shell"}
     given = {"type": "additional_tools", "tools": [shell, {"type": "namespace", "name": "n", "tools": [shell]}]}
