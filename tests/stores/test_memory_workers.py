@@ -33,6 +33,13 @@ app = gateway.app
         (["/venv/bin/uvicorn", "app:app"], {"WEB_CONCURRENCY": "2"}, True),
         (["/venv/bin/uvicorn", "app:app"], {"WEB_CONCURRENCY": "1"}, False),
         (["/venv/bin/uvicorn", "app:app", "--workers"], {"WEB_CONCURRENCY": "many"}, False),
+        (["/venv/bin/gunicorn", "-w4", "app:app"], {}, True),
+        (["/venv/bin/hypercorn", "-w1", "app:app"], {}, False),
+        (["/venv/bin/hypercorn", "--worker-class", "trio", "--websocket-ping-interval", "20", "app:app"], {}, False),
+        (["/venv/bin/fastapi", "run", "app.py", "--workers", "4"], {}, True),
+        (["/venv/bin/uvicorn", "app:app"], {"UVICORN_WORKERS": "3"}, True),
+        (["/venv/bin/gunicorn", "app:app"], {"GUNICORN_CMD_ARGS": "--bind :8000 --workers=4"}, True),
+        (["/venv/bin/gunicorn", "app:app"], {"GUNICORN_CMD_ARGS": "--bind :8000 -w 1"}, False),
         (["/my/tool", "-w", "4"], {}, False),  # a word of somebody else's
         ([], {}, False),
     ],

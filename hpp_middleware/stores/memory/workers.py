@@ -2,14 +2,16 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import PurePath
 
 __all__ = ["several"]
 
-_SERVERS = ("uvicorn", "gunicorn", "hypercorn", "granian")
-_VARIABLES = ("WEB_CONCURRENCY", "GRANIAN_WORKERS")
-_OPTIONS = ("--workers", "-w")
+_SERVERS = ("uvicorn", "gunicorn", "hypercorn", "granian", "fastapi")
+_VARIABLES = ("WEB_CONCURRENCY", "UVICORN_WORKERS", "GRANIAN_WORKERS")
+_COMMAND_LINES = ("GUNICORN_CMD_ARGS",)
+"""Variables that say what else is on the command line."""
 
 
 def several(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> bool:
@@ -24,8 +26,16 @@ def several(arguments: Sequence[str] | None = None, environment: Mapping[str, st
     variables = os.environ if environment is None else environment
     told = [variables.get(name, "") for name in _VARIABLES]
     if words and any(server in PurePath(words[0]).parts[-2:] for server in _SERVERS):
-        for word, after in zip(words, [*words[1:], ""], strict=True):
-            option, _, value = word.partition("=")
-            if option in _OPTIONS:
-                told.append(value or after)
+        told += _asked(words)
+    for name in _COMMAND_LINES:
+        told += _asked(variables.get(name, "").split())
     return any(number.isdecimal() and int(number) > 1 for number in told)
+
+
+def _asked(words: Sequence[str]) -> Iterator[str]:
+    """What follows the option, if anything does: ``--workers 4``, ``--workers=4``, ``-w 4``, ``-w4``."""
+    for word, after in pairwise((*words, "")):
+        if word in {"--workers", "-w"}:
+            yield after
+        elif word.startswith(("--workers=", "-w")):
+            yield word.removeprefix("--workers").removeprefix("-w").removeprefix("=")
