@@ -80,9 +80,12 @@ class Catalog:
                 )
         for alias, model_id in self.aliases.items():
             if not is_model_id(model_id) or self.find(model_id) is None:
-                raise ConfigurationError(
-                    f"aliases.{alias}: {model_id!r} is unknown or has no price", param=f"aliases.{alias}"
-                )
+                raise ConfigurationError(f"aliases.{alias}: {self.missing(model_id)}", param=f"aliases.{alias}")
+
+    def missing(self, model_id: str) -> str:
+        """What is the matter with a model that is not found, for who configures it."""
+        unlisted = " here, and there is no price list: hpp_middleware[prices] brings one" if self.prices is None else ""
+        return f"{model_id!r} is unknown or has no price{unlisted}"
 
     def find(self, model_id: str) -> Target | None:
         """A model by its ``provider/model``; None where it is unknown, not let in, or has no price."""

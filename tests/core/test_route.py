@@ -279,6 +279,13 @@ def test_an_alias_must_lead_somewhere(target: str) -> None:
         catalog(aliases={"fast": target})
 
 
+def test_who_names_a_model_that_only_a_price_list_knows_is_told_that_there_is_none() -> None:
+    with pytest.raises(ConfigurationError, match=r"aliases.small: 'openai/gpt-5' is .* no price list: .*\[prices\]"):
+        catalog(aliases={"small": "openai/gpt-5"}, prices=None)
+    with pytest.raises(ConfigurationError, match=r"aliases.small: 'openai/gpt-9' is unknown or has no price$"):
+        catalog(aliases={"small": "openai/gpt-9"})
+
+
 def test_an_alias_leads_to_nothing_that_could_not_stand_in_a_header() -> None:
     with pytest.raises(ConfigurationError, match=r"aliases\.fast"):
         catalog(aliases={"fast": "openai/a b"}, prices=List({"openai": {"a b": (LISTED, Model())}}))

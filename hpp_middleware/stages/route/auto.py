@@ -117,9 +117,7 @@ class Auto:
         for where, models in getattr(policy, "named", (("models", policy.models),)):
             for model in models:
                 if catalog.find(model) is None:
-                    raise ConfigurationError(
-                        f"auto.{where}: {model!r} is unknown or has no price", param=f"auto.{where}"
-                    )
+                    raise ConfigurationError(f"auto.{where}: {catalog.missing(model)}", param=f"auto.{where}")
 
     @property
     def is_configured(self) -> bool:

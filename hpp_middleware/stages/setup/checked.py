@@ -280,7 +280,7 @@ def fallbacks_of(catalog: route.Catalog, given: Mapping[str, Sequence[str]]) -> 
     for name, models in given.items():
         where = f'fallbacks."{name}"'
         if catalog.find(catalog.aliases.get(name, name)) is None:
-            raise ConfigurationError(f"{where}: {name!r} is unknown or has no price", param=where)
+            raise ConfigurationError(f"{where}: {catalog.missing(name)}", param=where)
         if isinstance(models, str) or not models:
             raise ConfigurationError(f"{where} must be a list of models", param=where)
         if len(models) > MOST_MODELS:
@@ -288,7 +288,7 @@ def fallbacks_of(catalog: route.Catalog, given: Mapping[str, Sequence[str]]) -> 
         ids = tuple(catalog.aliases.get(model, model) for model in models)
         for model in ids:
             if catalog.find(model) is None:
-                raise ConfigurationError(f"{where}: {model!r} is unknown or has no price", param=where)
+                raise ConfigurationError(f"{where}: {catalog.missing(model)}", param=where)
         found[name] = ids
     return found
 
