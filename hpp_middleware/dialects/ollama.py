@@ -159,6 +159,14 @@ class Ollama:
         """See :class:`hpp_middleware.ports.Dialect`."""
         return refused(status, body)
 
+    def usage_in(self, body: bytes) -> Seen:
+        """See :class:`hpp_middleware.ports.Dialect`: of several lines the last one says it."""
+        try:
+            report = _reported(_decode(body.rstrip().rpartition(b"\n")[2]))
+        except BROKEN:
+            return Seen()
+        return translating.alone(report)
+
 
 def _embed(target: Target, path: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     return url(target.provider, path), head(target.provider, "application/json")

@@ -6,7 +6,7 @@ the price and the end mark are made here, by the very :class:`~hpp_middleware.co
 streams. So a stream is billed in one way, whatever its provider speaks.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -22,7 +22,20 @@ from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.price import Usage
 from hpp_middleware.types.streams import KeepAliveKind
 
-__all__ = ["Begun", "Delta", "End", "Failed", "Finish", "Piece", "Reader", "Reported", "Translation", "answer"]
+__all__ = [
+    "Begun",
+    "Delta",
+    "End",
+    "Failed",
+    "Finish",
+    "Piece",
+    "Reader",
+    "Reported",
+    "Translation",
+    "alone",
+    "answer",
+    "usage_in",
+]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -282,6 +295,36 @@ def answer(
     elif seen.usage_shown is not None:
         fields["usage"] = seen.usage_shown
     return _encode(fields), seen
+
+
+def usage_in(body: bytes, name: str, read: Callable[[Raw], Reported | None]) -> Seen:
+    """
+    What a body that is no answer says of usage.
+
+    Args:
+        body: The provider's.
+        name: The member that says it.
+        read: What reads that.
+    """
+    try:
+        raw = relay.members.decode(body).get(name, relay.NULL)
+    except relay.BROKEN:
+        return Seen()
+    return alone(read(raw) if raw != relay.NULL else None)
+
+
+def alone(report: Reported | None) -> Seen:
+    """What a report shows that comes without an answer."""
+    found = report.reading if report is not None else None
+    if report is None or found is None:
+        return Seen()
+    return Seen(
+        usage=found.usage,
+        usage_raw=relay.mended(report.raw),
+        usage_shown=Raw(_encode(told(found.usage))),
+        usage_doubtful=found.doubtful,
+        usage_early=report.early,
+    )
 
 
 class _Whole:

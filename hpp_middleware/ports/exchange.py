@@ -44,6 +44,8 @@ class Dialect(Protocol):
     - ``native(api, provider)``: the dialect for requests of another client API that this provider takes as they are
       (``messages``, ``responses``, ``embeddings``, ``images``); None where it has no such API.
     - ``refusal(status, headers, body)``: an error of the provider's, as bytes, in OpenAI's shape.
+    - ``usage_in(body)``: what a body that is no answer says of usage, as a ``Seen``; without it, OpenAI's words are
+      looked for.
     """
 
     def call(self, request: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:

@@ -43,9 +43,8 @@ class Spoken:
     def __init__(self, inner: Dialect, asked: Request) -> None:
         self._inner = inner
         self._asked = asked
-        refusal = getattr(inner, "refusal", None)
-        if refusal is not None:
-            self.refusal = refusal
+        self.refusal = getattr(inner, "refusal", None)
+        self.usage_in = getattr(inner, "usage_in", None)
 
     def call(self, request: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
         """The provider's request; what it does not take is named in Anthropic's words."""

@@ -43,6 +43,11 @@ class Speaking:
         """The inner dialect's own, where it has one."""
         return getattr(self._inner, "refusal", None)
 
+    @property
+    def usage_in(self) -> Any:
+        """Likewise."""
+        return getattr(self._inner, "usage_in", None)
+
     def call(self, request: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
         """The chat completion's."""
         return self._inner.call(request, target, cap=cap, request_id=request_id)

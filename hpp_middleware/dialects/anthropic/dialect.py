@@ -87,6 +87,10 @@ class Anthropic:
         """See :class:`hpp_middleware.ports.Dialect`."""
         return errors.refusal(body)
 
+    def usage_in(self, body: bytes) -> Seen:
+        """See :class:`hpp_middleware.ports.Dialect`."""
+        return translating.usage_in(body, "usage", reading.reported)
+
 
 def _shows_thoughts(request: Request) -> bool:
     return "reasoning" not in request.fields or not chat.excludes_reasoning(request)

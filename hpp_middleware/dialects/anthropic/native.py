@@ -167,6 +167,10 @@ class Messages:
         """See :class:`hpp_middleware.ports.Dialect`."""
         return errors.refusal(body)
 
+    def usage_in(self, body: bytes) -> Seen:
+        """See :class:`hpp_middleware.ports.Dialect`."""
+        return passing.usage_in(body)
+
 
 def _leave_out_thoughts(fields: dict[str, Raw]) -> tuple[str, ...]:
     """Take thoughts that are not Anthropic's out of the messages, and say so."""

@@ -22,7 +22,7 @@ from hpp_middleware.dialects.anthropic.usage import Tally
 from hpp_middleware.errors import GatewayError
 from hpp_middleware.types.completion import Seen, Target
 
-__all__ = ["Stream", "answer"]
+__all__ = ["Stream", "answer", "usage_in"]
 
 _PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 _STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
@@ -284,6 +284,15 @@ def _seen(message: _Message, fields: dict[str, Raw]) -> Seen:
         finished=True,
         upstream_id=relay.text(fields["id"]) if "id" in fields else None,
     )
+
+
+def usage_in(body: bytes) -> Seen:
+    """What a body that is no message says of usage."""
+    try:
+        usage = _members(body).get("usage", relay.NULL)
+    except relay.BROKEN:
+        return Seen()
+    return _seen(_Message(usage=usage), {})
 
 
 def _in_its_words(usage: Raw) -> Raw:

@@ -18,7 +18,7 @@ from hpp_middleware.dialects.anthropic.thinking import FORMAT
 from hpp_middleware.dialects.anthropic.usage import Tally
 from hpp_middleware.dialects.translating import Begun, Delta, End, Failed, Finish, Piece, Reported
 
-__all__ = ["Reading", "whole"]
+__all__ = ["Reading", "reported", "whole"]
 
 _REASONS = {
     "end_turn": "stop",
@@ -207,10 +207,8 @@ def whole(body: bytes, *, shows_thoughts: bool = True) -> Iterator[Piece]:
         ValueError: It is no message.
     """
     message = _message(body if body.isascii() else relay.mended(Raw(body)))
-    if message.usage != relay.NULL:
-        tally = Tally()
-        if tally.take(message.usage) and tally.reading is not None:
-            yield Reported(tally.reading.usage, tally.raw, tally.reading.doubtful)
+    if message.usage != relay.NULL and (report := reported(message.usage)) is not None:
+        yield report
     if message.type == "error" or message.error is not None:
         yield Failed(errors.openai_error(message.error))
         return
@@ -221,6 +219,14 @@ def whole(body: bytes, *, shows_thoughts: bool = True) -> Iterator[Piece]:
     yield from _said(message.content, shows_thoughts=shows_thoughts)
     reason = message.stop_reason or "end_turn"
     yield Finish(_REASONS.get(reason, "stop"), native=message.stop_reason)
+
+
+def reported(raw: Raw) -> Reported | None:
+    """The one report of a whole answer; None where it is none."""
+    tally = Tally()
+    if not tally.take(raw) or tally.reading is None:
+        return None
+    return Reported(tally.reading.usage, tally.raw, tally.reading.doubtful)
 
 
 def _read(data: bytes) -> _Event:

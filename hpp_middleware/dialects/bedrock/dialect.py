@@ -129,6 +129,10 @@ class Bedrock:
         message = fields.get("message") or fields.get("Message") or ""
         return _encode({"error": errors.error(str(kind), str(message), status)})
 
+    def usage_in(self, body: bytes) -> Seen:
+        """See :class:`hpp_middleware.ports.Dialect`."""
+        return translating.usage_in(body, "usage", answer.reported)
+
 
 def region_of(provider: Provider) -> str:
     """

@@ -5,6 +5,7 @@ Both remember what they have made of each provider and model, and nothing else.
 """
 
 import re
+from functools import partial
 
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.dialects import translating
@@ -14,6 +15,7 @@ from hpp_middleware.dialects.gemini.embeddings import GeminiEmbeddings, VertexEm
 from hpp_middleware.dialects.gemini.media import GeminiImages
 from hpp_middleware.dialects.gemini.refusal import refused
 from hpp_middleware.dialects.gemini.request import PAGES, asked, draws
+from hpp_middleware.dialects.gemini.usage import reported
 from hpp_middleware.dialects.media import Media
 from hpp_middleware.dialects.options import check_names
 from hpp_middleware.errors import ConfigurationError
@@ -138,6 +140,10 @@ class Gemini:
             ValueError: It is none of Google's.
         """
         return refused(body)
+
+    def usage_in(self, body: bytes) -> Seen:
+        """See :class:`hpp_middleware.ports.Dialect`."""
+        return translating.usage_in(body, "usageMetadata", partial(reported, whole=True))
 
 
 class Vertex(Gemini):

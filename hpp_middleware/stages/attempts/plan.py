@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from hpp_middleware.core import bound, deadlines, price, prompt
+from hpp_middleware.core import bound, deadlines, price, prompt, relay_json
 from hpp_middleware.core.ceilings import Scope
 from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.ports import Dialect, Tokenizer
@@ -107,6 +107,12 @@ class Plan:
     def prompt_estimate(self) -> int:
         """Tokens of the prompt, estimated."""
         return self.bound.prompt_estimate
+
+    def usage_in(self, body: bytes) -> Seen:
+        """What a body of the provider's that is no answer says of usage."""
+        read = getattr(self.dialect, "usage_in", None) or relay_json.usage_in
+        found: Seen = read(body)
+        return found
 
     def reserve(
         self,

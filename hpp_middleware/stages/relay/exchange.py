@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from hpp_middleware.core import relay, relay_cost, relay_json, reply, sse
+from hpp_middleware.core import relay, relay_cost, reply, sse
 from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.core.verdict import verdict
 from hpp_middleware.errors import GatewayError, OverloadedError, StoreError, UpstreamError
@@ -264,11 +264,11 @@ class Exchange:
         upstream = self._upstream
         if not upstream.is_readable or self.status == 200:
             if upstream.is_readable:
-                self.seen = relay_json.usage_in(await upstream.read_all(self.job.limits.response_bytes, or_cut=True))
+                self.seen = self.planned.usage_in(await upstream.read_all(self.job.limits.response_bytes, or_cut=True))
             self._fail(upstream.unintelligible(), End.REFUSED)
             return
         error, body = await upstream.refusal(getattr(self.planned.dialect, "refusal", None))
-        self.seen = relay_json.usage_in(body)
+        self.seen = self.planned.usage_in(body)
         self._fail(error, End.REFUSED)
 
     def _json(self, body: bytes) -> Awaitable[None] | None:
@@ -282,7 +282,7 @@ class Exchange:
                 body, job.request, job.target, charge=self._shown(), request_id=job.id
             )
         except relay.ProtocolError:
-            self.seen = relay_json.usage_in(body)
+            self.seen = self.planned.usage_in(body)
             raise
         self.end = End.LEFT if self._delivery.left else End.COMPLETED
         self._settled = job.charge(self.end, self.seen)  # nothing that comes changes it any more

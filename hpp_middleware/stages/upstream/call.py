@@ -256,22 +256,22 @@ class Upstream:
 
     async def refusal(self, read: Refusal | None = None) -> tuple[UpstreamError, bytes]:
         """
-        The error of a response that is none of an answer, and its body.
+        The error of a response that is none of an answer, and its body as it came.
 
         Args:
             read: What makes OpenAI's shape of the provider's; None where it has it.
         Raises:
             UpstreamError: The connection broke.
         """
-        body = await self.read_all(ERROR_BYTES, or_cut=True)
+        body = told = await self.read_all(ERROR_BYTES, or_cut=True)
         if read is not None and self._response is not None:
             with suppress(*relay.UNREADABLE):  # then the status alone speaks
-                body = read(self.status or 0, self._headers, body)
+                told = read(self.status or 0, self._headers, body)
         provider = self._target.provider
         error = reply.upstream_error(
             self._target.provider_name,
             self.status or 0,
-            body,
+            told,
             retry_after=self.header("retry-after") or None,
             secrets=secrets_of(provider),
         )

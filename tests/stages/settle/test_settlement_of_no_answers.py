@@ -1,0 +1,62 @@
+"""The settlement table, end to end: what is no answer, but reports usage, costs that, whatever its provider speaks."""
+
+import json
+from typing import Any
+
+import pytest
+from rig import KEY, MODEL, check_books, gateway
+
+from hpp_middleware.testing import FakeUpstream, Script, post
+
+pytestmark = pytest.mark.anyio
+
+USAGE: dict[str, dict[str, Any]] = {
+    "openai": {"usage": {"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 4}}},
+    "anthropic": {"usage": {"input_tokens": 5, "output_tokens": 2, "cache_read_input_tokens": 4}},
+    "gemini": {
+        "usageMetadata": {"promptTokenCount": 9, "thoughtsTokenCount": 2, "totalTokenCount": 11},
+    },
+    "bedrock": {
+        "usage": {"inputTokens": 5, "outputTokens": 2, "totalTokens": 11, "cacheReadInputTokens": 4},
+    },
+    "ollama": {"prompt_eval_count": 9, "prompt_eval_cached_count": 4, "eval_count": 2},
+}
+"""Nine tokens that went in and two that came out, in each dialect's words."""
+
+DEAR = {"input": "1", "output": "2", "cache_read": "1"}
+CHARGED = 9 * 1_000 + 2 * 2_000
+
+PATHS = {"chat": "/v1/chat/completions", "messages": "/v1/messages", "responses": "/v1/responses"}
+WAYS: dict[str, dict[str, Any]] = {
+    "an object without an answer": {},
+    "an object in the place of a stream": {"stream": True},
+    "a status that nothing asks for": {"status": 201},
+    "an error, by its status": {"status": 500, "error": {"type": "api_error", "message": "It broke.", "code": 500}},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("api", PATHS)
+@pytest.mark.parametrize("dialect", USAGE)
+async def test_a_usage_without_an_answer_is_charged(
+    dialect: str, api: str, way: str, fake_upstream: FakeUpstream
+) -> None:
+    said = dict(WAYS[way])
+    stream, status = said.pop("stream", False), said.pop("status", 200)
+    if dialect == "ollama" and "error" in said:
+        said["error"] = "It broke."
+    body = {"id": "x", **said, **USAGE[dialect]}
+    fake_upstream.script = Script(status=status, content_type="application/json", raw_body=json.dumps(body).encode())
+    provider = {"dialect": dialect, "base_url": fake_upstream.url.removesuffix("/v1"), "options": {}}
+    asked: dict[str, Any] = {"model": MODEL, "stream": stream}
+    if api == "responses":
+        asked |= {"input": "Hi", "max_output_tokens": 100}
+    else:
+        asked |= {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 100}
+    async with gateway(fake_upstream, provider=provider, model=DEAR) as found:
+        async with post(found.app, PATHS[api], asked, headers={"apikey": KEY}) as call:
+            await call.read()
+            assert call.status == 502
+        (line,) = await check_books(found)
+    assert (line.amount, line.report.outcome, line.report.estimated) == (CHARGED, "failed", False)
+    assert line.report.usage.prompt == 9
