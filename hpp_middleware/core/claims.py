@@ -10,7 +10,7 @@ import msgspec
 from hpp_middleware.types.operations import Claim, Reserve, Result, Settle
 from hpp_middleware.types.quota import Claimed, Hold
 
-__all__ = ["after", "answer", "claimed", "is_live"]
+__all__ = ["after", "answer", "claimed", "freed", "is_live"]
 
 
 def is_live(found: Claimed, hold: Hold | None, *, now: float) -> bool:
@@ -68,8 +68,19 @@ def after(operation: Settle, found: Claimed | None, hold: Hold, *, stored: int, 
     if found is None or found.hold != hold.id:
         return None  # the key was claimed anew meanwhile
     if operation.report.outcome == "failed" and operation.amount == 0:
-        return msgspec.structs.replace(found, expires=now)
+        return freed(found, hold, now=now)
     kept = operation.kept
     if kept is None or stored + len(kept.body) > kept.most:
         return None
     return msgspec.structs.replace(found, kept=kept.body)
+
+
+def freed(found: Claimed | None, hold: Hold, *, now: float) -> Claimed | None:
+    """
+    A claim as it is to be written when its hold, which was swept before, is given back; None where it stays as it is.
+
+    A release alone says so by the hold's state; one that corrects a charge leaves the same as a late settlement does.
+    """
+    if found is None or found.hold != hold.id:
+        return None  # the key was claimed anew meanwhile
+    return msgspec.structs.replace(found, expires=now)

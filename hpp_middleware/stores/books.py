@@ -173,7 +173,12 @@ def _release(books: Books, operation: Release, now: float) -> Result:
     if hold is None:
         books.put_hold(quota.tombstone(operation, now=now))
         return Result(id=operation.id, status="done")
-    return _write(books, quota.release(operation, _accounts(books, hold), hold, now=now))
+    change = quota.release(operation, _accounts(books, hold), hold, now=now)
+    if hold.claim is not None and change.hold is not None and change.hold.state == "corrected":
+        freed = claims.freed(books.claim(hold.claim), hold, now=now)
+        if freed is not None:
+            books.put_claim(freed)
+    return _write(books, change)
 
 
 def _declare(books: Books, operation: Declare, _now: float) -> Result:

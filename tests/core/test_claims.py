@@ -96,3 +96,11 @@ def test_a_request_that_failed_and_cost_nothing_frees_its_key(
     assert (after is not None) is free
     if after is not None:
         assert not claims.is_live(after, hold, now=NOW)
+
+
+def test_a_hold_that_is_given_back_after_it_was_swept_frees_its_key_and_no_other_ones() -> None:
+    _, hold = hold_in("corrected")
+    assert hold is not None
+    assert claims.freed(found(), hold, now=NOW) == found(expires=NOW)
+    assert claims.freed(found(hold="another"), hold, now=NOW) is None
+    assert claims.freed(None, hold, now=NOW) is None

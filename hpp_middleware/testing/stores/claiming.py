@@ -74,6 +74,19 @@ async def a_released_hold_frees_its_key(bench: Bench[QuotaStore]) -> None:
 
 
 @promise
+async def a_hold_that_is_given_back_after_a_sweep_frees_its_key(bench: Bench[QuotaStore]) -> None:
+    await bench.start(QUOTA)
+    await bench.apply(Renew(owner="sleeper", ttl_s=LEASE_S), reserve("hold", 100, owner="sleeper", claim=CLAIM))
+    await bench.wait(LEASE_S)
+    await bench.one(Sweep())
+    await bench.one(Release(id="hold"))
+    assert (await bench.balance()).used == 0, "it was corrected down to nothing"
+    assert (await bench.one(reserve("again", 100, claim=CLAIM))).status == "done", "nothing was forwarded under its key"
+    await bench.one(Release(id="hold"))
+    assert (await bench.one(reserve("third", 100, claim=CLAIM))).hold == "again", "and it is the next one's"
+
+
+@promise
 async def a_failure_that_cost_nothing_frees_its_key(bench: Bench[QuotaStore]) -> None:
     await bench.start(QUOTA)
     for number, (amount, status) in enumerate(((0, "done"), (5, "finished"))):
@@ -173,6 +186,7 @@ PROMISES: tuple[Promise, ...] = (
     another_request_under_the_same_key_is_told_so,
     a_refused_reserve_claims_nothing,
     a_released_hold_frees_its_key,
+    a_hold_that_is_given_back_after_a_sweep_frees_its_key,
     a_failure_that_cost_nothing_frees_its_key,
     a_claim_dies_with_its_owner,
     an_answer_is_kept_for_its_time,

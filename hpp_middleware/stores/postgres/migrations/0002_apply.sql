@@ -467,8 +467,9 @@ BEGIN
             IF lines[1] = 'resolution' THEN
                 books[i].requests := books[i].requests + 1;
             END IF;
-            -- What failed for nothing may be tried again under its key; any other answer is kept, if there is room.
-            IF h.claim IS NULL OR o.op <> 'settle' THEN
+            -- What failed for nothing, or was given back, may be tried again under its key; any other answer is kept, if
+            -- there is room.
+            IF h.claim IS NULL OR o.op = 'sweep' THEN
                 CONTINUE;
             ELSIF o.outcome = 'failed' AND charge = 0 THEN
                 UPDATE hpp_claim SET expires = now WHERE key = h.claim AND hold = h.id;

@@ -229,6 +229,13 @@ local function keep(account, key, answer)
   if more ~= 0 and redis.call('HINCRBY', KEEPING, account, more) == 0 then redis.call('HDEL', KEEPING, account) end
 end
 
+-- Its request can be tried again.
+local function free_claim(key, claim)
+  claim[EXPIRES] = NOW
+  redis.call('HSET', CLAIMS, key, cmsgpack.pack(claim))
+  redis.call('ZADD', CLAIMED, score(NOW), key)
+end
+
 local function drop_claim(key)
   local packed = redis.call('HGET', CLAIMS, key)
   if packed then

@@ -15,6 +15,9 @@ if hold[STATE] == 'held' then
 end
 if hold[STATE] == 'expired' then
   local lines = charge(id, hold, 0, 'corrected', ARGV[5], '0')
+  local packed = lines and hold[CLAIM] ~= '' and redis.call('HGET', CLAIMS, hold[CLAIM])
+  local claim = packed and cmsgpack.unpack(packed)
+  if claim and claim[BY] == id then free_claim(hold[CLAIM], claim) end
   return reply(id, 'done', '0', nil, lines)
 end
 if hold[STATE] == 'released' or hold[CHARGED] == 0 then return reply(id, 'done') end

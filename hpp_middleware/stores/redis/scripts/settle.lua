@@ -24,9 +24,7 @@ local packed = key ~= '' and redis.call('HGET', CLAIMS, key)
 local claim = packed and cmsgpack.unpack(packed)
 if claim and claim[BY] == id then
   if ARGV[8] == '1' then
-    claim[EXPIRES] = NOW -- it can be tried again
-    redis.call('HSET', CLAIMS, key, cmsgpack.pack(claim))
-    redis.call('ZADD', CLAIMED, score(NOW), key)
+    free_claim(key, claim)
   elseif ARGV[9] ~= '' and kept_bytes(payer) + #ARGV[10] <= tonumber(ARGV[9]) then
     keep(payer, key, ARGV[10])
   end
