@@ -9,6 +9,9 @@ from hpp_middleware.config.values import Context
 
 __all__ = ["journal"]
 
+_WHO_ASKS = {"user", "username", "password", "passfile", "sslpassword"}
+"""What PostgreSQL's and Redis's drivers take in the query as well."""
+
 
 def journal(file: File, directory: Path, context: Context, problems: list[str]) -> Path | str:
     """
@@ -32,11 +35,13 @@ def journal(file: File, directory: Path, context: Context, problems: list[str]) 
 
 
 def _of_the_store(url: str, context: Context) -> str:
-    """Tells the folders of two stores apart; the password, which may change, does not count."""
+    """Tells the folders of two stores apart; user and password, which may change, do not count."""
     variable = url.removeprefix("env:") if url.startswith("env:") else ""
     try:
         parts = urlsplit(context.environment.get(variable, "") if variable else url)
-        place = f"{parts.scheme}:{parts.hostname}:{parts.netloc.rpartition(':')[2]}:{parts.path}?{parts.query}"
+        port = parts.netloc.rpartition("@")[2].rpartition(":")[2]
+        query = "&".join(each for each in parts.query.split("&") if each.partition("=")[0] not in _WHO_ASKS)
+        place = f"{parts.scheme}:{parts.hostname}:{port}:{parts.path}?{query}"
     except ValueError:  # it is refused when the store is made
         place = ""
     return hashlib.sha256(place.encode()).hexdigest()[:8]
