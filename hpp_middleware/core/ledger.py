@@ -95,9 +95,8 @@ def recomputed(entry: Entry) -> int | None:
     """
     if entry.report.estimated:
         return None
-    attempts = [each for each in entry.report.attempts if each.price is not None]
-    if attempts:  # several calls, each rounded by itself
-        return sum(price.cost(each.usage, each.price) for each in attempts if each.usage and each.price)
+    if _several(entry):
+        return _reported(entry)
     return price.cost(entry.report.usage, entry.draft.price)
 
 
@@ -239,10 +238,19 @@ def _most(entry: Entry) -> int:
     What an estimate is never above: the hold, or what had been reported of an answer that was then cut short. Of
     several calls, each has its own price: a report may exceed the hold of its own call only.
     """
-    priced = [each.cost for each in entry.report.attempts if each.price is not None]
-    if priced:
-        return entry.held + sum(priced)
+    if _several(entry):
+        return entry.held + _reported(entry)
     return max(entry.held, price.cost(entry.report.usage, entry.draft.price))
+
+
+def _several(entry: Entry) -> bool:
+    """Whether there were several calls, each of which has its own price."""
+    return any(each.price is not None for each in entry.report.attempts)
+
+
+def _reported(entry: Entry) -> int:
+    """What the reports of several calls come to, each rounded by itself."""
+    return sum(price.cost(each.usage, each.price) for each in entry.report.attempts if each.usage and each.price)
 
 
 def _members(value: Struct) -> dict[str, Any]:

@@ -171,6 +171,24 @@ async def test_what_a_second_costs_that_fails_is_charged_and_told(fake_upstream:
         assert round(float(headers["x-hpp-router-cost"]) * 10**9) == entry.amount
 
 
+@pytest.mark.parametrize("first", [DOUBT, FINE], ids=["two calls", "one call"])
+async def test_what_the_calls_cost_is_their_sum_although_a_report_is_not_believed(
+    fake_upstream: FakeUpstream, first: Script
+) -> None:
+    denies = {"prompt_tokens": 29, "completion_tokens": 10**6, "total_tokens": 46}  # a sum of other figures
+    async with cascading(fake_upstream) as found:
+        fake_upstream.next(
+            *((first, replace(GOOD, usage=denies)) if first is DOUBT else (replace(first, usage=denies),))
+        )
+        status, headers, _ = await answered(found)
+        assert status == 200
+        entry = await the_entry(found)
+        assert entry.report.estimated
+        assert entry.amount <= entry.held
+        assert sum(each.cost for each in entry.report.attempts) == entry.amount
+        assert round(float(headers["x-hpp-router-cost"]) * 10**9) == entry.amount
+
+
 @pytest.mark.parametrize("failure", [Script(status=503), Script(close_before_head=True), Script(raw_body=b"<html>")])
 async def test_where_the_first_fails_the_second_is_asked(fake_upstream: FakeUpstream, failure: Script) -> None:
     async with cascading(fake_upstream) as found:

@@ -156,6 +156,18 @@ def test_calls_with_prices_of_their_own_are_each_rounded_and_summed() -> None:
     assert walked(over, entry(2, "overage", hold="hold-1", amount=12, held=10, report=both)) == []
 
 
+def test_an_estimate_of_several_calls_exceeds_the_hold_by_what_was_reported_and_not_by_what_they_were_charged() -> None:
+    calls = (
+        Attempt(provider="fake", model="m", usage=Usage(input=10, output=5), cost=COST, price=PRICE),
+        Attempt(provider="fake", model="m", error="timeout", cost=100, price=PRICE),
+    )
+    guess = Report(outcome="failed", estimated=True, attempts=calls)
+    whole = entry(amount=10, held=10, report=guess)
+    over = entry(2, "overage", hold="hold-1", amount=COST, held=10, report=guess)
+    assert walked(whole, over) == []
+    assert walked(whole, msgspec.structs.replace(over, amount=COST + 1)) == ["amount"]
+
+
 def test_how_a_model_was_chosen_is_in_the_bytes_and_its_absence_leaves_them_as_they_were() -> None:
     routed = Routed(basket="simple", rule="r", version="v", score=0.25, reason="é")
     chosen = entry(draft=msgspec.structs.replace(DRAFT, routed=routed))

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from hpp_middleware.core import bound, deadlines, price, prompt, relay_json
+from hpp_middleware.core import bound, deadlines, prompt, relay_json
 from hpp_middleware.core.ceilings import Scope
 from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.ports import Dialect, Tokenizer
@@ -251,9 +251,6 @@ def _own(exchange: Exchange, charged: Settlement) -> int:
 def _attempt(exchange: Exchange, seen: Seen, charged: Settlement, *, priced: bool) -> Attempt:
     """One call; one of several has its own price, and what it alone has come to."""
     target, error = exchange.job.target, exchange.error
-    cost = _own(exchange, charged)
-    if seen.usage is not None and (charged.estimated or charged.usage is not seen.usage):
-        cost = price.cost(seen.usage, target.price)  # else the report is what was charged
     return Attempt(
         provider=target.provider_name,
         model=target.model_name,
@@ -261,7 +258,7 @@ def _attempt(exchange: Exchange, seen: Seen, charged: Settlement, *, priced: boo
         upstream_id=seen.upstream_id,
         error=error.code if error is not None else None,
         usage=seen.usage,
-        cost=cost,
+        cost=_own(exchange, charged),
         price=target.price if priced else None,
         upstream=target.upstream,
     )
