@@ -1,16 +1,20 @@
 """Streams, conversations and policies with ``hpprouter/auto``: a fallback, a kept model, shadows, a host's own."""
 
 from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rig import BOB_KEY, Delegate, Witness, check_books, gateway
 
 from asgi.choosing import LONG, NANO, POLICY, TALK, TOOL, answered, explained, models, routing, told, user
+from hpp_middleware import SQLiteStore
 from hpp_middleware.core.auto import AutoPolicy, Learned, Tier
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.testing import FakeUpstream
-from hpp_middleware.types.auto import Asked, Candidate, Decision
+from hpp_middleware.types.auto import Asked, Candidate, Decision, Routed
 from hpp_middleware.types.events import Shadowed
 from hpp_middleware.types.operations import Reserve
 
@@ -165,6 +169,9 @@ async def test_a_shadow_that_fails_changes_nothing(fake_upstream: FakeUpstream) 
         assert (await answered(found))[0] == 200
 
 
+MINE: dict[str, Any] = {"model": "fake/t2", "basket": "mine", "rule": "r"}
+
+
 class Own:
     """A host's own."""
 
@@ -193,6 +200,38 @@ async def test_a_host_can_decide_itself(fake_upstream: FakeUpstream) -> None:
         assert (await answered(found))[0] == 400
 
 
+class Basket(StrEnum):
+    MINE = "mine"
+
+
+async def test_what_a_host_decides_in_words_and_numbers_of_its_own_kinds_is_kept_as_plain_ones(
+    fake_upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    own = {"basket": Basket.MINE, "score": np.float64(0.5), "reason": "a\ud800b", "samples": np.int64(1)}
+    decision = Decision(**{**MINE, **own, "features": (("length", np.float32(0.5)),)})
+    async with routing(fake_upstream, auto=Own(decision), store=SQLiteStore(tmp_path / "hpp.db")) as found:
+        status, explanation = await explained(found)
+        assert (status, explanation["basket"], explanation["features"]) == (
+            200,
+            "mine",
+            [{"name": "length", "weight": 0.5}],
+        )
+        assert (await answered(found))[1]["basket"] == "mine"
+        (entry,) = await check_books(found)
+        assert entry.draft.routed == Routed(basket="mine", rule="r", score=0.5, reason="a b")
+
+
+async def test_a_shadow_that_says_what_it_must_not_changes_nothing(fake_upstream: FakeUpstream) -> None:
+    class Shady(Own):
+        shadow = "own"
+
+        def shadowed(self, _asked: Asked, _candidates: Sequence[Candidate]) -> str:
+            return "fake/t1"
+
+    async with routing(fake_upstream, auto=Shady(Decision(**MINE))) as found:
+        assert (await answered(found))[0] == 200
+
+
 @pytest.mark.parametrize(
     "decision",
     [
@@ -200,14 +239,25 @@ async def test_a_host_can_decide_itself(fake_upstream: FakeUpstream) -> None:
         Decision(model="fake/t1", basket="mine", rule="r"),
         Decision(model="fake/t2", basket="a\r\nX-Evil: 1", rule="r"),
         Decision(model="fake/t2", basket="mine", rule=""),
+        Decision(**{**MINE, "basket": None}),
+        Decision(**{**MINE, "version": None}),
+        Decision(**{**MINE, "tier": 0}),
+        Decision(**{**MINE, "score": "high"}),
+        Decision(**{**MINE, "reason": None}),
+        Decision(**{**MINE, "fallbacks": "fake/t1"}),
+        Decision(**{**MINE, "samples": 1.5}),
+        Decision(**{**MINE, "answer_tokens": 10**30}),
+        "fake/t2",
     ],
 )
 async def test_what_a_host_must_not_decide_is_its_fault_and_costs_nothing(
-    fake_upstream: FakeUpstream, decision: Decision
+    fake_upstream: FakeUpstream, decision: Any
 ) -> None:
     async with routing(fake_upstream, auto=Own(decision), known={"t1": {"context": 1}}) as found:
         status, _, body = await answered(found)
         assert (status, b"routing policy" in body) == (500, True)
+        status, explanation = await explained(found)
+        assert (status, explanation["error"]["code"]) == (500, "smart_routing_failed")
         assert await check_books(found) == []
         assert fake_upstream.log == []
 

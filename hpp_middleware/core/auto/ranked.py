@@ -133,7 +133,7 @@ def rank(learned: Learned, asked: Asked, weak: Candidate, strong: Candidate) -> 
     scorer = learned.scorer or _shipped()
     read = getattr(scorer, "read", None)
     seen = asked.messages if read is None else read(asked.messages)
-    score = scorer.score(seen)
+    score = float(scorer.score(seen))  # which may be one of numpy's
     place = _place(scorer, score)
     answer, ordinary = _answers(learned, scorer, seen)
     base, above = (_cost(asked, each, answer) for each in (weak, strong))
@@ -143,7 +143,7 @@ def rank(learned: Learned, asked: Asked, weak: Candidate, strong: Candidate) -> 
     if learned.quality == 0 and extra <= 0:
         is_strong = extra < 0  # the cheapest is asked for
     parts = scorer.explain(seen)
-    features = tuple((name, round(weight, 4)) for name, weight in parts[:10])
+    features = tuple((name, round(float(weight), 4)) for name, weight in parts[:10])
     said = f"score {score:.3f} above {place:.0%} of prompts, {share:.0%} of them go to the stronger model"
     # The reason is kept in the ledger, where no word of a prompt belongs.
     names = ", ".join(name for name, _ in [part for part in parts if not part[0].startswith(WORD)][:3])

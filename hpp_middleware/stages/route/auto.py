@@ -6,8 +6,6 @@ for a while in this process only: another process, or one that starts anew, deci
 """
 
 import logging
-import math
-import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +14,7 @@ import msgspec
 from cachetools import TTLCache
 
 from hpp_middleware.core import route
-from hpp_middleware.core.auto import explained, facts, filters
+from hpp_middleware.core.auto import AutoPolicy, explained, facts, filters, sound
 from hpp_middleware.core.raised_at import raised_at
 from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError
 from hpp_middleware.ports import API, Dialect, RoutingPolicy
@@ -38,7 +36,6 @@ MOST_SAMPLES = 2
 KEPT_S = 3600.0
 """For so long after its last turn; no provider's prompt cache lasts longer."""
 
-_SAID = re.compile(r"[!-~](?:[ -~]{0,98}[!-~])?")
 _logger = logging.getLogger("hpp_middleware")
 _APIS = frozenset({"chat", "messages", "responses"})
 
@@ -151,7 +148,7 @@ class Auto:
         return Chosen(
             target=target,
             then=tuple(found for each in decision.fallbacks if (found := targets.get(each)) is not None),
-            routed=_routed(decision),
+            routed=sound.routed(decision),
             shadow=self._shadow(asked, candidates, consumer, decision),
             escalation=targets.get(again) if again not in {None, decision.model} else None,
             samples=max(1, min(MOST_SAMPLES, decision.samples)),
@@ -214,11 +211,10 @@ class Auto:
         decision = self.policy.decide(asked, candidates)
         if decision is None:
             return None
-        said: tuple[Any, ...] = (decision.basket, decision.rule, *filter(None, (decision.version, decision.tier)))
+        if type(self.policy) is not AutoPolicy:
+            decision = sound.sound(decision)
         if not any(each.eligible and each.model == decision.model for each in candidates):
             raise GatewayError("The routing policy chose a model that cannot answer.", code="smart_routing_failed")
-        if not all(isinstance(each, str) and _SAID.fullmatch(each) for each in said):
-            raise GatewayError("The routing policy says what no header can.", code="smart_routing_failed")
         return decision
 
     def _shadow(
@@ -228,6 +224,8 @@ class Auto:
             return None
         try:
             other = self.policy.shadowed(asked, candidates)  # type: ignore[attr-defined]  # of ours, and of who has one
+            if other is not None and type(self.policy) is not AutoPolicy:
+                other = sound.sound(other)
         except Exception as error:  # noqa: BLE001  # what is only looked at must not fail the request
             where = type(error).__name__, raised_at(error)
             _logger.error("a shadow policy failed: %s%s", *where)  # noqa: TRY400  # its text may hold anything
@@ -324,11 +322,3 @@ def _session(request: Request, hints: Hints) -> str | None:
     if not 1 <= len(found) <= 256:
         raise RequestError("session_id must be a string of 1 to 256 characters.", param="session_id")
     return found
-
-
-def _routed(decision: Decision) -> Routed:
-    """As it is kept: nothing that a store could not keep, whatever a host's policy says."""
-    found = decision.routed
-    reason = "".join(each if each.isprintable() else " " for each in found.reason[:200])
-    score = found.score if found.score is not None and math.isfinite(found.score) else None
-    return msgspec.structs.replace(found, reason=reason, score=score)
