@@ -101,7 +101,7 @@ class Endpoints:
                 api=api if hear is None else hear(scope["headers"]),
                 within=within,
                 transport=through(consumer) if through is not None else None,
-                hints=facts.hints(headers),
+                hints=None if facts.HINTS.isdisjoint(headers) else facts.hints(scope["headers"]),
                 timeouts=timeouts,
             )
         finally:
@@ -115,7 +115,8 @@ class Endpoints:
         body = await read_body(receive, headers, gateway.limits)
         worker = await gateway.worker()  # prices are read when it starts
         request = CHAT.request(body, gateway.limits)
-        found = lineup.explain(gateway.setup, request, consumer, hints=facts.hints(headers), health=worker.health)
+        hints = facts.hints(scope["headers"])
+        found = lineup.explain(gateway.setup, request, consumer, hints=hints, health=worker.health)
         await respond(send, _encode(found))
 
     async def count_tokens(self, scope: Scope, receive: Receive, send: Send) -> None:

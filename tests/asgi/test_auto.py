@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from rig import ALICE, BOB_KEY, KEY, ask, check_books, chunks, gateway, read
+from rig import ALICE, BOB_KEY, CHAT, KEY, ask, check_books, chunks, gateway, question, read
 
 from asgi.choosing import AUTO, CASES, HEADERS, LONG, NANO, TOOL, answered, routing, told, user
 from hpp_middleware import RequestError
@@ -182,3 +182,7 @@ async def test_a_data_policy_is_kept_whoever_asks_for_it(fake_upstream: FakeUpst
         require = {"X-HPP-Router-Require": "eu, zdr"}
         assert (await answered(found, headers=require))[1]["resolved-model"] == "fake/t2"
         assert (await answered(found, headers={"X-HPP-Router-Require": "moon"}))[0] == 400
+        twice = [("apikey", KEY), ("X-HPP-Router-Require", "zdr"), ("X-HPP-Router-Require", "eu")]
+        async with post(found.app, CHAT, question(model=AUTO), headers=twice) as call:
+            assert await call.started() == 200
+            assert (await call.json())["model"] == "fake/t2"

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -14,15 +14,18 @@ from hpp_middleware.types.auto import Asked, Decision, Hints
 from hpp_middleware.types.completion import Request
 from hpp_middleware.types.provider import Limits
 
-__all__ = ["asked", "conversation", "goes_on", "hints", "of", "unread"]
+__all__ = ["HINTS", "asked", "conversation", "goes_on", "hints", "of", "unread"]
 
 _NULL = Raw(b"null")
 _NOTHING = frozenset({b"null", b"[]"})
 _any = msgspec.json.Decoder()
 _encode = msgspec.json.Encoder(order="sorted").encode
 _PDF = re.compile(r"data:application/pdf|\.pdf$", re.IGNORECASE)
-_NO_HINTS = Hints()
-_GIVEN = frozenset({b"x-session-id", b"x-hpp-router-require"})
+_SESSION = b"x-session-id"
+_REQUIRE = b"x-hpp-router-require"
+HINTS = frozenset({_SESSION, _REQUIRE})
+"""The headers that :func:`hints` reads."""
+
 _HEAD = frozenset({"system", "developer"})
 
 
@@ -110,26 +113,28 @@ def unread(request: Request, found: Asked) -> Asked:
     )
 
 
-def hints(headers: Mapping[bytes, bytes]) -> Hints:
+def hints(headers: Iterable[tuple[bytes, bytes]]) -> Hints:
     """
     What a client says beside its body.
 
     Args:
-        headers: By name, in lower case.
+        headers: All that came, names in lower case; a list of tags in several lines is one list, as HTTP has it.
     Raises:
-        RequestError: 400: one of them is too long, or no text.
+        RequestError: 400: one of them is too long, or no text; or there are several sessions.
     """
-    if _GIVEN.isdisjoint(headers):
-        return _NO_HINTS
-    session, required = headers.get(b"x-session-id"), headers.get(b"x-hpp-router-require")
-    for name, value in (("x-session-id", session), ("x-hpp-router-require", required)):
-        if value is not None and not (value and len(value) <= 256 and value.isascii()):
-            raise RequestError(f"{name} must be 1 to 256 ASCII characters.", param=name)
-    tags = (each.strip() for each in (required or b"").decode("ascii").split(","))
-    return Hints(
-        session=session.decode("ascii") if session is not None else None,
-        requires=frozenset(tag for tag in tags if tag),
-    )
+    given: dict[bytes, list[str]] = {name: [] for name in HINTS}
+    for name, value in headers:
+        if name not in given:
+            continue
+        if not (value and len(value) <= 256 and value.isascii()):
+            where = name.decode()
+            raise RequestError(f"{where} must be 1 to 256 ASCII characters.", param=where)
+        given[name].append(value.decode("ascii"))
+    sessions = set(given[_SESSION])
+    if len(sessions) > 1:
+        raise RequestError("x-session-id is given twice, and differs.", param="x-session-id")
+    tags = (tag.strip() for line in given[_REQUIRE] for tag in line.split(","))
+    return Hints(session=sessions.pop() if sessions else None, requires=frozenset(tag for tag in tags if tag))
 
 
 def conversation(consumer: str, messages: Sequence[Any], session: str | None) -> bytes:

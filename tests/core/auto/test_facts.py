@@ -109,16 +109,27 @@ def test_a_later_turn_is_one_with_an_answer_before_it() -> None:
 
 
 def test_hints_are_read_off_the_headers() -> None:
-    assert facts.hints({}) == Hints()
-    found = facts.hints({b"x-session-id": b"s1", b"x-hpp-router-require": b"eu, no-training,,"})
+    assert facts.hints([(b"accept", b"*/*")]) == Hints()
+    found = facts.hints([(b"x-session-id", b"s1"), (b"x-hpp-router-require", b"eu, no-training,,")])
     assert found == Hints(session="s1", requires=frozenset({"eu", "no-training"}))
+
+
+def test_tags_in_several_headers_are_all_required() -> None:
+    found = facts.hints([(b"x-hpp-router-require", b"no-training"), (b"x-hpp-router-require", b"eu")])
+    assert found.requires == {"eu", "no-training"}
+
+
+def test_a_conversation_has_one_session() -> None:
+    assert facts.hints([(b"x-session-id", b"s1")] * 2).session == "s1"
+    with pytest.raises(RequestError, match="twice"):
+        facts.hints([(b"x-session-id", b"s1"), (b"x-session-id", b"s2")])
 
 
 @pytest.mark.parametrize("value", [b"", b"x" * 257, "é".encode()])
 @pytest.mark.parametrize("name", [b"x-session-id", b"x-hpp-router-require"])
 def test_a_hint_that_is_none_is_refused_by_name(name: bytes, value: bytes) -> None:
     with pytest.raises(RequestError) as caught:
-        facts.hints({name: value})
+        facts.hints([(name, value)])
     assert caught.value.param == name.decode()
 
 
