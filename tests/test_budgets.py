@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -375,10 +376,10 @@ async def test_a_fallback_whose_budget_has_no_room_is_passed_over(fake_upstream:
 # --- cascades -------------------------------------------------------------------------------------
 
 
-def _escalating(upstream: FakeUpstream, store: Any = None) -> Gateway:
+def _escalating(upstream: FakeUpstream, store: Any = None, **settings: Any) -> Gateway:
     models = ("fake/small", "fake/strong")
     budgets = [Budget(amount=DOLLAR, period="day", consumer="*", model=model) for model in models]
-    return cascading(upstream, budgets=budgets, store=store)
+    return cascading(upstream, budgets=budgets, store=store, **settings)
 
 
 async def _spent(found: Gateway) -> dict[str, int]:
@@ -436,6 +437,19 @@ async def test_what_could_not_be_put_back_at_once_is_put_back_at_the_end(
         (worker,) = found.setup.workers()
         assert worker.lease.journal.owed == (calls > 2)
         await worker.lease.drain()
+        assert await _spent(found) == {"small": SMALL_NANO, "strong": 0}
+        assert (await cascades.the_entry(found)).draft.model == "fake/small"
+
+
+async def test_what_a_worker_could_not_put_back_before_it_ended_is_put_back_by_the_next(
+    fake_upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("hpp_middleware.stages.settle.settling._PAUSES_S", (0.0, 0.0, 0.0))
+    store = Away(1000)
+    async with _escalating(fake_upstream, store, journal=tmp_path) as found:
+        fake_upstream.next(DOUBT)
+        assert (await cascades.answered(found))[0] == 200
+    async with _escalating(fake_upstream, store.inner, journal=tmp_path) as found:
         assert await _spent(found) == {"small": SMALL_NANO, "strong": 0}
         assert (await cascades.the_entry(found)).draft.model == "fake/small"
 

@@ -53,7 +53,7 @@ class Debt:
     Attributes:
         account: Who is charged; empty where that does not matter.
         lasting: Whether it belongs in the journal.
-        amends: What may have to be done before it, for as long as this process lives.
+        amends: What may have to be done before it.
         written: Whether it is on the disk.
         places: The slots that hold it.
         busy: Whether somebody is trying it.
@@ -337,7 +337,7 @@ class Journal:
             if not debt.places and self._free:
                 debt.places = [(file, self._free.pop(0))]
         placed = [debt for debt in waiting if debt.places]
-        bodies = {debt.places[0][1]: fitted(Record(debt.account, debt.operation)) for debt in placed}
+        bodies = {debt.places[0][1]: fitted(Record(debt.account, debt.operation, debt.amends)) for debt in placed}
         if bodies:
             await _in_thread(lambda: file.write(bodies))
         else:  # only to see whether it works
@@ -360,7 +360,8 @@ class Journal:
             except msgspec.MsgspecError:
                 torn.append(number)
                 continue
-            debt = self._debts.setdefault(record.operation.id, Debt(record.operation, record.account, lasting=True))
+            owed = Debt(record.operation, record.account, lasting=True, amends=record.amends)
+            debt = self._debts.setdefault(record.operation.id, owed)
             debt.written = True
             debt.places.append((file, number))
         for number in torn:

@@ -7,16 +7,22 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from hpp_middleware.stages.settle.slotfile import BODY_BYTES
-from hpp_middleware.types.operations import Release, Settle
+from hpp_middleware.types.operations import Release, Resize, Settle
 
 __all__ = ["Record", "fitted", "slim"]
 
 
-class Record(Struct, frozen=True):
-    """What a slot holds."""
+class Record(Struct, frozen=True, omit_defaults=True):
+    """
+    What a slot holds.
+
+    Attributes:
+        amends: What may have to be done before the operation.
+    """
 
     account: str
     operation: Settle | Release
+    amends: Resize | None = None
 
 
 def fitted(record: Record, most: int = BODY_BYTES) -> bytes:
@@ -37,7 +43,7 @@ def _lesser(record: Record) -> Iterator[Record]:
             replace(report, usage_raw=Raw(b"null"), attempts=()),
         ):
             operation = replace(operation, kept=None, report=less)
-            yield Record(record.account, operation)
+            yield replace(record, operation=operation)
     yield Record("", operation)
 
 

@@ -19,7 +19,7 @@ from hpp_middleware.stages.settle.journal import LOOK_AFTER_S, Journal
 from hpp_middleware.stages.settle.records import Record, fitted
 from hpp_middleware.stages.settle.slotfile import BODY_BYTES, SLOT_BYTES, SlotFile
 from hpp_middleware.types.events import Alarm
-from hpp_middleware.types.operations import Grant, Kept, Operation, Release, Renew, Reserve, Settle
+from hpp_middleware.types.operations import Grant, Kept, Operation, Release, Renew, Reserve, Resize, Settle
 from hpp_middleware.types.price import Price, Rates, Usage
 from hpp_middleware.types.quota import Attempt, Draft, Report
 
@@ -107,6 +107,16 @@ def test_a_record_always_fits_and_never_loses_what_is_charged(operation: Any, lo
 
 def test_an_account_of_any_length_fits() -> None:
     assert len(fitted(Record("a" * 10_000, settlement(1)))) <= BODY_BYTES
+
+
+def test_what_has_to_be_done_before_is_kept_longer_than_what_is_only_told() -> None:
+    operation = Settle(id="r", amount=7, report=Report(outcome="completed", usage_raw=LARGE, attempts=MANY))
+    back = Resize(id="r", attempt=2, amount=5, orphan_amount=0, draft=DRAFT)
+    read = msgspec.json.decode(fitted(Record("alice", operation, back)), type=Record)
+    assert (read.account, read.operation.id, read.amends) == ("alice", "r", back)
+    long = msgspec.structs.replace(back, draft=msgspec.structs.replace(DRAFT, model="m" * 10_000))
+    read = msgspec.json.decode(fitted(Record("alice", operation, long)), type=Record)
+    assert (read.account, read.operation.id, read.amends) == ("", "r", None)
 
 
 async def test_what_is_kept_is_on_the_disk_before_anything_else_and_gone_when_it_is_struck_out(tmp_path: Path) -> None:
