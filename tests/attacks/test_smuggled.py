@@ -133,6 +133,28 @@ def test_tools_with_instructions_of_the_provider_s_own_are_counted_wherever_they
     assert held("responses", target("openai", "gpt-5"), **asked) > 3 * TOOL_TOKENS
 
 
+@pytest.mark.parametrize("source", [{"type": "base64", "data": "AAAA"}, {"type": "url", "url": "https://x/a"}])
+@pytest.mark.parametrize("kind", ["video", "audio", "text"])
+def test_a_message_has_no_source_of_a_size_that_nobody_knows(kind: str, source: dict[str, Any]) -> None:
+    block = {"type": kind, "text": "x", "source": source}
+    within = {"type": "tool_result", "tool_use_id": "t", "content": [block]}
+    for each in (block, within):
+        with pytest.raises(RequestError, match="must be image or document"):
+            held("messages", target("anthropic"), **user(each))
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+def test_a_message_brings_no_tool_along(dialect: str) -> None:
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    brought = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": search}}
+    for block in (brought, {"type": "compaction", "content": "x", "tool_changes": [brought]}):
+        with pytest.raises(RequestError, match="messages must not define tools"):
+            held("messages", target(dialect), **user(block))
+    spoken = {"type": "tool_use", "id": "t", "name": "f", "input": {"type": "tool_definition"}}
+    known = {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "f"}}
+    assert held("messages", target(dialect), **user(spoken, known)) < 200
+
+
 @pytest.mark.parametrize("tool", [{"googleSearch": {}}, {"google_search": {}, "name": "f"}, {}])
 def test_a_tool_that_says_no_type_is_a_function_or_refused(tool: dict[str, Any]) -> None:
     where, asked = target("openai", "m"), user({"type": "text", "text": "x"})

@@ -143,7 +143,8 @@ def _images(fields: dict[str, Raw], turns: Sequence[Turn] | None, limits: Limits
 
 def _look(blocks: Sequence[Block], where: str, facts: _Facts) -> None:
     for number, block in enumerate(blocks):
-        if block.type in _PLAIN:
+        has_source = isinstance(block.source, Source)
+        if block.type in _PLAIN and not has_source:
             continue
         at = f"{where}[{number}]"
         if block.type == "image":
@@ -153,6 +154,8 @@ def _look(blocks: Sequence[Block], where: str, facts: _Facts) -> None:
             _look_at_document(block.source, f"{at}.source", facts)
         elif block.type == "tool_result":
             _look(blocks_of(block.content, f"{at}.content"), f"{at}.content", facts)
+        elif has_source:  # a video, say, of other servers
+            raise bad(f"{at}.type", "must be image or document where it has a source: of no other the size is known")
         else:
             within = decoded(block.content or NULL, Any, f"{at}.content")
             if block.type == "container_upload" or any(_referring(within)):

@@ -58,6 +58,11 @@ _SPOKEN = ("messages", "tools", "system", "cache_control")
 _KNOWN = frozenset({"text", "image", "document", "tool_result", "thinking", "redacted_thinking", "search_result"})
 """Blocks in which nothing else is hidden than is looked for."""
 
+_DEFINED = "tool_definition"
+"""A tool that a message brings along (``tool_addition``), and that may be one that runs at the provider."""
+
+_LOOKED_FOR = tuple(f'"{kind}"'.encode() for kind in ("document", "file", "container_upload", _DEFINED))
+
 _UNREADABLE = (msgspec.DecodeError, RecursionError)
 """What a value raises that is no such thing, or too deep: where a name is given twice, only the last was looked at."""
 
@@ -218,8 +223,10 @@ def _more_tokens(fields: dict[str, Raw], said: Mapping[str, bytes], target: Targ
         if _has(fields, "output_format"):
             more += FORMAT_TOKENS
         raw, text = fields.get("messages", _NULL), said.get("messages", b"")
-        if any(text.find(word) >= 0 for word in (b'"document"', b'"file"', b'"container_upload"')):
+        if any(text.find(word) >= 0 for word in _LOOKED_FOR):
             kinds = [kind for message in _messages.decode(raw) for kind in _kinds(message.content, "messages")]
+            if _DEFINED in kinds:
+                raise RequestError("messages must not define tools: give them in tools.", param="messages")
             more += (target.model.context or CONTEXT) if "document" in kinds else 0
     except _UNREADABLE as error:
         raise RequestError(f"The request is not valid: {error}.") from None
