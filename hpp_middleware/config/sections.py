@@ -120,6 +120,7 @@ class ProviderSection(Section):
     bytes_per_token: Count | None = None
     cap_fields: list[Literal["max_tokens", "max_completion_tokens"]] | None = Field(default=None, min_length=1)
     include_usage: bool | None = None
+    allow_fields: list[Word] = Field(default=[])
     on_disconnect: OnDisconnect | None = None
     drain_s: Seconds | None = None
     drain_bytes: Count | None = None

@@ -238,6 +238,7 @@ def _provider(
     settings: dict[str, Any] = {
         **own,
         "models": tuple(section.models),
+        "allow_fields": frozenset(section.allow_fields),
         "headers": {header: value for header, value in section.headers.items() if value},
         "options": section.options,
         "timeouts": Timeouts(**section.timeouts.given()),

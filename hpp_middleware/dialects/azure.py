@@ -61,7 +61,7 @@ class Azure(OpenAI):
         """See :class:`hpp_middleware.ports.Dialect`."""
         for field, value in request.fields.items():
             reason = UNPRICED.get(field.casefold())
-            if reason is not None and value != _NULL:
+            if reason is not None and value != _NULL and field not in target.provider.allow_fields:
                 raise RequestError(f"{field} is not accepted: {reason}.", param=field)
         call = super().call(request, target, cap=cap, request_id=request_id)
         place, shared = self.endpoint(

@@ -39,6 +39,10 @@ _REFUSED = {
     "mask": "what is edited is billed by its size",
     "input_fidelity": "what is edited is billed by its size",
     "best_of": "it multiplies the output",
+    **dict.fromkeys(("width", "height", "resolution"), "use size"),
+    "steps": "they multiply what an image costs",
+    "image_loras": "they are billed besides",
+    "sequential_image_generation": "use n",
     "messages": "what it says in the input's stead is not held for",
 }
 """Fields that change the cost in a way that is not priced."""
@@ -203,4 +207,4 @@ def refuse_unpriced(request: Request, target: Target) -> None:
     Raises:
         RequestError: 400; it names the field.
     """
-    unpriced.refuse(request.fields, _REFUSED, target.provider.cost_fields)
+    unpriced.refuse(request.fields, _REFUSED, target.provider)

@@ -321,9 +321,8 @@ def _looked_at(request: Request, target: Target) -> int:
             code="unsupported_model",
             param="messages",
         )
-    theirs = target.provider.cost_fields
-    if theirs or not request.fields.keys() <= _COST_NOTHING:
-        unpriced.refuse(request.fields, COST_FIELDS, theirs)
+    if target.provider.cost_fields or not request.fields.keys() <= _COST_NOTHING:
+        unpriced.refuse(request.fields, COST_FIELDS, target.provider)
     if "tools" in request.fields and request.fields["tools"] != _NULL:
         _refuse_server_tools(_raws.decode(request.fields["tools"]))
     said = unpriced.said(request.fields, "messages", "tools", "cache_control")

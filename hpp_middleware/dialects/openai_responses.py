@@ -35,7 +35,6 @@ COST_FIELDS: Mapping[str, str] = {
     **dict.fromkeys(("n_cmpl",), "a response is one"),
     **dict.fromkeys(("n_predict", "num_predict", "max_new_tokens", "max_length"), "use max_output_tokens"),
     "context_management": "compactions are billed beyond the output cap",
-    "moderation": "it is another model's work, without a price here",
 }
 """As of chat completions, but in this API's words."""
 
@@ -98,7 +97,7 @@ class OpenAIResponses:
     def call(self, request: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
         """The request, nearly as it came."""
         provider, fields = target.provider, dict(request.fields)
-        refusals.refuse(fields, COST_FIELDS, provider.cost_fields)
+        refusals.refuse(fields, COST_FIELDS, provider)
         said = refusals.said(fields, "input", "tools", "cache_control")
         refusals.refuse_dear_caching(said)
         fields["model"] = Raw(_encode(target.model_name))

@@ -10,6 +10,7 @@ from hpp_middleware.core.body import decoded, words
 from hpp_middleware.dialects.sound import is_bounded
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Request, Target
+from hpp_middleware.types.provider import Provider
 
 __all__ = [
     "CONTEXT",
@@ -25,11 +26,25 @@ __all__ = [
 
 COST_FIELDS = {
     "prediction": "rejected predictions are billed beyond the output cap",
+    "speculation": "rejected predictions are billed beyond the output cap",
+    "moderation": "it is another model's work, without a price here",
+    "safety_model": "it is another model's work, without a price here",
+    "guardrails": "they are another model's work, without a price here",
+    "fallbacks": "another model, of another price, may answer: use models",
+    "mock_testing_fallbacks": "another model, of another price, would answer",
+    "provideroptions": "another model, of another price, may answer: use models and provider",
+    "speed": "a faster mode has another price",
+    "inference_geo": "a region has another price",
+    "compound_custom": "the tools that it starts are billed by the call",
+    "search_settings": "searches are billed by the call",
+    "enable_code_interpreter": "what runs at the provider is billed besides",
     "web_search_options": "searches are billed by the call",
     "search_parameters": "searches are billed by the source",
     "enable_search": "searches are billed by the call",
     "deferred": "it is answered later, when nobody is there to be charged",
     "chat_template": "it may say the prompt any number of times",
+    "vl_high_resolution_images": "it changes how many tokens an image is",
+    "max_dynamic_patch": "it changes how many tokens an image is",
     "mm_processor_kwargs": "it changes how many tokens an image is",
     "media_io_kwargs": "it changes how many tokens an image is",
     "conversation": "the prompt would be longer than what is sent",
@@ -42,7 +57,12 @@ COST_FIELDS = {
     "max_output_tokens": "use max_tokens",
     "max_length": "use max_tokens",
 }
-"""Fields known to change the cost in a way that is not priced: refused, each with the reason."""
+"""
+Fields known to change the cost in a way that is not priced, each with the reason: refused, unless the operator lets
+them in (:attr:`~hpp_middleware.types.provider.Provider.allow_fields`). Most are of one provider, or of another gateway
+behind this one: Fireworks' ``speculation``, Together's ``safety_model``, Mistral's ``guardrails``, LiteLLM's
+``fallbacks``, the ``providerOptions`` of Vercel's, Groq's ``compound_custom``, DashScope's ``enable_code_interpreter``.
+"""
 
 SERVICE_TIERS = frozenset({"auto", "default", "standard", "standard_only", "flex", "on_demand"})
 """Those that cost what the model costs, or less; any other one has another price."""
@@ -61,27 +81,30 @@ RESIZED = re.compile(rb'_(?:pixels|dynamic_patch)"\s*:')
 _NULL = Raw(b"null")
 
 
-def refuse(fields: Mapping[str, Raw], known: Mapping[str, str], theirs: frozenset[str]) -> None:
+def refuse(fields: Mapping[str, Raw], known: Mapping[str, str], provider: Provider) -> None:
     """
-    Refuse fields that change the cost.
+    Refuse fields that change the cost, but for those that the provider's operator allows.
 
     Args:
         fields: The request's.
         known: Those of its API, each with the reason.
-        theirs: Those of its provider (:attr:`~hpp_middleware.types.provider.Provider.cost_fields`).
+        provider: Which has some of its own.
     Raises:
         RequestError: 400; it names the field.
     """
-    for field in fields:
+    theirs, allowed = provider.cost_fields, provider.allow_fields
+    for field, value in fields.items():
+        if field in allowed:
+            continue
         plain = field.casefold()  # some servers match keys without case
         reason = known.get(plain)
         if reason is None and theirs and (field in theirs or plain in theirs):
             reason = "it changes what this provider charges"
         if plain == "service_tier" and field != plain:
             reason = "it must be written service_tier"
-        if reason is not None and fields[field] != _NULL:
+        if reason is not None and value != _NULL:
             raise RequestError(f"{field} is not accepted: {reason}.", param=field)
-    tier = fields.get("service_tier", _NULL)
+    tier = _NULL if "service_tier" in allowed else fields.get("service_tier", _NULL)
     if tier != _NULL and bytes(tier).strip(b'"').decode("ascii", "replace") not in SERVICE_TIERS:
         raise RequestError("service_tier is not accepted: this tier has another price.", param="service_tier")
 

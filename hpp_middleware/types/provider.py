@@ -74,6 +74,7 @@ class Provider:
         include_usage: Whether it knows ``stream_options.include_usage``.
         bytes_per_token: The prompt's upper bound is its bytes over this; 1 is strict, 2 the default.
         cost_fields: Request fields that change the cost here, and are refused.
+        allow_fields: Request fields that are let in although they change the cost, or may: no hold covers what they do.
         reasoning: Globs of model names whose reasoning is hidden: their relayed text says little of their cost.
         prices: The provider's id in the price list, where it is not its name.
         on_disconnect: What becomes of a stream whose client has left: ``cancel`` closes it, for a provider that then
@@ -105,6 +106,7 @@ class Provider:
     include_usage: bool = True
     bytes_per_token: int = 2
     cost_fields: frozenset[str] = frozenset()
+    allow_fields: frozenset[str] = frozenset()
     reasoning: tuple[str, ...] = ()
     prices: str | None = None
     on_disconnect: OnDisconnect = "cancel"
@@ -125,6 +127,7 @@ class Provider:
         object.__setattr__(self, "headers", dict(self.headers))  # what a call says is made of them once
         object.__setattr__(self, "options", dict(self.options))
         object.__setattr__(self, "native_apis", frozenset(self.native_apis))
+        object.__setattr__(self, "allow_fields", frozenset(self.allow_fields))
         self._check_transport()
         if self.on_disconnect not in {"cancel", "drain"}:
             raise ConfigurationError("on_disconnect must be cancel or drain", param="on_disconnect")
@@ -146,7 +149,7 @@ class Provider:
         object.__setattr__(self, "parts", self._parts())
 
     def _check_kinds(self) -> None:
-        check_several(self, "models", "cap_fields", "reasoning", "native_apis", "cost_fields")
+        check_several(self, "models", "cap_fields", "reasoning", "native_apis", "cost_fields", "allow_fields")
         kinds = {"base_url": (str, "a str"), "timeouts": (Timeouts, "Timeouts(...)")}
         if self.breaker is not None:
             kinds["breaker"] = (Breaker, "Breaker(...), or None for none")

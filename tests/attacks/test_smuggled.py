@@ -171,6 +171,54 @@ def test_what_an_operator_says_changes_the_cost_is_refused_by_every_api(api: str
         held(api, where, **ASKED[api], plugins=[{"id": "web"}])
 
 
+STARTING_WORK = {
+    "moderation": {"model": "omni-moderation-latest"},
+    "safety_model": "meta-llama/Llama-Guard-4-12B",
+    "guardrails": [{"moderation_llm_v2": {}}],
+    "speculation": "x",
+    "fallbacks": ["o1-pro"],
+    "mock_testing_fallbacks": True,
+    "providerOptions": {"gateway": {"models": ["openai/o1-pro"]}},
+    "speed": "fast",
+    "inference_geo": "us",
+    "compound_custom": {"tools": {"enabled_tools": ["web_search"]}},
+    "search_settings": {"include_domains": ["example.com"]},
+    "enable_code_interpreter": True,
+    "vl_high_resolution_images": True,
+    "max_dynamic_patch": 99,
+    "data_sources": [{"type": "azure_search"}],
+}
+
+
+@pytest.mark.parametrize("field", STARTING_WORK)
+def test_a_field_that_starts_other_work_is_refused_unless_the_operator_lets_it_in(field: str) -> None:
+    where, said = target("azure" if field == "data_sources" else "openai", "m"), {field: STARTING_WORK[field]}
+    asked = user({"type": "text", "text": "x"})
+    with pytest.raises(RequestError, match=f"^{field} is not accepted") as raised:
+        held("chat", where, **asked, **said)
+    assert raised.value.param == field
+    where = msgspec.structs.replace(where, provider=replace(where.provider, allow_fields=frozenset({field})))
+    assert held("chat", where, **asked, **said)
+    with pytest.raises(RequestError, match="web_search_options is not accepted"):
+        held("chat", where, **asked, web_search_options={})
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+@pytest.mark.parametrize(("field", "value"), [("speed", "fast"), ("service_tier", "priority"), ("container", "x")])
+def test_an_operator_lets_a_field_into_messages_too(dialect: str, field: str, value: str) -> None:
+    where, asked = target(dialect), {**ASKED["messages"], field: value}
+    with pytest.raises(RequestError, match=f"{field} is not accepted"):
+        held("messages", where, **asked)
+    where = msgspec.structs.replace(where, provider=replace(where.provider, allow_fields=frozenset({field})))
+    assert held("messages", where, **asked)
+
+
+@pytest.mark.parametrize("field", ["width", "height", "resolution", "steps", "sequential_image_generation"])
+def test_an_image_is_as_large_as_its_size_says(field: str) -> None:
+    with pytest.raises(RequestError, match=f"{field} is not accepted"):
+        held("images", target("openai", "m", drawn=MICRO), prompt="x", **{field: 4096})
+
+
 @pytest.mark.parametrize("field", ["chat_template", "num_predict", "prediction", "N_Cmpl", "deferred"])
 def test_messages_that_are_passed_on_have_no_field_that_chat_completions_refuse(field: str) -> None:
     with pytest.raises(RequestError, match=f"{field} is not accepted"):

@@ -28,6 +28,14 @@ def test_a_name_that_is_a_preset_needs_nothing_more_than_its_variable_and_its_pl
     )
 
 
+def test_fields_that_are_let_in_are_named(tmp_path: Path) -> None:
+    text = '[providers.mistral]\nallow_fields = ["guardrails"]'
+    assert read(tmp_path, text, MISTRAL_API_KEY="sk-x").providers["mistral"].allow_fields == {"guardrails"}
+    assert refusal(tmp_path, text.replace('["guardrails"]', '"guardrails"'), MISTRAL_API_KEY="sk-x") == [
+        "providers.mistral.allow_fields: must be an array"
+    ]
+
+
 def test_a_preset_under_another_name_keeps_what_the_preset_knows(tmp_path: Path) -> None:
     provider = read(tmp_path, '[providers.second]\npreset = "openai"', OPENAI_API_KEY="sk-x").providers["second"]
     assert (provider.base_url, provider.prices) == (PRESETS["openai"].base_url, "openai")

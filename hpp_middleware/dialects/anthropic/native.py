@@ -23,6 +23,7 @@ from hpp_middleware.dialects.anthropic.request import CONTEXT, FORMAT_TOKENS, TO
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Request, Seen, Target
 from hpp_middleware.types.http import HTTPCall
+from hpp_middleware.types.provider import Provider
 
 __all__ = ["Messages"]
 
@@ -36,6 +37,8 @@ _VALUES: dict[str, frozenset[bytes]] = {
     "inference_geo": frozenset({b'"global"'}),
 }
 """Members of which some values have another price."""
+
+_COST_FIELDS = {name: reason for name, reason in unpriced.COST_FIELDS.items() if name not in _VALUES}
 
 _REASONS = {
     "container": "what runs there is billed by the hour",
@@ -212,8 +215,8 @@ def _more_tokens(fields: dict[str, Raw], said: Mapping[str, bytes], target: Targ
     Raises:
         RequestError: 400: something of the request cannot be held for.
     """
-    _refuse_unpriced(fields, strictly=target.provider.dialect == "anthropic")
-    unpriced.refuse(fields, unpriced.COST_FIELDS, target.provider.cost_fields)
+    _refuse_unpriced(fields, target.provider)
+    unpriced.refuse(fields, _COST_FIELDS, target.provider)
     more = 0
     try:
         if _has(fields, "tools"):
@@ -233,10 +236,11 @@ def _more_tokens(fields: dict[str, Raw], said: Mapping[str, bytes], target: Targ
     return more
 
 
-def _refuse_unpriced(fields: dict[str, Raw], *, strictly: bool) -> None:
+def _refuse_unpriced(fields: dict[str, Raw], provider: Provider) -> None:
+    strictly = provider.dialect == "anthropic"
     for name, raw in fields.items():
         plain = name.casefold()  # some servers match keys without case
-        if name in _SAID or raw == _NULL:
+        if name in _SAID or name in provider.allow_fields or raw == _NULL:
             continue
         reason = _REASONS.get(plain)
         values = _VALUES.get(plain)
