@@ -14,12 +14,13 @@ from msgspec import Raw, Struct
 from hpp_middleware.core import sse
 from hpp_middleware.core.relay_cost import Charge, priced, unpriced
 from hpp_middleware.core.relay_template import Template, learned
-from hpp_middleware.core.settlement import End
+from hpp_middleware.core.settlement import BYTES_A_TOKEN, End
 from hpp_middleware.core.usage import Reading, falls, read_openai, told
 from hpp_middleware.types.completion import Request, Seen, Target
 
 __all__ = [
     "BROKEN",
+    "BYTES_A_TOKEN",
     "NULL",
     "UNREADABLE",
     "ProtocolError",
@@ -37,7 +38,6 @@ _EMPTY = Raw(b"[]")
 
 SLACK_CHUNKS = 64
 SLACK_BYTES = 4096
-BYTES_A_TOKEN = 16
 """
 When a stream has run past its cap: more pieces of text than tokens were allowed (a piece is at least one token), or
 more than 16 bytes for each of them, with some slack. No obedient model is cut by an estimate.

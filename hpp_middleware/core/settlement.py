@@ -19,6 +19,7 @@ from hpp_middleware.types.provider import MissingUsage
 from hpp_middleware.types.quota import Outcome
 
 __all__ = [
+    "BYTES_A_TOKEN",
     "MOST_NANO",
     "TABLE",
     "End",
@@ -38,6 +39,10 @@ MOST_NANO = 10**14
 More nano-dollars, $100,000, than any call can cost: a report that comes to more is a fault of the upstream, and none.
 No store could count a few of them, and a settlement that none can count would leave its hold.
 """
+
+
+BYTES_A_TOKEN = 16
+"""More bytes than the tokens of a text have, on average."""
 
 
 class End(Enum):
@@ -197,8 +202,8 @@ def settle_by(terms: Terms, end: End, seen: Seen, price: Price, hold: int) -> Se
     if usage is not None:
         if seen.usage_doubtful:
             reported = min(hold, reported)  # a report that contradicts itself is an estimate; none is above the hold
-        # Not the last word, either: text came after it, in more pieces than it counts tokens.
-        outrun = seen.text_after_usage and missing is not Missing.NOTHING and usage.completion < seen.texts
+        # Not the last word, either: text came after it, in more pieces than it counts tokens, or in far too many bytes.
+        outrun = seen.text_after_usage and missing is not Missing.NOTHING and usage.completion < _least(seen)
         if not seen.usage_early and not outrun:
             return Settlement(reported, row.outcome, seen.usage_doubtful, usage)
     if missing is Missing.POLICY:
@@ -239,6 +244,11 @@ def plus(one: Usage, other: Usage) -> Usage:
 def tokens_of(text_bytes: int, texts: int = 0) -> int:
     """Tokens that text comes to, estimated: a quarter of its UTF-8 bytes, rounded up, and one a piece at least."""
     return max(-(-text_bytes // 4), texts)
+
+
+def _least(seen: Seen) -> int:
+    """Tokens that text comes to at least."""
+    return max(seen.texts, seen.relayed_bytes // BYTES_A_TOKEN)
 
 
 def _estimate(seen: Seen, terms: Terms) -> Usage:

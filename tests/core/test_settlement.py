@@ -148,8 +148,23 @@ def test_many_pieces_are_never_estimated_above_the_hold() -> None:
         ),
         (Seen(usage=USED, text_after_usage=True, texts=90, relayed_bytes=RELAYED), USED),
         (Seen(usage=Usage(input=250), text_after_usage=False, texts=90, relayed_bytes=RELAYED), Usage(input=250)),
+        (
+            Seen(usage=Usage(input=250, output=1), text_after_usage=True, texts=1, relayed_bytes=32),
+            Usage(input=250, output=8),
+        ),
+        (
+            Seen(usage=Usage(input=250, output=1), text_after_usage=True, texts=1, relayed_bytes=31),
+            Usage(input=250, output=1),
+        ),
     ],
-    ids=["outrun", "outrun, with other tokens in it", "as many tokens as pieces", "no text since"],
+    ids=[
+        "outrun",
+        "outrun, with other tokens in it",
+        "as many tokens as pieces",
+        "no text since",
+        "outrun by one long piece",
+        "one piece that may be a token",
+    ],
 )
 def test_only_a_report_that_text_has_outrun_is_a_lower_bound(seen: Seen, usage: Usage) -> None:
     left = settled(End.LEFT, seen)
