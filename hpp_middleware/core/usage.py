@@ -26,6 +26,7 @@ class _PromptDetails(Struct, frozen=True, gc=False):
     cached_tokens: _Count = None
     cache_write_tokens: _Count = None
     audio_tokens: _Count = None
+    image_tokens: _Count = None
 
 
 class _CompletionDetails(Struct, frozen=True, gc=False):
@@ -114,9 +115,9 @@ def _parted(
 ) -> Reading | None:
     """A report with parts: ``whole`` is prompt, completion and total."""
     prompt, completion, total = whole
-    written, heard = into.cache_write_tokens or 0, into.audio_tokens or 0
+    written, heard, looked = into.cache_write_tokens or 0, into.audio_tokens or 0, into.image_tokens or 0
     spoken, drawn = out.audio_tokens or 0, out.image_tokens or 0
-    counts = (prompt, completion, cached, written, heard, reasoning, spoken, drawn, total or 0)
+    counts = (prompt, completion, cached, written, heard, looked, reasoning, spoken, drawn, total or 0)
     if min(counts) < 0 or max(counts) > MOST_TOKENS:
         return None
 
@@ -129,8 +130,11 @@ def _parted(
         doubtful = True
         cached, written, heard = _cut(prompt, cached, written, heard)
         drawn, spoken, reasoning = _cut(completion, drawn, spoken, reasoning)  # the dearest first
+    doubtful = doubtful or looked > prompt
+    looked = min(looked, prompt - cached - written - heard)  # what of them was cached is not told apart
     usage = Usage(
-        input=prompt - cached - written - heard,
+        input=prompt - cached - written - heard - looked,
+        input_image=looked,
         cache_read=cached,
         cache_write=written,
         input_audio=heard,

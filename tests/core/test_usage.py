@@ -81,6 +81,16 @@ CLEAN: list[tuple[str, dict[str, Any], Usage]] = [
         Usage(input=100, output=50, reasoning=300),
     ),
     ("reasoning at the top", report(total_tokens=150, reasoning_tokens=20), Usage(input=100, output=30, reasoning=20)),
+    (
+        "xAI, images",
+        report(total_tokens=150, prompt_tokens_details={"text_tokens": 40, "image_tokens": 60, "cached_tokens": 0}),
+        Usage(input=40, input_image=60, output=50),
+    ),
+    (
+        "images that are cached in part",
+        report(total_tokens=150, prompt_tokens_details={"text_tokens": 40, "image_tokens": 60, "cached_tokens": 70}),
+        Usage(cache_read=70, input_image=30, output=50),
+    ),
     ("all cached", report(prompt_tokens_details={"cached_tokens": 100}), Usage(cache_read=100, output=50)),
     ("an empty usage event", report(100, 0, total_tokens=100), Usage(input=100)),
 ]
@@ -98,6 +108,11 @@ DOUBTFUL: list[tuple[str, dict[str, Any], Usage]] = [
         "cached and written above prompt",
         report(prompt_tokens_details={"cached_tokens": 60, "cache_write_tokens": 60}),
         Usage(cache_read=60, cache_write=40, output=50),
+    ),
+    (
+        "images above prompt",
+        report(prompt_tokens_details={"image_tokens": 101}),
+        Usage(input_image=100, output=50),
     ),
     (
         "reasoning above completion",
@@ -211,7 +226,7 @@ def test_buckets_are_told_with_each_token_once_in_its_whole(usage: Usage) -> Non
 
 @given(buckets)
 def test_what_openai_s_shape_can_say_is_read_back_as_it_was(usage: Usage) -> None:
-    beyond = dict.fromkeys(("cache_write_1h", "cache_read_audio", "input_image", "tool_prompt", "web_searches"), 0)
+    beyond = dict.fromkeys(("cache_write_1h", "cache_read_audio", "tool_prompt", "web_searches"), 0)
     sayable = msgspec.structs.replace(usage, **beyond)
     found = read(told(sayable))
     assert found is not None
