@@ -98,6 +98,7 @@ class Reading:
         self._argued = False  # whether its arguments have begun
         self._thought: list[str] = []
         self._signature = ""
+        self._spoken = False  # whether anything has come of the answer
 
     def feed(self, chunk: bytes) -> Iterator[Piece]:
         """The pieces that are complete with these bytes."""
@@ -119,6 +120,7 @@ class Reading:
     def _read(self, event: _Event) -> Iterable[Piece]:
         kind = event.type
         if kind == "content_block_delta":
+            self._spoken = True
             return self._delta(event.delta or _Delta())
         if kind == "content_block_start":
             return self._start(event.content_block or Block())
@@ -191,7 +193,7 @@ class Reading:
             yield Finish(_REASONS.get(reason, "stop"), native=reason)
 
     def _report(self, raw: Raw, *, early: bool = False) -> Iterator[Piece]:
-        self._tally.take(raw, early=early)
+        self._tally.take(raw, early=early, spoken=self._spoken)
         if (reading := self._tally.reading) is not None:
             yield Reported(reading.usage, self._tally.raw, reading.doubtful, early=self._tally.early)
 

@@ -95,15 +95,15 @@ class Tally:
             found = _decode(merged)
         except relay.BROKEN:
             return None
-        if found.output_tokens is None or found.input_tokens is None:
+        if found.input_tokens is None or (found.output_tokens is None and not early):
             return None
         reading = _reading(found)
         if spoken and reading is not None and falls(self.reading, reading):
             return None
         if reading is not None:
             self._members, self.raw = members, merged
-            if "output_tokens" in more:  # one that says nothing of the output leaves what is known of it
-                self.early = early
+            if "output_tokens" in more or found.output_tokens is None:
+                self.early = early  # another that says nothing of the output leaves what is known of it
         return reading
 
 

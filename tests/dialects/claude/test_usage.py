@@ -269,5 +269,43 @@ def test_a_last_report_without_the_output_leaves_the_first_one_a_lower_bound(
     assert (charged.usage, charged.amount, charged.estimated) == (Usage(input=100, output=100), 300, True)
 
 
+def fed(start: dict[str, Any], *ends: dict[str, Any], native: bool) -> Seen:
+    """What a stream shows with this usage at its start, and these after its text."""
+    block = {"type": "text", "text": "", "deltas": [{"type": "text_delta", "text": "x" * 400}]}
+    first, *rest = stream_of(block, start={"output_tokens": 1, **start})[:5]
+    dialect = Anthropic().native("messages", target().provider) if native else Anthropic()
+    assert dialect is not None
+    reader = dialect.stream(chat(stream=True), target(), event_bytes=1 << 20, cap=900, request_id=ID)
+    reader.feed(data({**first, "message": {**first["message"], "usage": start}}) + wire(*rest))
+    for end in ends:
+        reader.feed(data({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": end}))
+    return reader.seen
+
+
+def data(event: dict[str, Any]) -> bytes:
+    """An event that may not be as Anthropic has it."""
+    return b"data: " + json.dumps(event).encode() + b"\n\n"
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_a_first_report_may_leave_out_the_output(native: bool) -> None:  # noqa: FBT001
+    start = {"input_tokens": 40, "cache_read_input_tokens": 60}
+    broken = fed(start, native=native)
+    assert (broken.usage, broken.usage_early) == (Usage(input=40, cache_read=60), True)
+    assert charge(End.BROKEN, broken).usage == Usage(input=40, cache_read=60, output=100)
+    whole = fed(start, {"output_tokens": 9}, native=native)
+    assert (whole.usage, whole.usage_early, whole.usage_doubtful) == (
+        Usage(input=40, cache_read=60, output=9),
+        False,
+        False,
+    )
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_a_report_that_cannot_be_leaves_nothing_for_the_next_one(native: bool) -> None:  # noqa: FBT001
+    seen = fed({"input_tokens": 40, "output_tokens": 1}, {"input_tokens": 0}, {"output_tokens": 9}, native=native)
+    assert (seen.usage, seen.usage_early, seen.usage_doubtful) == (Usage(input=40, output=9), False, False)
+
+
 def charge(end: End, seen: Seen, **more: Any) -> settlement.Settlement:
     return settlement.settle(end, seen, price=PRICE, hold=5000, prompt_estimate=7, **more)
