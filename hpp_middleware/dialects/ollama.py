@@ -187,6 +187,7 @@ class Chunks:
         self._pieces: list[bytes] = []  # of the line that has not ended
         self._size = 0
         self._calls = 0
+        self._spoken = False
         self._named_by = request_id.removeprefix("req_")
         self._shows = show_reasoning
 
@@ -220,10 +221,12 @@ class Chunks:
             return
         chunk = _decode(line)
         if chunk.error is not None:
+            yield from _told(_reported(chunk))
             yield Failed(_error(chunk.error))
             return
         said = chunk.message
         if said is not None:
+            self._spoken = self._spoken or bool(said.thinking or said.content or said.tool_calls)
             if said.thinking and self._shows:
                 yield Delta({"reasoning_content": said.thinking})
             if said.content:
@@ -233,9 +236,7 @@ class Chunks:
         if chunk.done:
             reason = "length" if chunk.done_reason == "length" else "tool_calls" if self._calls else "stop"
             yield Finish(reason, native=chunk.done_reason)
-            found = _reported(chunk)
-            if found is not None:
-                yield found
+            yield from _told(_reported(chunk, spoken=self._spoken))
             yield End()
 
     def _call(self, call: _Call) -> dict[str, Any]:
@@ -250,9 +251,21 @@ class Chunks:
         }
 
 
-def _reported(chunk: _Chunk) -> Reported | None:
+def _told(report: Reported | None) -> Iterator[Piece]:
+    if report is not None:
+        yield report
+
+
+def _reported(chunk: _Chunk, *, spoken: bool = False) -> Reported | None:
+    """
+    What the last line counts; None where that is no report.
+
+    Args:
+        chunk: The line.
+        spoken: Whether anything has come out: then a count of it that is left out is not 0.
+    """
     said = {name: value for name in _REPORT if (value := getattr(chunk, name)) != _NULL}
-    if "prompt_eval_count" not in said and chunk.done_reason not in {"load", "unload"}:
+    if "prompt_eval_count" not in said and (spoken or chunk.done_reason not in {"load", "unload"}):
         return None
     raw = Raw(_encode(said))
     try:
@@ -261,7 +274,7 @@ def _reported(chunk: _Chunk) -> Reported | None:
         return Reported(None, raw)
     prompt, cached = found.prompt_eval_count or 0, found.prompt_eval_cached_count or 0
     usage = Usage(input=prompt - min(cached, prompt), cache_read=min(cached, prompt), output=found.eval_count or 0)
-    return Reported(usage, raw, doubtful=cached > prompt)
+    return Reported(usage, raw, doubtful=cached > prompt, early=spoken and found.eval_count is None)
 
 
 def _error(message: str) -> dict[str, Any]:

@@ -137,6 +137,27 @@ def test_a_report_of_the_prompt_alone_at_the_end_is_no_bill_of_what_came_out() -
     assert not answer(blocked)[1].usage_early
 
 
+@pytest.mark.parametrize(
+    ("counts", "usage"),
+    [
+        ({"promptTokenCount": 9, "thoughtsTokenCount": 3}, Usage(input=9, reasoning=3)),
+        ({"promptTokenCount": 9, "totalTokenCount": 9}, Usage(input=9)),
+        ({"promptTokenCount": 9, "thoughtsTokenCount": 3, "totalTokenCount": 12}, Usage(input=9, reasoning=3)),
+    ],
+)
+def test_a_report_that_counts_nothing_of_what_came_out_is_no_bill_of_it(counts: dict[str, int], usage: Usage) -> None:
+    said = response(candidate({"text": "Hi"}, finish="STOP"), usage=counts)
+    for _, seen in (answer(said), streamed(events(said))):
+        assert (seen.usage, seen.usage_early) == (usage, True)
+
+
+def test_a_report_of_thoughts_alone_bills_an_answer_that_is_nothing_else() -> None:
+    counts = {"promptTokenCount": 9, "thoughtsTokenCount": 3, "totalTokenCount": 12}
+    said = response(candidate({"text": "Hm", "thought": True}, finish="MAX_TOKENS"), usage=counts)
+    for _, seen in (answer(said), streamed(events(said))):
+        assert (seen.usage, seen.usage_early) == (Usage(input=9, reasoning=3), False)
+
+
 def test_an_event_past_the_bound_breaks_the_stream_after_what_came_before() -> None:
     made = Gemini().stream(request(stream=True), target(), event_bytes=1000, cap=9)
     large = response(candidate({"text": "x" * 2000}))

@@ -285,14 +285,14 @@ def test_a_whole_answer_is_put_together() -> None:
     ("last", "usage", "nano"),
     [
         ({"prompt_eval_count": 26, "eval_count": 12}, Usage(input=26, output=12), 26 * 200 + 12 * 600),
-        ({"prompt_eval_count": 26}, Usage(input=26), 26 * 200),  # zero is left out
+        ({"prompt_eval_count": 26}, Usage(input=26), 26 * 200 + 3 * 600),  # three words are not left out as a zero is
         (
             {"prompt_eval_count": 26, "prompt_eval_cached_count": 20, "eval_count": 1},
             Usage(input=6, cache_read=20, output=1),
             6 * 200 + 20 * 20 + 600,
         ),
-        ({"prompt_eval_count": 26, "prompt_eval_cached_count": 0}, Usage(input=26), 26 * 200),
-        ({"done_reason": "load"}, Usage(), 0),  # nothing was asked of the model
+        ({"prompt_eval_count": 26, "prompt_eval_cached_count": 0, "eval_count": 0}, Usage(input=26), 26 * 200),
+        ({"done_reason": "load"}, None, 40 * 200 + 3 * 600),
         ({"eval_count": 12}, None, 40 * 200 + 3 * 600),  # the prompt is not told: what is estimated, is estimated whole
     ],
 )
@@ -302,6 +302,25 @@ def test_usage_is_priced_once_to_the_nano_dollar(last: dict[str, Any], usage: Us
     assert seen.usage == usage
     assert not seen.usage_doubtful
     assert settle(End.COMPLETED, seen, price=PRICE, hold=10**9, prompt_estimate=40).amount == nano
+
+
+@pytest.mark.parametrize(
+    ("last", "usage"),
+    [
+        ({"prompt_eval_count": 26}, Usage(input=26)),  # zero is left out
+        ({"done_reason": "load"}, Usage()),  # nothing was asked of the model
+    ],
+)
+def test_an_answer_of_nothing_has_no_output_to_count(last: dict[str, Any], usage: Usage) -> None:
+    _, seen = passed_on(ndjson({**HEAD, "done": True, "done_reason": "stop", **last}))
+    assert (seen.usage, seen.usage_early) == (usage, False)
+
+
+def test_an_error_keeps_the_counts_that_come_with_it() -> None:
+    body = {"error": "it broke", "prompt_eval_count": 26, "eval_count": 12}
+    with pytest.raises(relay.StreamedError) as told:
+        Ollama().answer(json.dumps(body).encode(), request(), target())
+    assert told.value.args[1].usage == Usage(input=26, output=12)
 
 
 def test_more_cached_than_there_was_is_doubtful() -> None:

@@ -103,7 +103,7 @@ class Answer:
         self._spoken: set[int] = set()
         self._finished: set[int] = set()
         self._calls: dict[int, int] = {}  # how many there were, by choice
-        self._drawn = False
+        self._drawn = self._answered = False
 
     def read(self, data: bytes) -> Iterator[Piece]:
         """
@@ -128,7 +128,8 @@ class Answer:
                 if index not in self._finished:
                     yield from self._finish(index, "content_filter", blocked)
         if response.usage_metadata and response.usage_metadata != _NULL:
-            report = reported(response.usage_metadata, whole=len(self._finished) >= self._n, drawn=self._drawn)
+            whole = len(self._finished) >= self._n
+            report = reported(response.usage_metadata, whole=whole, drawn=self._drawn, spoken=self._answered)
             if report is not None:
                 yield report
         if response.error and response.error != _NULL:
@@ -140,6 +141,7 @@ class Answer:
             fields = self._part(part, index)
             if fields:
                 self._spoken.add(index)
+                self._answered = self._answered or not part.thought
                 yield Delta(fields, index)
         word = candidate.finish_reason
         if word is not None and word not in _UNSPECIFIED and index not in self._finished:

@@ -45,7 +45,7 @@ class _Metadata(Struct, frozen=True, rename="camel"):
 _metadata = msgspec.json.Decoder(_Metadata)
 
 
-def reported(raw: Raw, *, whole: bool, drawn: bool = False) -> Reported | None:
+def reported(raw: Raw, *, whole: bool, drawn: bool = False, spoken: bool = False) -> Reported | None:
     """
     A report of usage.
 
@@ -53,6 +53,7 @@ def reported(raw: Raw, *, whole: bool, drawn: bool = False) -> Reported | None:
         raw: ``usageMetadata`` as it came.
         whole: Whether the answer has come to its end. Before, one that says nothing of the output is no report yet.
         drawn: Whether an image has come out, which is to be billed as one even if no detail tells it.
+        spoken: Whether anything but thoughts has come out: what does not count it is not all.
     Returns:
         None where it is no report: Vertex tells the type of the traffic alone until the end.
     """
@@ -64,7 +65,8 @@ def reported(raw: Raw, *, whole: bool, drawn: bool = False) -> Reported | None:
         return None
     prompt, tool = found.prompt_token_count, found.tool_use_prompt_token_count or 0
     thoughts, total = found.thoughts_token_count or 0, found.total_token_count
-    if found.candidates_token_count is None:  # a count of 0 is left out
+    untold = found.candidates_token_count is None  # a count of 0 is left out
+    if found.candidates_token_count is None:
         candidates = max(0, (total or 0) - prompt - tool - thoughts)
     else:
         candidates = found.candidates_token_count
@@ -76,15 +78,15 @@ def reported(raw: Raw, *, whole: bool, drawn: bool = False) -> Reported | None:
     cached = found.cached_content_token_count or 0
     kept_sound = kept["AUDIO"]
     heard, seen = into["AUDIO"] - kept_sound, into["IMAGE"] - kept["IMAGE"]
-    spoken, shown = out["AUDIO"], out["IMAGE"]
+    voiced, shown = out["AUDIO"], out["IMAGE"]
     if drawn and not found.candidates_tokens_details:
         shown, doubtful = candidates, True
-    if min(heard, seen) < 0 or cached > prompt or kept_sound > cached or spoken + shown > candidates:
+    if min(heard, seen) < 0 or cached > prompt or kept_sound > cached or voiced + shown > candidates:
         doubtful = True
     # A part cannot exceed its whole. Where it is not told which part was cached, that was text before sound or image.
     cached, heard, seen = _cut(prompt, cached, heard, seen)
     (kept_sound,) = _cut(cached, kept_sound)
-    spoken, shown = _cut(candidates, spoken, shown)
+    voiced, shown = _cut(candidates, voiced, shown)
     usage = Usage(
         input=prompt - cached - heard - seen,
         cache_read=cached - kept_sound,
@@ -92,12 +94,13 @@ def reported(raw: Raw, *, whole: bool, drawn: bool = False) -> Reported | None:
         input_audio=heard,
         input_image=seen,
         tool_prompt=tool,
-        output=candidates - spoken - shown,
+        output=candidates - voiced - shown,
         reasoning=thoughts,
-        output_audio=spoken,
+        output_audio=voiced,
         output_image=shown,
     )
-    return Reported(usage, raw, doubtful=doubtful, early=total is None and not found.tells_output)
+    early = untold and candidates == 0 and (total is None or spoken)
+    return Reported(usage, raw, doubtful=doubtful, early=early)
 
 
 def _by_kind(details: list[_Detail] | None) -> dict[str, int]:
