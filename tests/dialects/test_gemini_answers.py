@@ -463,7 +463,7 @@ def test_what_was_cached_untold_was_text_before_sound() -> None:
     found = counted(
         promptTokenCount=10, cachedContentTokenCount=8, candidatesTokenCount=1, promptTokensDetails=of(TEXT=5, AUDIO=5)
     )
-    assert found.usage == Usage(cache_read=8, input_audio=2, output=1)
+    assert (found.usage, found.doubtful) == (Usage(cache_read=8, input_audio=2, output=1), True)
 
 
 def test_counts_that_no_request_can_have_are_no_report() -> None:

@@ -81,7 +81,7 @@ def reported(raw: Raw, *, whole: bool, drawn: bool = False, spoken: bool = False
     voiced, shown = out["AUDIO"], out["IMAGE"]
     if drawn and not found.candidates_tokens_details:
         shown, doubtful = candidates, True
-    if min(heard, seen) < 0 or cached > prompt or kept_sound > cached or voiced + shown > candidates:
+    if min(heard, seen) < 0 or cached + heard + seen > prompt or kept_sound > cached or voiced + shown > candidates:
         doubtful = True
     # A part cannot exceed its whole. Where it is not told which part was cached, that was text before sound or image.
     cached, heard, seen = _cut(prompt, cached, heard, seen)
