@@ -60,6 +60,8 @@ class Media:
     """
 
     path = ""
+    reads: Callable[[Raw], Reading | None]
+    """What reads the ``usage`` of an answer."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -117,11 +119,20 @@ class Media:
         """The answer for the client, and what it showed."""
         raise NotImplementedError
 
+    def usage_in(self, body: bytes) -> Seen:
+        """See :class:`hpp_middleware.ports.Dialect`."""
+        try:
+            usage: Raw = relay.members.decode(body).get("usage", NULL)
+        except BROKEN:
+            return Seen()
+        return _seen(usage, self.reads)
+
 
 class Embeddings(Media):
     """The dialect of embeddings."""
 
     path = "embeddings"
+    reads = staticmethod(read_embeddings)
 
     def more_tokens(self, request: Request, prompt: int) -> int:  # noqa: ARG002  # they are around each text
         """What a model puts around each text; where tokens are given, nothing."""
@@ -137,6 +148,7 @@ class Images(Media):
     """The dialect of images."""
 
     path = "images/generations"
+    reads = staticmethod(read_images)
 
     def more_tokens(self, request: Request, prompt: int) -> int:
         """The prompt again for each image but the first, in case that it is billed so, and what is put around it."""
@@ -168,19 +180,23 @@ def whole(body: bytes, read: Callable[[Raw], Reading | None]) -> tuple[dict[str,
         count = len(_raws.decode(data)) if data != NULL and error == NULL else 0
     except BROKEN:
         raise ProtocolError("the body is not a JSON object with data") from None
-    reading = read(usage) if usage != NULL else None
-    seen = Seen(
-        usage=reading.usage if reading is not None else None,
-        usage_raw=mended(usage) if usage != NULL else None,
-        usage_doubtful=reading is not None and reading.doubtful,
-        images=count if read is read_images else 0,
-        finished=True,
-    )
+    seen = _seen(usage, read, images=count if read is read_images else 0)
     if error != NULL:
         raise StreamedError(bytes(error), seen)
     if data == NULL:
         raise ProtocolError("the body has no data")
     return fields, seen
+
+
+def _seen(usage: Raw, read: Callable[[Raw], Reading | None], *, images: int = 0) -> Seen:
+    reading = read(usage) if usage != NULL else None
+    return Seen(
+        usage=reading.usage if reading is not None else None,
+        usage_raw=mended(usage) if usage != NULL else None,
+        usage_doubtful=reading is not None and reading.doubtful,
+        images=images,
+        finished=True,
+    )
 
 
 def told(

@@ -5,6 +5,7 @@ Source: https://ai.google.dev/gemini-api/docs/image-generation (``generateConten
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from hpp_middleware.core.relay import UNREADABLE, ProtocolError, StreamedError, 
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.core.usage import Reading
 from hpp_middleware.core.usage_media import told_images
-from hpp_middleware.dialects import media
+from hpp_middleware.dialects import media, translating
 from hpp_middleware.dialects.gemini.embeddings import Refusing
 from hpp_middleware.dialects.gemini.usage import reported
 from hpp_middleware.dialects.vectors import unsaid
@@ -135,6 +136,10 @@ class GeminiImages(Refusing, media.Images):
         if seen.usage_shown is not None:
             fields["usage"] = seen.usage_shown
         return media.told(fields, seen, charge, told_images), seen
+
+    def usage_in(self, body: bytes) -> Seen:
+        """See :class:`hpp_middleware.ports.Dialect`."""
+        return translating.usage_in(body, "usageMetadata", partial(reported, whole=True, drawn=True))
 
 
 def _seen(report: Reading | None, raw: Raw, told: Callable[[Usage], Mapping[str, Any]], *, images: int = 0) -> Seen:

@@ -60,3 +60,29 @@ async def test_a_usage_without_an_answer_is_charged(
         (line,) = await check_books(found)
     assert (line.amount, line.report.outcome, line.report.estimated) == (CHARGED, "failed", False)
     assert line.report.usage.prompt == 9
+
+
+DRAWN = {"input_tokens": 9, "output_tokens": 20, "total_tokens": 29, "input_tokens_details": {"image_tokens": 4}}
+METADATA = {"promptTokenCount": 9, "candidatesTokenCount": 20, "totalTokenCount": 29}
+MEDIA: dict[str, tuple[str, dict[str, Any], int, bool]] = {
+    "images": ("openai", {"usage": DRAWN}, 5 * 1_000 + 4 * 3_000 + 20 * 40_000, False),
+    "images of Google's": ("gemini", {"usageMetadata": METADATA}, 9 * 1_000 + 20 * 40_000, True),
+    "vectors": ("openai", {"usage": {"prompt_tokens": 9, "total_tokens": 9}}, 9 * 1_000, False),
+}
+
+
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("what", MEDIA)
+async def test_a_usage_without_images_or_vectors_is_charged_at_their_rates(
+    what: str, status: int, fake_upstream: FakeUpstream
+) -> None:
+    dialect, usage, charged, doubted = MEDIA[what]
+    path, said = ("embeddings", {"input": "Hi"}) if what == "vectors" else ("images/generations", {"prompt": "A cat"})
+    fake_upstream.script = Script(status=status, content_type="application/json", raw_body=json.dumps(usage).encode())
+    price = {"input_image": "3", "output_image": "40"}
+    async with gateway(fake_upstream, provider={"dialect": dialect}, model=price) as found:
+        async with post(found.app, f"/v1/{path}", {"model": MODEL, **said}, headers={"apikey": KEY}) as call:
+            await call.read()
+            assert call.status == 502
+        (line,) = await check_books(found)
+    assert (line.amount, line.report.outcome, line.report.estimated) == (charged, "failed", doubted)
