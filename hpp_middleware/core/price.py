@@ -16,6 +16,7 @@ __all__ = [
     "cost",
     "dearest",
     "dollars",
+    "lacks_rate",
     "nano_from_usd",
     "per_million",
     "per_token",
@@ -98,6 +99,17 @@ def cost(usage: Usage, price: Price) -> int:
     if usage.cache_write_1h or usage.input_image or usage.tool_prompt or usage.output_image or usage.web_searches:
         atto += _seldom(usage, rates)
     return -(-atto // ATTO_PER_NANO)
+
+
+def lacks_rate(usage: Usage, price: Price) -> bool:
+    """Whether there are tokens of a kind that cannot be priced, and cost what text does, or searches, which cost 0."""
+    rates = rates_for(price, usage.prompt)
+    return bool(
+        (rates.input_audio is None and (usage.input_audio or usage.cache_read_audio))
+        or (rates.output_audio is None and usage.output_audio)
+        or (rates.output_image is None and usage.output_image)
+        or (rates.web_search is None and usage.web_searches)
+    )
 
 
 def prompt_cost(tokens: int, price: Price) -> int:

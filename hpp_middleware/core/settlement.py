@@ -205,7 +205,9 @@ def settle_by(terms: Terms, end: End, seen: Seen, price: Price, hold: int) -> Se
         # Not the last word, either: text came after it, in more pieces than it counts tokens, or in far too many bytes.
         outrun = seen.text_after_usage and missing is not Missing.NOTHING and usage.completion < _least(seen)
         if not seen.usage_early and not outrun:
-            return Settlement(reported, row.outcome, seen.usage_doubtful, usage)
+            media = usage.input_audio or usage.output_audio or usage.output_image
+            unpriced = (media or usage.web_searches or usage.cache_read_audio) and pricing.lacks_rate(usage, price)
+            return Settlement(reported, row.outcome, seen.usage_doubtful or bool(unpriced), usage)
     if missing is Missing.POLICY:
         missing = {"estimate": Missing.ESTIMATE, "hold": Missing.HOLD, "free": Missing.NOTHING}[terms.missing_usage]
     if missing is Missing.NOTHING:

@@ -190,6 +190,27 @@ def test_a_lower_bound_above_the_hold_is_charged_as_it_is() -> None:
     assert settled(End.LEFT, replace(seen, usage_doubtful=True)).amount == HOLD
 
 
+@pytest.mark.parametrize(
+    ("bucket", "rate"),
+    [
+        ("input_audio", "input_audio"),
+        ("cache_read_audio", "input_audio"),
+        ("output_audio", "output_audio"),
+        ("output_image", "output_image"),
+        ("web_searches", "web_search"),
+    ],
+)
+def test_tokens_that_have_no_rate_pass_for_no_clean_charge(bucket: str, rate: str) -> None:
+    seen = Seen(usage=Usage(input=250, output=90, **{bucket: 3}))
+    found = settled(End.COMPLETED, seen)
+    as_text = {"input_audio": 2, "cache_read_audio": 2, "web_searches": 0}.get(bucket, 10)
+    assert (found.amount, found.estimated) == (COST + 3 * as_text, True)
+    priced = replace(PRICE, base=replace(PRICE.base, **{rate: 10**9}))
+    assert not settled(End.COMPLETED, seen, price=priced).estimated
+    dear = replace(priced, tiers=((200, PRICE.base),))  # of the tier that is charged
+    assert settled(End.COMPLETED, seen, price=dear).estimated
+
+
 count = st.integers(0, 10**6)
 usages = st.builds(Usage, input=count, cache_read=count, output=count, reasoning=count)
 seens = st.builds(
