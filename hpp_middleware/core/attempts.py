@@ -48,7 +48,7 @@ WINDOW_S = 10.0
 ITS_OWN_FAULT = frozenset({400, 404, 413, 415, 422})
 """Statuses that say that the request is at fault: no other upstream of the same model does better."""
 
-FAILED = frozenset({End.REFUSED, End.DEADLINE, End.BROKEN})
+FAILED = frozenset({End.REFUSED, End.DEADLINE, End.LAPSED, End.BROKEN})
 _PASSING = frozenset({408, 429})
 
 
@@ -147,7 +147,7 @@ def backoff(tried: int, chance: float) -> float:
 
 def _passes(failure: Failure) -> bool:
     """Whether the same target may do better, and may be asked at no cost but its own."""
-    if not failure.retryable or failure.cost or failure.end is End.DEADLINE:
+    if not failure.retryable or failure.cost or failure.end in {End.DEADLINE, End.LAPSED}:
         return False
     status = failure.status
     return status is None or status < 400 or status >= 500 or status in _PASSING

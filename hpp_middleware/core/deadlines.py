@@ -12,7 +12,7 @@ from hpp_middleware.errors import RequestError
 from hpp_middleware.types.deadlines import Deadlines
 from hpp_middleware.types.provider import Timeouts
 
-__all__ = ["HEADERS", "asked", "lowered"]
+__all__ = ["HEADERS", "asked", "is_clients", "lowered"]
 
 HEADERS = {
     "total": "X-HPP-Router-Timeout",
@@ -21,6 +21,9 @@ HEADERS = {
     "idle": "X-HPP-Router-Idle-Timeout",
 }
 """The header that lowers each, in seconds."""
+
+TICK_S = 0.05
+"""By so much an event loop may wake too early, at most."""
 
 _NAMES = {name: header.lower().encode() for name, header in HEADERS.items()}
 _GIVEN = frozenset(_NAMES.values())
@@ -51,6 +54,22 @@ def lowered(timeouts: Timeouts, deadlines: Deadlines | None) -> Timeouts:
         if (seconds := getattr(deadlines, name)) is not None and seconds < getattr(timeouts, name)
     }
     return replace(timeouts, **lower) if lower else timeouts
+
+
+def is_clients(own: Timeouts, deadlines: Deadlines | None, *, total: float, flowing: bool, waited_s: float) -> bool:
+    """
+    Whether a deadline that ran out after sending is one that the request has lowered.
+
+    Args:
+        own: The provider's.
+        deadlines: What the request asks.
+        total: How long the exchange may take, as it is one of several for a request.
+        flowing: Whether the answer had begun.
+        waited_s: How long the exchange took.
+    """
+    name = "total" if waited_s + TICK_S >= total else "idle" if flowing else "first_byte"
+    seconds = getattr(deadlines, name, None)
+    return seconds is not None and seconds < getattr(own, name)
 
 
 def _seconds(name: str, value: bytes) -> float:

@@ -59,7 +59,9 @@ class End(Enum):
     UNAWAITED = auto()
     """The client left, and a bound on awaiting or draining the answer was exceeded, or no slot was free for it."""
     DEADLINE = auto()
-    """Our deadline, or the caller's, ran out after sending."""
+    """Our deadline, or that of a caller in process, ran out after sending."""
+    LAPSED = auto()
+    """A deadline that the client has lowered ran out after sending: it leaves then, and has said so before."""
     BROKEN = auto()
     """The upstream broke off in the middle of its answer."""
     CUT = auto()
@@ -91,6 +93,7 @@ TABLE: dict[End, Row] = {
     End.LEFT: Row("abandoned", Missing.ESTIMATE),
     End.UNAWAITED: Row("abandoned", Missing.HOLD),
     End.DEADLINE: Row("failed", Missing.ESTIMATE),
+    End.LAPSED: Row("failed", Missing.ESTIMATE),
     End.BROKEN: Row("failed", Missing.ESTIMATE),
     End.CUT: Row("completed", Missing.HOLD),
 }
@@ -121,7 +124,7 @@ class Terms(Protocol):
         prompt_estimate: Tokens of the prompt, estimated.
         image_estimate: Tokens of each image that was drawn, estimated.
         hidden_reasoning: The model thinks where the stream does not show it: an estimate from the relayed text would
-            be far too low, so an abandoned one is charged the hold.
+            be far too low, so that one which its client has ended is charged the hold.
         missing_usage: The policy for a complete answer without usage.
     """
 
@@ -215,7 +218,8 @@ def settle_by(terms: Terms, end: End, seen: Seen, price: Price, hold: int) -> Se
         return Settlement(reported, row.outcome, is_estimate, usage or Usage())
     estimate = _estimate(seen, terms)
     amount = min(hold, pricing.cost(estimate, price))
-    if missing is Missing.HOLD or (end is End.LEFT and terms.hidden_reasoning):
+    by_client = end is End.LEFT or end is End.LAPSED
+    if missing is Missing.HOLD or (by_client and terms.hidden_reasoning):
         amount = hold
     return Settlement(max(amount, reported), row.outcome, estimated=True, usage=estimate)
 

@@ -8,7 +8,7 @@ from hpp_middleware.core.attempts import FLOOR, LONGEST_WAIT_S, SHARE, Budget, F
 from hpp_middleware.core.settlement import End
 
 STOP, NEXT = Step("stop"), Step("next")
-FAILED = [End.REFUSED, End.DEADLINE, End.BROKEN]
+FAILED = [End.REFUSED, End.DEADLINE, End.LAPSED, End.BROKEN]
 
 failures = st.builds(
     Failure,
@@ -46,7 +46,7 @@ def test_the_rules_hold_whatever_happens(failure: Failure, left: Left, tried: in
         assert left.retries > 0
         assert failure.retryable
         assert failure.cost == 0
-        assert failure.end is not End.DEADLINE
+        assert failure.end not in {End.DEADLINE, End.LAPSED}
         assert failure.status not in {400, 401, 402, 403, 404, 409, 413, 422}
         assert 0 <= step.after_s < left.seconds
         assert failure.retry_after_s is None or step.after_s == failure.retry_after_s <= LONGEST_WAIT_S
@@ -90,6 +90,7 @@ def test_an_attempt_that_is_charged_is_not_repeated_but_another_model_may_be_ask
     for failure in (
         Failure(end=End.DEADLINE, retryable=True, cost=700),
         Failure(end=End.DEADLINE, retryable=True),
+        Failure(end=End.LAPSED, retryable=True),
         Failure(end=End.BROKEN, status=200, retryable=True, cost=700),
         refused(500, cost=700),
     ):

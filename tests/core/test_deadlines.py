@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpp_middleware.core.deadlines import HEADERS, asked, lowered
+from hpp_middleware.core.deadlines import HEADERS, asked, is_clients, lowered
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.deadlines import Deadlines
 from hpp_middleware.types.provider import Timeouts
@@ -64,3 +64,24 @@ def test_each_is_the_lower_one_and_the_others_stay(deadlines: Deadlines) -> None
     for name in HEADERS:
         seconds, setting = getattr(deadlines, name), getattr(SETTINGS, name)
         assert getattr(found, name) == (setting if seconds is None else min(seconds, setting))
+
+
+@pytest.mark.parametrize(
+    ("ran_out", "waited_s", "flowing"), [("total", 20.0, True), ("idle", 12.0, True), ("first_byte", 9.0, False)]
+)
+def test_a_deadline_is_the_clients_where_it_is_the_lowered_one_that_ran_out(
+    ran_out: str,
+    waited_s: float,
+    flowing: bool,  # noqa: FBT001
+) -> None:
+    def is_its(deadlines: Deadlines | None, total: float = 600) -> bool:
+        return is_clients(SETTINGS, deadlines, total=total, flowing=flowing, waited_s=waited_s)
+
+    total = waited_s if ran_out == "total" else 600.0
+    assert is_its(Deadlines(**{ran_out: waited_s}), total)
+    assert is_its(Deadlines(**{ran_out: waited_s}), total + 0.01)  # the loop woke a little early
+    assert not is_its(None, total)
+    assert not is_its(Deadlines(connect=1), total)
+    assert not is_its(Deadlines(**{ran_out: 601.0}), total)
+    other = {"total": "idle", "idle": "first_byte", "first_byte": "idle"}[ran_out]
+    assert not is_its(Deadlines(**{other: 1.0}), total)

@@ -46,6 +46,7 @@ ROWS: dict[End, tuple[str | None, tuple[int, bool] | str]] = {
     End.LEFT: ("abandoned", (ESTIMATE, True)),
     End.UNAWAITED: ("abandoned", (HOLD, True)),
     End.DEADLINE: ("failed", (ESTIMATE, True)),
+    End.LAPSED: ("failed", (ESTIMATE, True)),
     End.BROKEN: ("failed", (ESTIMATE, True)),
     End.CUT: ("completed", (HOLD, True)),
 }
@@ -62,6 +63,7 @@ INTERRUPTED = {
     End.LEFT: OUTRUN,
     End.UNAWAITED: HOLD,
     End.DEADLINE: OUTRUN,
+    End.LAPSED: OUTRUN,
     End.BROKEN: OUTRUN,
     End.CUT: HOLD,
 }
@@ -97,11 +99,11 @@ def test_every_row_of_the_table(end: End, report: str, policy: MissingUsage) -> 
 
 
 @pytest.mark.parametrize("end", list(End))
-def test_hidden_reasoning_costs_the_hold_only_where_the_client_left_without_usage(end: End) -> None:
+def test_hidden_reasoning_costs_the_hold_only_where_the_client_ended_it_without_usage(end: End) -> None:
     hidden = settled(end, REPORTS["absent"], hidden_reasoning=True)
     shown = settled(end, REPORTS["absent"])
-    if end is End.LEFT:
-        assert (hidden.amount, hidden.outcome, hidden.estimated) == (HOLD, "abandoned", True)
+    if end in {End.LEFT, End.LAPSED}:
+        assert (hidden.amount, hidden.outcome, hidden.estimated) == (HOLD, ROWS[end][0], True)
     else:
         assert hidden == shown
     assert settled(end, REPORTS["reported"], hidden_reasoning=True) == settled(end, REPORTS["reported"])
@@ -116,7 +118,7 @@ def test_the_usage_of_an_entry_is_what_its_amount_stands_for() -> None:
 
 def test_after_sending_a_deadline_is_never_free() -> None:
     nothing = Seen()
-    for end in (End.LEFT, End.UNAWAITED, End.DEADLINE, End.BROKEN, End.CUT):
+    for end in (End.LEFT, End.UNAWAITED, End.DEADLINE, End.LAPSED, End.BROKEN, End.CUT):
         assert settled(end, nothing).amount >= PROMPT * 2
 
 
@@ -174,7 +176,7 @@ def test_only_a_report_that_text_has_outrun_is_a_lower_bound(seen: Seen, usage: 
 
 def test_a_report_at_the_beginning_counts_what_went_in_and_never_what_came_out() -> None:
     used = Usage(input=250, output=101)
-    for end in (End.LEFT, End.DEADLINE, End.BROKEN, End.COMPLETED):
+    for end in (End.LEFT, End.DEADLINE, End.LAPSED, End.BROKEN, End.COMPLETED):
         found = settled(end, BEGUN)
         assert (found.usage, found.amount, found.estimated) == (used, pricing.cost(used, PRICE), True)
     assert settled(End.LEFT, BEGUN, hidden_reasoning=True).amount == HOLD

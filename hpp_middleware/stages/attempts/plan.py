@@ -6,7 +6,7 @@ import msgspec
 
 from hpp_middleware.core import bound, deadlines, prompt, relay_json
 from hpp_middleware.core.ceilings import Scope
-from hpp_middleware.core.settlement import Settlement
+from hpp_middleware.core.settlement import End, Settlement
 from hpp_middleware.ports import Dialect, Tokenizer
 from hpp_middleware.stages.attempts.job import Job
 from hpp_middleware.stages.relay.exchange import Exchange
@@ -107,6 +107,19 @@ class Plan:
     def prompt_estimate(self) -> int:
         """Tokens of the prompt, estimated."""
         return self.bound.prompt_estimate
+
+    def lapse(self, job: Job, waited_s: float, *, flowing: bool) -> End:
+        """
+        How it counts that a deadline ran out after sending: the client's own is its departure.
+
+        Args:
+            job: The call.
+            waited_s: How long it took.
+            flowing: Whether the answer had begun.
+        """
+        own, total = self.target.provider.timeouts, job.timeouts.total
+        its = deadlines.is_clients(own, self.lower, total=total, flowing=flowing, waited_s=waited_s)
+        return End.LAPSED if its else End.DEADLINE
 
     def usage_in(self, body: bytes) -> Seen:
         """What a body of the provider's that is no answer says of usage."""

@@ -249,7 +249,7 @@ class Exchange:
         except UpstreamError as fault:
             upstream.tell(fault, self.job.id)
             late = fault.status == 504 and upstream.sent and upstream.status is None
-            self._fail(fault, End.DEADLINE if late else self._broken())
+            self._fail(fault, self._lapse() if late else self._broken())
         except relay.ProtocolError:
             self._fail(upstream.unintelligible(), self._broken())
         except relay.StreamedError as told:
@@ -316,7 +316,9 @@ class Exchange:
                     await rest
                 raise
             if not upstream.flowing and sse.has_event(data):  # a comment is no beginning
-                self._flows()
+                upstream.begins(time.monotonic() - self._started)
+                if self.began is not None:
+                    self.began()
             if reader.done:
                 self._ends(reader)
             elif drain is not None and self._is_drained(drain, reader):
@@ -326,12 +328,6 @@ class Exchange:
         await self._worker.answering.give_way(self._loop)
         if not reader.cut:
             await upstream.drain()
-
-    def _flows(self) -> None:
-        """The answer has begun."""
-        self._upstream.begins(time.monotonic() - self._started)
-        if self.began is not None:
-            self.began()
 
     def _ends(self, reader: StreamReader) -> None:
         """The end mark is about to be passed on."""
@@ -374,7 +370,11 @@ class Exchange:
             delivery.left = True
             self.end = self._unawaited() if self._upstream.sent else End.UNSENT
             return
-        self._fail(self._upstream.late(self._raised), End.DEADLINE if self._upstream.sent else End.REFUSED)
+        self._fail(self._upstream.late(self._raised), self._lapse() if self._upstream.sent else End.REFUSED)
+
+    def _lapse(self) -> End:
+        """How it counts that a deadline ran out after sending."""
+        return self.planned.lapse(self.job, time.monotonic() - self._started, flowing=self._upstream.flowing)
 
     def _unawaited(self) -> End:
         """How it counts that an answer was not read to its end."""

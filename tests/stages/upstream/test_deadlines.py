@@ -110,6 +110,25 @@ async def test_a_request_raises_none_of_them(
         await check_charged(found, fake_upstream)
 
 
+@BOTH
+@pytest.mark.parametrize("name", SILENT)
+async def test_a_deadline_of_its_own_shows_a_client_no_hidden_thoughts_for_less_than_its_departure(
+    name: str,
+    stream: bool,  # noqa: FBT001
+    fake_upstream: FakeUpstream,
+) -> None:
+    fake_upstream.script = silent(name, stream=stream)
+    thinks = {"reasoning": ("*",)}
+    async with gateway(fake_upstream, timeouts=LONG, provider=thinks) as found:
+        await error_of(found, headers={HEADERS[name]: "0.3"}, stream=stream)
+        (line,) = await check_books(found)
+        assert (line.report.outcome, line.amount) == ("failed", line.held)
+    async with gateway(fake_upstream, timeouts=replace(LONG, **{name: 0.3}), provider=thinks) as found:
+        await error_of(found, headers={HEADERS[name]: "50"}, stream=stream)
+        (line,) = await check_books(found)
+        assert (line.report.outcome, line.amount < line.held) == ("failed", True)
+
+
 class Unreachable:
     """A transport that is asked how long a connection may take to open."""
 
