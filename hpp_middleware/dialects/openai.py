@@ -144,6 +144,7 @@ class OpenAI:
             connect_s=provider.timeouts.connect,
             shared=shared,
             more_tokens=more_tokens,
+            unsized=more_tokens > 0,
             least_cap=0 if target.price.base.output_image is None else _least_cap(request, target),
         )
 

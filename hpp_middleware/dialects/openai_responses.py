@@ -104,6 +104,8 @@ class OpenAIResponses:
         fields["store"] = Raw(b"false")
         if cap is not None:
             fields["max_output_tokens"] = Raw(str(cap).encode())
+        unsized = refusals.packed_tokens(request, said.get("input", b""), target)
+        unsized += refusals.sound_tokens(request, "input", target)
         url, shared = self._endpoint(provider, "responses", stream=request.stream)
         return HTTPCall(
             url=url,
@@ -111,9 +113,8 @@ class OpenAIResponses:
             body=_encode(fields),
             connect_s=provider.timeouts.connect,
             shared=shared,
-            more_tokens=_hidden_tools(fields) * TOOL_TOKENS
-            + refusals.packed_tokens(request, said.get("input", b""), target)
-            + refusals.sound_tokens(request, "input", target),
+            more_tokens=_hidden_tools(fields) * TOOL_TOKENS + unsized,
+            unsized=unsized > 0,
         )
 
     def stream(

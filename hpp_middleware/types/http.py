@@ -27,6 +27,8 @@ class HTTPCall(Struct, frozen=True, kw_only=True):
         connect_s: How long a connection may take to open: the one deadline that the transport itself enforces.
         more_tokens: Tokens that the provider puts into the prompt by itself, at most: they stand in no byte of the
             body, and are held for.
+        unsized: Whether some of these are of a document, a video or sound, of whose size only the usage tells, so that
+            no estimate of the prompt is worth anything.
         least_cap: Output tokens, a choice, that no lower grant can do with: an image is drawn whole.
         long_cache: Whether the prompt, or a part, may be written to a cache that lasts an hour, at that rate.
         dropped: Fields of the client's that this provider has no word for, and that change nothing of the answer's
@@ -41,6 +43,7 @@ class HTTPCall(Struct, frozen=True, kw_only=True):
     method: str = "POST"
     shared: tuple[tuple[str, str], ...] = ()
     more_tokens: int = 0
+    unsized: bool = False
     least_cap: int = 0
     long_cache: bool = False
     dropped: tuple[str, ...] = ()

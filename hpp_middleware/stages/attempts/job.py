@@ -61,7 +61,7 @@ class Job(Struct, frozen=True, kw_only=True):
 
     def drains(self) -> bool:
         """Whether its stream is read on, for a client that has left."""
-        return self.keyed or self.target.provider.on_disconnect == "drain"
+        return self.keyed or self.call.unsized or self.target.provider.on_disconnect == "drain"
 
     def headers(self, cost: int | None = None) -> Headers:
         """What every answer's head says."""
@@ -105,7 +105,12 @@ class Job(Struct, frozen=True, kw_only=True):
 
     @property
     def hidden_reasoning(self) -> bool:
-        """What is thought or spoken is not in the relayed text: an estimate from it would be far too low."""
+        """
+        What is thought or spoken is not in the relayed text, nor is what a document is in the request's: an estimate
+        from it would be far too low.
+        """
         target = self.target
+        if self.call.unsized:
+            return True
         thinks = self.request.hidden_reasoning or target.model.reasoning or self.request.output_modalities
         return bool(thinks) or target.price.base.output_image is not None

@@ -211,6 +211,34 @@ async def test_without_a_key_the_same_stream_is_closed(fake_upstream: FakeUpstre
         assert result(await only_line(found)) == (estimate(fake_upstream, "Hello"), "abandoned", True)
 
 
+# --- a prompt whose size only its usage tells ---
+
+PDF = {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AAAA"}}
+VIDEO = {"type": "video", "video": ["https://example.com/1.jpg"]}
+
+
+@pytest.mark.parametrize("part", [PDF, VIDEO])
+async def test_a_stream_about_a_document_is_drained_although_its_provider_would_stop(
+    part: dict[str, object], fake_upstream: FakeUpstream
+) -> None:
+    fake_upstream.script = Script(delay_between_s=0.01)
+    asked = [{"role": "user", "content": [part]}]
+    async with gateway(fake_upstream) as found:
+        await leave_after(found, 1, messages=asked)
+        assert not await left(fake_upstream)
+        assert result(await only_line(found)) == (USAGE_NANO, "abandoned", False)
+
+
+async def test_a_stream_about_a_document_that_is_not_drained_costs_the_hold(fake_upstream: FakeUpstream) -> None:
+    fake_upstream.script = Script(stall_after_events=2)
+    asked = [{"role": "user", "content": [PDF]}]
+    async with gateway(fake_upstream, limits=Limits(drain_slots=0)) as found:
+        await leave_after(found, 2, messages=asked)
+        assert await left(fake_upstream)
+        line = await only_line(found)
+        assert result(line) == (line.held, "abandoned", True)
+
+
 # --- at every step ---
 
 
