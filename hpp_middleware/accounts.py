@@ -271,9 +271,9 @@ class Accounts:
         Args:
             consumer: Whose account.
             usd: Dollars.
-            id: A repeat with the same id adds once.
+            id: A repeat with the same id adds once. An id is one account's: put its name into ids that others have too.
         Raises:
-            ConfigurationError: A value is wrong; nothing was added.
+            ConfigurationError: A value is wrong, or the id has granted something else; nothing was added.
         """
         if id is not None:
             _check_id(id)
@@ -301,7 +301,7 @@ class Accounts:
             if result.status == "refused":
                 raise ConfigurationError("the quota would leave the range of 0 to 9000000 dollars", param="quota")
             if expect is None:
-                raise ConfigurationError("this id has granted another amount already", param="id")
+                raise ConfigurationError("this id has granted another amount, or to another account", param="id")
         raise StoreError("The quota is being changed by too many at once.")
 
 

@@ -329,3 +329,11 @@ async def test_a_grant_is_made_only_under_an_id_by_which_every_store_knows_it_ag
     for _ in range(2):
         await office.accounts.add_quota("alice", "1", id="payment 7")
     assert (await office.accounts.balance("alice")).quota == 10**9
+
+
+async def test_an_id_that_another_account_was_granted_under_is_refused_and_not_taken_for_a_repeat() -> None:
+    office = Office()
+    await office.accounts.add_quota("alice", "1", id="top-up of November")
+    with pytest.raises(ConfigurationError, match="or to another account"):
+        await office.accounts.add_quota("bob", "1", id="top-up of November")
+    assert (await office.accounts.balance("bob")).quota == 0

@@ -253,18 +253,18 @@ def expire(hold: Hold, accounts: Sequence[Account], *, now: float) -> Change:
     return _charge(operation, accounts, hold, state, now=now)
 
 
-def grant(operation: Grant, account: Account, *, seen: int | None) -> Change:
+def grant(operation: Grant, account: Account, *, seen: tuple[str, int] | None) -> Change:
     """
     Add to a quota.
 
     Args:
         operation: What to grant.
         account: The account, new or not.
-        seen: The amount already granted under this id, or None.
+        seen: To which account, and how much, was granted already under this id; or None.
     """
     if seen is not None:
-        status: Status = "done" if seen == operation.amount else "conflict"
-        return Change((account,), None, Result(id=operation.id, status=status, amount=seen))
+        status: Status = "done" if seen == (operation.account, operation.amount) else "conflict"
+        return Change((account,), None, Result(id=operation.id, status=status, amount=seen[1]))
     quota = account.quota + operation.amount
     if operation.expect not in {None, account.quota}:
         return Change((account,), None, Result(id=operation.id, status="conflict", amount=account.quota))

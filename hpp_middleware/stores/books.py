@@ -41,8 +41,8 @@ class Books(Protocol):
         """One hold, resolved ones too."""
         ...
 
-    def granted(self, grant_id: str) -> int | None:
-        """The amount granted under an id."""
+    def granted(self, grant_id: str) -> tuple[str, int] | None:
+        """To which account, and how much, was granted under an id."""
         ...
 
     def lease(self, owner: str) -> float | None:

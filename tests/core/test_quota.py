@@ -293,8 +293,8 @@ def test_a_hold_is_the_sweepers_when_its_lease_or_deadline_has_run_out(
     ("operation", "seen", "status", "amount", "after"),
     [
         (Grant(id="g", account="a", amount=50), None, "done", 50, 150),
-        (Grant(id="g", account="a", amount=50), 50, "done", 50, 100),
-        (Grant(id="g", account="a", amount=50), 60, "conflict", 60, 100),
+        (Grant(id="g", account="a", amount=50), ("a", 50), "done", 50, 100),
+        (Grant(id="g", account="a", amount=50), ("a", 60), "conflict", 60, 100),
         (Grant(id="g", account="a", amount=-100), None, "done", -100, 0),
         (Grant(id="g", account="a", amount=-101), None, "refused", 100, 100),
         (Grant(id="g", account="a", amount=quota.MAX_NANO - 100), None, "done", quota.MAX_NANO - 100, quota.MAX_NANO),
@@ -302,11 +302,12 @@ def test_a_hold_is_the_sweepers_when_its_lease_or_deadline_has_run_out(
         (Grant(id="g", account="a", amount=1, expect=100), None, "done", 1, 101),
         (Grant(id="g", account="a", amount=1, expect=99), None, "conflict", 100, 100),
         (Grant(id="g", account="a", amount=1, expect=0), None, "conflict", 100, 100),
-        (Grant(id="g", account="a", amount=1, expect=99), 1, "done", 1, 100),
+        (Grant(id="g", account="a", amount=1, expect=99), ("a", 1), "done", 1, 100),
+        (Grant(id="g", account="a", amount=1), ("b", 1), "conflict", 1, 100),
     ],
 )
 def test_a_grant_counts_once_and_keeps_quotas_in_range(
-    operation: Grant, seen: int | None, status: str, amount: int, after: int
+    operation: Grant, seen: tuple[str, int] | None, status: str, amount: int, after: int
 ) -> None:
     change = quota.grant(operation, account(), seen=seen)
     assert (change.result.id, change.result.status, change.result.amount) == ("g", status, amount)
@@ -384,7 +385,7 @@ class Book:
                 payer = self.accounts["t" if both else "a"]
                 seen = self.grants.get(name)
                 operation_ = Grant(id=name, account=payer.id, amount=number)
-                change = quota.grant(operation_, payer, seen=seen[1] if seen else None)
+                change = quota.grant(operation_, payer, seen=seen)
                 self.write(change)
                 if seen is None and change.result.status == "done":
                     self.grants[name] = (payer.id, number)

@@ -47,10 +47,10 @@ class MemoryBooks(Struct):
         """One hold."""
         return self.holds.get(hold_id)
 
-    def granted(self, grant_id: str) -> int | None:
-        """The amount granted under an id."""
+    def granted(self, grant_id: str) -> tuple[str, int] | None:
+        """To which account, and how much, was granted under an id."""
         grant = self.grants.get(grant_id)
-        return grant.amount if grant is not None else None
+        return (grant.account, grant.amount) if grant is not None else None
 
     def lease(self, owner: str) -> float | None:
         """When a worker's lease ends."""

@@ -199,8 +199,8 @@ class Page:
 
     # What is rare goes to the file at once; where that looks at holds, they are written before.
 
-    def granted(self, grant_id: str) -> int | None:
-        """The amount granted under an id."""
+    def granted(self, grant_id: str) -> tuple[str, int] | None:
+        """To which account, and how much, was granted under an id."""
         return self._rows.granted(grant_id)
 
     def put_grant(self, grant: Grant, now: float) -> None:

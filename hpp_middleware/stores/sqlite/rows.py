@@ -59,10 +59,10 @@ class SQLiteBooks:
         row = self._execute(f"SELECT {HOLD} FROM hold WHERE id = ?", (hold_id,)).fetchone()  # noqa: S608  # constant
         return hold_from(row) if row else None
 
-    def granted(self, grant_id: str) -> int | None:
-        """The amount granted under an id."""
-        row = self._execute('SELECT amount FROM "grant" WHERE id = ?', (grant_id,)).fetchone()
-        return row[0] if row else None
+    def granted(self, grant_id: str) -> tuple[str, int] | None:
+        """To which account, and how much, was granted under an id."""
+        row = self._execute('SELECT account, amount FROM "grant" WHERE id = ?', (grant_id,)).fetchone()
+        return (row[0], row[1]) if row else None
 
     def lease(self, owner: str) -> float | None:
         """When a worker's lease ends."""

@@ -29,6 +29,9 @@ async def a_grant_is_made_once(bench: Bench[QuotaStore]) -> None:
     other = await bench.one(Grant(id="grant", account="alice", amount=101))
     assert (other.status, other.amount) == ("conflict", 100), "another amount under its id is a conflict"
     assert (await bench.balance()).quota == 100, "it is granted once"
+    others = await bench.one(Grant(id="grant", account="alice/other", amount=100))
+    assert (others.status, others.amount) == ("conflict", 100), "and so is another account"
+    assert (await bench.balance("alice/other")).quota == 0, "to which nothing was granted"
 
 
 @promise

@@ -349,10 +349,10 @@ BEGIN
 
         WHEN 'grant' THEN
             i := array_position(ids, o.accounts[1]);
-            SELECT amount INTO change FROM hpp_grant WHERE id = o.id;
+            SELECT amount, account INTO change, short FROM hpp_grant WHERE id = o.id;
             r.amount := coalesce(change, books[i].quota);
             IF FOUND THEN
-                IF change <> o.amount THEN
+                IF change <> o.amount OR short <> o.accounts[1] THEN
                     r.status := 'conflict';
                 END IF;
             ELSIF o.expect <> books[i].quota THEN
