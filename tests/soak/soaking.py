@@ -40,6 +40,7 @@ base_url = "http://127.0.0.1:{port}/v1"
 api_key = "upstream-key"
 on_disconnect = "{on_disconnect}"
 breaker = false
+retries = 0
 drain_s = 5
 
 [models."fake/m"]
