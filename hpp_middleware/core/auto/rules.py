@@ -7,6 +7,7 @@ down: no request gets a smaller model than its rule asks for.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from typing import Literal
 
@@ -188,12 +189,13 @@ class AutoPolicy:
         return self._first("simple", "simple-tokens", self.simple, known, f"{tokens} of {most} tokens")
 
     def _complex(self, asked: Asked, known: Mapping[str, Candidate]) -> Decision | None:
+        above, below = self._margin
         for name in TIERS:
             tier = self.tiers.get(name)
             if tier is None:
                 continue
             tokens = self._tokens(asked, tier.models, known)
-            if tier.max_tokens is not None and tokens * self.margin > tier.max_tokens:
+            if tier.max_tokens is not None and tokens * above > tier.max_tokens * below:
                 continue
             said = f"{tokens} tokens x {self.margin:g}"
             found = self._first("complex", f"complex-{name}", tier.models, known, said, tier=name)
@@ -279,6 +281,11 @@ class AutoPolicy:
 
     def _id(self, rule: str) -> str:
         return self.rules.get(rule, rule)
+
+    @cached_property
+    def _margin(self) -> tuple[int, int]:
+        """As it is written, over and under the line: 50 x 1.1 is 55, where floats make it more."""
+        return Fraction(str(self.margin)).as_integer_ratio()
 
     @cached_property
     def _keywords(self) -> Keywords:

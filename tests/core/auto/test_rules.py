@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 from deciding import MODELS, POLICY, candidates, decide, read, target
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hpp_middleware.core.auto import AutoPolicy, Learned, Tier
 from hpp_middleware.core.auto.rules import RULES
@@ -46,6 +48,19 @@ def test_rules_are_asked_in_their_order(asked: Asked, expected: tuple[Any, ...])
 @pytest.mark.parametrize(("tokens", "tier"), [(454, "T1"), (455, "T2"), (3636, "T2"), (3637, "T3")])
 def test_a_band_is_up_to_and_including_its_bound_after_the_margin(tokens: int, tier: str) -> None:
     assert told(decide(read("x" * (4 * tokens))))[3] == tier
+
+
+@given(st.integers(1, 5000), st.integers(1, 3999))
+def test_a_margin_is_exact_as_it_is_written(tokens: int, hundredths: int) -> None:
+    """Floats make 50 x 1.1 more than 55."""
+    bound = -(-tokens * hundredths // 100)  # the least that it fits in
+    tiers = {"T1": Tier(models=("fake/t1",), max_tokens=bound), "T3": Tier(models=("fake/t3",))}
+    lower = {**tiers, "T1": Tier(models=("fake/t1",), max_tokens=bound - 1)}
+    policy: dict[str, Any] = {"simple": (), "margin": hundredths / 100}
+    asked = Asked(text_tokens=tokens)
+    assert told(decide(asked, tiers=tiers, **policy))[3] == "T1"
+    if bound > 1:
+        assert told(decide(asked, tiers=lower, **policy))[3] == "T3"
 
 
 @pytest.mark.parametrize(("tokens", "basket"), [(60, "simple"), (61, "complex")])
