@@ -18,7 +18,7 @@ from hpp_middleware.types.consumer import Consumer
 
 __all__ = ["explain"]
 
-_SHOWN = ("model", "policy", "basket", "rule", "rules_version", "tier", "score", "reason")
+_SHOWN = ("model", "policy", "basket", "rule", "rules_version", "tier", "score", "reason", "escalation")
 
 
 def explain(

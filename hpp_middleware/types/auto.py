@@ -134,7 +134,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
 
     Attributes:
         model: Its ``provider/model``.
-        target: What is known of it; None where it is unknown here, or has no price.
+        target: What is known of it; None where it is unknown here, has no price, or is not for this key.
         why_not: Why it cannot answer, one reason each; empty where it can.
         tokens: Of the prompt, as this model counts images.
         cost: Nano-dollars that the request is expected to cost, a warm cache of the conversation's model counted in.

@@ -1,10 +1,13 @@
 """What ``hpprouter/auto`` would choose is explained, and it is listed."""
 
-import pytest
-from rig import ALICE, check_books, gateway, read
+from typing import Any
 
-from asgi.choosing import AUTO, CASES, NANO, TALK, TOOL, explained, routing
-from hpp_middleware.testing import FakeUpstream
+import pytest
+from rig import ALICE, BOB_KEY, KEY, ask, check_books, gateway, read
+
+from asgi.choosing import AUTO, CASES, NANO, TALK, TOOL, explained, routing, user
+from hpp_middleware.testing import FakeUpstream, Script, post
+from hpp_middleware.types.provider import Declared
 
 pytestmark = pytest.mark.anyio
 
@@ -61,6 +64,50 @@ async def test_a_model_that_is_named_is_explained_too(fake_upstream: FakeUpstrea
         assert (await explained(found, model="fake/none"))[1]["error"]["code"] == "unsupported_model"
     async with gateway(fake_upstream) as found:
         assert (await explained(found))[1]["error"]["code"] == "smart_routing_failed"
+
+
+async def test_a_model_that_is_named_need_not_have_the_tags_that_are_asked_for(fake_upstream: FakeUpstream) -> None:
+    """They are for the router's choice; a fallback behind it must have them."""
+    async with routing(fake_upstream, fallbacks={"fake/t3": ["fake/t2"]}) as found:
+        body = {"model": "fake/t3", "messages": user("Hi")}
+        headers = {"apikey": KEY, "X-HPP-Router-Require": "eu"}
+        async with post(found.app, "/llm/v1/route", body, headers=headers) as call:
+            assert await call.started() == 200
+            told = await call.json()
+        (named,) = told["candidates"]
+        assert (named["eligible"], named["why_not"]) == (True, [])
+        assert [each["why_not"] for each in told["chain"]] == [None, "fake/t2: it is not tagged eu"]
+
+
+async def test_a_key_hears_no_price_of_a_model_that_it_may_not_use(fake_upstream: FakeUpstream) -> None:
+    consumers = {"bob": Declared(quota=10**10, keys=(BOB_KEY,), models=("fake/small",))}
+    async with routing(fake_upstream, consumers=consumers) as found:
+        _, told = await explained(found, key=BOB_KEY)
+        others = [each for each in told["candidates"] if each["model"] != "fake/small"]
+        assert len(others) == len(NANO) - 1
+        for each in others:
+            assert each["why_not"] == ["this key may not use it"]
+            assert (each["estimated_input_tokens"], each["estimated_cost"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "escalation"),
+    [({}, "fake/t3"), ({"stream": True}, None), ({"n": 2}, None)],
+)
+async def test_whom_a_cascade_asks_next_is_told(
+    fake_upstream: FakeUpstream, fields: dict[str, Any], escalation: str | None
+) -> None:
+    policy = {"cascade": True, "simple": ("fake/small", "fake/t1")}
+    async with routing(fake_upstream, policy) as found:
+        fake_upstream.script = Script(texts=("I don't know.",))
+        _, told = await explained(found, **fields)
+        assert told["escalation"] == escalation
+        assert [each["model"] for each in told["chain"]] == ["fake/small", escalation or "fake/t1"]
+        async with ask(found, model=AUTO, **fields) as call:
+            assert await call.started() == 200
+            await call.read()
+            await call.returned()
+        assert [each.json()["model"] for each in fake_upstream.log] == ["small", "t3"][: 2 if escalation else 1]
 
 
 async def test_it_is_listed_first_where_it_is_configured(fake_upstream: FakeUpstream) -> None:

@@ -30,7 +30,13 @@ def direct(model: str) -> Decision:
 
 
 def explained(
-    requested: str, policy: str, asked: Asked, candidates: Sequence[Candidate], decision: Decision | None
+    requested: str,
+    policy: str,
+    asked: Asked,
+    candidates: Sequence[Candidate],
+    decision: Decision | None,
+    *,
+    escalation: str | None = None,
 ) -> dict[str, Any]:
     """
     The answer of ``POST /v1/route``.
@@ -41,6 +47,7 @@ def explained(
         asked: What is asked.
         candidates: Every model that was considered.
         decision: What was decided; None where no model can answer.
+        escalation: Whom a cascade would ask next.
     """
     error = failed(candidates) if decision is None else None
     usual = decision.answer_tokens if decision is not None else None
@@ -58,6 +65,7 @@ def explained(
         "reason": decision.reason if decision is not None else error.message if error is not None else None,
         "features": [{"name": name, "weight": weight} for name, weight in decision.features] if decision else [],
         "fallbacks": list(decision.fallbacks) if decision is not None else [],
+        "escalation": escalation,
         "conversation_model": asked.before.model if asked.before is not None else None,
         "estimated_input_tokens": asked.text_tokens,
         "estimated_output_tokens": answer if asked.cap is None else min(answer, asked.cap),

@@ -59,12 +59,11 @@ def candidate(
         unhealthy: Whether a model is to be passed over for now.
         unsaid: Why the request cannot be said to this model's provider; None where it can.
     """
-    why = []
-    if not auth.allows(consumer, model):
-        why.append("this key may not use it")
+    if not auth.allows(consumer, model):  # whose key is not to hear of its price, either
+        return Candidate(model=model, why_not=("this key may not use it",))
     if target is None:
-        why.append("it is unknown here, or has no price")
-        return Candidate(model=model, why_not=tuple(why))
+        return Candidate(model=model, why_not=("it is unknown here, or has no price",))
+    why = []
     tokens = prompt_tokens(asked, target)
     try:
         route.check_priced(request, target)

@@ -7,7 +7,7 @@ for a while in this process only: another process, or one that starts anew, deci
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -144,13 +144,12 @@ class Auto:
         targets = {each.model: each.target for each in candidates if each.eligible}
         target = targets[decision.model]
         assert target is not None  # noqa: S101  # what is eligible is known
-        again = decision.escalation if not request.stream and request.n == 1 else None
         return Chosen(
             target=target,
             then=tuple(found for each in decision.fallbacks if (found := targets.get(each)) is not None),
             routed=sound.routed(decision),
             shadow=self._shadow(asked, candidates, consumer, decision),
-            escalation=targets.get(again) if again not in {None, decision.model} else None,
+            escalation=_stronger(request, decision, candidates),
             samples=max(1, min(MOST_SAMPLES, decision.samples)),
         )
 
@@ -159,7 +158,9 @@ class Auto:
         asked, _, candidates = self._read(request, consumer, api, hints)
         decision = self._decided(asked, candidates)
         policy = getattr(self.policy, "policy", "own")
-        return explained.explained(request.model, policy, asked, candidates, decision)
+        stronger = None if decision is None else _stronger(request, decision, candidates)
+        escalation = None if stronger is None else stronger.id
+        return explained.explained(request.model, policy, asked, candidates, decision, escalation=escalation)
 
     def _read(
         self, request: Request, consumer: Consumer, api: API, hints: Hints
@@ -297,12 +298,20 @@ def explain(
     """
     if request.model != AUTO:
         target = route.resolve(request, consumer, catalog)
-        asked = facts.asked(request, requires=hints.requires)
+        asked = facts.asked(request)  # whom a client names need not have the tags that it asks for
         found = filters.candidate(target.id, asked, request, consumer, target, limits=limits)
         return explained.explained(request.model, "direct", asked, [found], explained.direct(target.id))
     if auto is None:
         raise route.unconfigured()
     return auto.explain(request, consumer, api, hints)
+
+
+def _stronger(request: Request, decision: Decision, candidates: Sequence[Candidate]) -> Target | None:
+    """Whom to ask next where the answer is found wanting; None to take it as it is."""
+    again = decision.escalation
+    if request.stream or request.n != 1 or again in {None, decision.model}:
+        return None
+    return next((each.target for each in candidates if each.eligible and each.model == again), None)
 
 
 def _session(request: Request, hints: Hints) -> str | None:

@@ -361,5 +361,10 @@ def explain(setup: Setup, request: Request, consumer: Consumer, *, hints: Hints,
     chosen = Chosen(target=target, then=tuple(each for each in then if each is not None))
     lineup = Lineup(setup, CHAT, request, consumer, chosen, health=health, request_id="", hints=hints)
     chain = lineup.told()
-    model = next(each["model"] for each in chain if each["why_not"] is None)
-    return told | {"model": model, "chain": chain}
+    at = next(at for at, each in enumerate(chain) if each["why_not"] is None)
+    model, again = chain[at]["model"], told["escalation"]
+    stronger = setup.catalog.find(again) if again is not None else None
+    if stronger is None or model != target.id or lineup.second(stronger) is None:
+        return told | {"model": model, "chain": chain, "escalation": None}
+    cascade = [*chain[: at + 1], {"model": stronger.id, "why_not": None}]  # it takes the place of all fallbacks
+    return told | {"model": model, "chain": cascade}

@@ -81,7 +81,7 @@ def test_a_key_a_price_health_and_a_data_policy_have_their_say() -> None:
         )
     }
     assert found == {
-        "fake/tool": ("this key may not use it", "it is not tagged eu, zdr"),
+        "fake/tool": ("this key may not use it",),
         "fake/small": ("it is unknown here, or has no price",),
         "fake/t1": (),
         "fake/t2": ("it is not tagged zdr", "it is not healthy at the moment"),
