@@ -1,17 +1,25 @@
 """``hpp-router auto``: what a policy would have done with requests that were, before it is let near any."""
 
+import os
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpp_middleware.cli.common import AsJSON, as_json, dollars, table
+from hpp_middleware.cli.common import AsJSON, Fault, as_json, dollars, table
 from hpp_middleware.cli.replaying import Replay, lines
 from hpp_middleware.config import load
 from hpp_middleware.core import price as pricing
 from hpp_middleware.errors import ConfigurationError
 
+if TYPE_CHECKING:
+    from hpp_middleware.core.auto.learned import Scorer
+
 __all__ = ["app"]
+
+MOST_TOLD = 10
+"""Of so many lines that cannot be read it is said why."""
 
 app = typer.Typer(help="Try the policy of hpprouter/auto on past requests, and fit its scorer.", no_args_is_help=True)
 
@@ -32,9 +40,13 @@ def replay(
     if gateway.setup.auto is None:
         raise ConfigurationError(f"auto: is missing in {policy}")
     done = Replay(gateway.setup.auto.policy, gateway.catalog, gateway.limits)
-    for line in lines(data):
-        done.feed(line)
+    for number, line in lines(data):
+        problem = done.feed(line)
+        if problem is not None and done.unread <= MOST_TOLD:
+            sys.stderr.write(f"hpp-router: line {number} is passed over: {problem}\n")
     found = done.result()
+    if not found.requests and found.actual is None:
+        raise Fault(f"{data}: has no request that could be replayed")
     if json:
         as_json(
             {
@@ -83,13 +95,40 @@ def fit(
     start: Annotated[Path | None, typer.Option(help="A fitted file to start from; else the shipped one.")] = None,
 ) -> None:
     """Refit the learned policy to your own outcomes; nothing is written where that is no better."""
-    from hpp_middleware.core.auto.learned import Scorer
     from hpp_middleware.fitting import fit as fitted
     from hpp_middleware.fitting import read_rows
 
-    with data.open("rb") as file:
-        rows = read_rows(file)
-    report = fitted(rows, strong, weak, start=Scorer(start.read_bytes()) if start is not None else None)
-    out.write_bytes(report.data)
+    if out.is_dir() or not out.absolute().parent.is_dir():  # which is better known before it is fitted
+        raise Fault(f"{out}: is a folder, or in none")
+    try:
+        with data.open("rb") as file:
+            rows = read_rows(file)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{data}: {error.message}") from error
+    report = fitted(rows, strong, weak, start=_scorer(start) if start is not None else None)
+    _write(out, report.data)
     print(report)
     print(f"written: {out} ({len(report.data)} bytes); set [auto.learned] file to it")
+
+
+def _scorer(path: Path) -> "Scorer":
+    from hpp_middleware.core.auto.learned import Scorer
+
+    try:
+        return Scorer(path.read_bytes())
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error.message}") from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    """The whole file or none of it: a router may start meanwhile, and the disk may be full."""
+    path = path.resolve()
+    if path.exists() and not path.is_file():  # /dev/stdout
+        path.write_bytes(data)
+        return
+    draft = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        draft.write_bytes(data)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

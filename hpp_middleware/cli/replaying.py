@@ -30,6 +30,8 @@ from hpp_middleware.types.provider import Limits
 
 __all__ = ["ModelShare", "Replay", "Replayed", "lines"]
 
+_MOST_QUALITY = 10**9
+
 _ANYBODY = Consumer(id="replay")
 
 
@@ -89,6 +91,9 @@ class Replay:
         policy: Decides.
         catalog: What it names.
         limits: Bounds on a request.
+
+    Attributes:
+        unread: How many lines could not be read.
     """
 
     def __init__(self, policy: RoutingPolicy, catalog: Catalog, limits: Limits) -> None:
@@ -98,20 +103,23 @@ class Replay:
         self._counts: Counter[str] = Counter()
         self._costs: Counter[str] = Counter()
         self._rules: Counter[str] = Counter()
-        self._requests = self._unread = self._unanswered = 0
+        self._requests = self._unanswered = 0
+        self.unread = 0
         self._actual: int | None = None
         self._qualities: list[float] = []
         self._scores: list[float] = []
 
-    def feed(self, line: bytes) -> None:
-        """One more line."""
+    def feed(self, line: bytes) -> str | None:
+        """One more line; why it is none, where it cannot be read."""
         try:
             past = self._past(msgspec.json.decode(line))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, RequestError):
-            past = None
-        if past is None:
-            self._unread += 1
-            return
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, RequestError) as error:
+            self.unread += 1
+            return error.message if isinstance(error, RequestError) else str(error)
+        self._take(past)
+        return None
+
+    def _take(self, past: _Past) -> None:
         if past.actual is not None:
             self._actual = (self._actual or 0) + past.actual
         if past.request is None:
@@ -144,7 +152,7 @@ class Replay:
         answered = sum(self._counts.values())
         return Replayed(
             requests=self._requests,
-            unread=self._unread,
+            unread=self.unread,
             unanswered=self._unanswered,
             cost=sum(self._costs.values()),
             actual=self._actual,
@@ -158,19 +166,29 @@ class Replay:
             rules=dict(self._rules.most_common()),
         )
 
-    def _past(self, found: Any) -> _Past | None:
+    def _past(self, found: Any) -> _Past:
+        """
+        A line, read.
+
+        Raises:
+            ValidationError: It is none, or something in it is of a wrong kind, which must not count as nothing.
+            RequestError: Its request is none.
+        """
         if not isinstance(found, dict):
-            return None
+            raise msgspec.ValidationError("it is no object")
         if isinstance(found.get("line"), dict):
             return _of_the_ledger(found["line"])
         body = found.get("request", found)
         if isinstance(found.get("prompt"), str):
             body = {"messages": [{"role": "user", "content": found["prompt"]}]}
         if not isinstance(body, dict):
-            return None
+            raise msgspec.ValidationError("request is no object")
+        model = found.get("model", body.get("model"))
         body = {name: value for name, value in body.items() if name not in {"usage", "quality"}}
         request = CHAT.request(msgspec.json.encode({**body, "model": AUTO}), self._limits)
-        return _Past(request, facts.asked(request), _usage(found.get("usage")), quality=_quality(found))
+        return _Past(
+            request, facts.asked(request), _usage(found.get("usage")), quality=_quality(found.get("quality"), model)
+        )
 
 
 def _usage(told: Any) -> Usage | None:
@@ -178,45 +196,59 @@ def _usage(told: Any) -> Usage | None:
     What a request used, in the ledger's words or in those of either of OpenAI's APIs; None where nothing is said.
 
     Raises:
-        ValidationError: It is said in no words that are known here: it must not count as nothing.
+        ValidationError: It is said in no words that are known here, or is none.
     """
-    if not isinstance(told, dict):
+    if told is None:
         return None
+    if not isinstance(told, dict):
+        raise msgspec.ValidationError("usage is no object")
     read = usage.read_openai if "prompt_tokens" in told else usage.read_responses if "input_tokens" in told else None
     if read is None:
         if told and not told.keys() & set(Usage.__struct_fields__):
             raise msgspec.ValidationError("usage has no tokens that are known here")
-        return msgspec.convert(told, Usage)
+        return _counted(told)
     found = read(msgspec.json.encode(told))
     if found is None:
         raise msgspec.ValidationError("usage is no report")
     return found.usage
 
 
-def lines(path: Path) -> Iterator[bytes]:
+def _counted(told: Any) -> Usage:
+    found = msgspec.convert(told, Usage)
+    if any(getattr(found, name) < 0 for name in Usage.__struct_fields__):
+        raise msgspec.ValidationError("usage is below 0")
+    return found
+
+
+def lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """
-    A file's lines that are not empty.
+    A file's lines that are not empty, with their numbers.
 
     Raises:
         Fault: It cannot be read.
     """
     try:
         with path.open("rb") as file:
-            yield from filter(None, map(bytes.strip, file))
+            yield from ((number, line) for number, line in enumerate(map(bytes.strip, file), 1) if line)
     except OSError as error:
         raise Fault(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _of_the_ledger(line: Mapping[str, Any]) -> _Past | None:
-    """A resolution is a request; overages and corrections are only cost."""
+def _of_the_ledger(line: Mapping[str, Any]) -> _Past:
+    """
+    A resolution is a request; overages and corrections are only cost.
+
+    Raises:
+        ValidationError: It is no line of an export.
+    """
     draft, report, amount = line.get("draft"), line.get("report", {}), line.get("amount", 0)
-    if not isinstance(draft, dict) or not isinstance(report, dict) or type(amount) is not int:
-        return None
+    routed = draft.get("routed") or {} if isinstance(draft, dict) else None
+    if not isinstance(routed, dict) or not isinstance(report, dict) or type(amount) is not int:
+        raise msgspec.ValidationError("line is none of a ledger export")
     if line.get("line") != "resolution":
         return _Past(None, Asked(), actual=amount)
-    used = msgspec.convert(report.get("usage", {}), Usage)
-    stream = draft.get("stream") is True
-    routed = draft.get("routed") or {}
+    used = _counted(report.get("usage", {}))
+    stream = line["draft"].get("stream") is True
     asked = Asked(
         text_tokens=used.prompt,
         stream=stream,
@@ -226,13 +258,18 @@ def _of_the_ledger(line: Mapping[str, Any]) -> _Past | None:
     return _Past(Request(fields={}, model=AUTO, stream=stream), asked, used, amount)
 
 
-def _quality(found: Mapping[str, Any]) -> Mapping[str, float]:
-    quality, model = found.get("quality"), found.get("model")
-    if isinstance(quality, dict):
-        return {name: float(value) for name, value in quality.items() if isinstance(value, int | float)}
-    if isinstance(quality, int | float) and isinstance(model, str):
-        return {model: float(quality)}
-    return {}
+def _quality(told: Any, model: Any) -> Mapping[str, float]:
+    """
+    How good answers were, by their models; a single figure is that of the line's own.
+
+    Raises:
+        ValidationError: It is no number, nor one a model; or it is too large for a mean.
+    """
+    by = told if isinstance(told, dict) else {} if told is None else {str(model): told}
+    for figure in by.values():
+        if isinstance(figure, bool) or not isinstance(figure, int | float) or abs(figure) > _MOST_QUALITY:
+            raise msgspec.ValidationError("quality is no number, nor one a model")
+    return {name: float(figure) for name, figure in by.items()}
 
 
 def _mean(values: list[float]) -> float | None:

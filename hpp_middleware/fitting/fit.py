@@ -26,6 +26,7 @@ FEWEST = 100
 """Prompts that both models must have answered."""
 
 FOLDS = 10
+MOST_NAMED = 10
 RIDGES = (3.0, 10.0, 30.0, 100.0, 1000.0)
 WORD_SHARE = 1.0
 FIGURE_SHARE = 0.3
@@ -154,11 +155,14 @@ def fit(rows: Iterable[Row], strong: str, weak: str, *, start: Scorer | None = N
         Refused: Held out, the fitted scorer is no better than what it started from, the rules, length, or chance.
         ConfigurationError: Fewer than 100 prompts have both, or the strong model is no better than the weak one.
     """
-    start = start or shipped()
+    if strong == weak:
+        raise ConfigurationError(f"the strong model must be another one than the weak one, {weak}")
+    start, rows = start or shipped(), list(rows)
     texts, low, high, tokens = _paired(rows, strong, weak)
     if len(texts) < FEWEST:
         raise ConfigurationError(
             f"{len(texts)} prompts have outcomes of both {strong} and {weak}: at least {FEWEST} are needed"
+            + _named(rows, strong, weak)
         )
     gain = high - low
     if gain.mean() <= 0:
@@ -192,6 +196,16 @@ def fit(rows: Iterable[Row], strong: str, weak: str, *, start: Scorer | None = N
     if not report.better and not force:
         raise Refused(report)
     return report
+
+
+def _named(rows: Sequence[Row], strong: str, weak: str) -> str:
+    """Which of the two no row names, and which there are: a name is soon written otherwise."""
+    there = sorted({row.model for row in rows})
+    missing = " and ".join(model for model in (strong, weak) if model not in there)
+    if not missing:
+        return ""
+    more = ", ..." if len(there) > MOST_NAMED else ""
+    return f"; none is of {missing}, but of {', '.join(there[:MOST_NAMED]) or 'nobody'}{more}"
 
 
 def _paired(rows: Iterable[Row], strong: str, weak: str) -> tuple[list[str], Array, Array, list[list[float]]]:

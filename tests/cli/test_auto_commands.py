@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +99,7 @@ LINES = [
     {"prompt": "translate " + TEXT, "quality": {"local/small": 0.5, "local/t1": 1}},
     {"prompt": TEXT, "model": "local/t1", "quality": 0.75},
     {"prompt": TEXT, "model": "local/small", "quality": 0.1},
-    {"request": json.loads(request()), "usage": {"input": 100, "output": 50}},
+    {"request": json.loads(request(model="local/small")), "usage": {"input": 100, "output": 50}, "quality": 0.9},
     {"request": json.loads(request()), "usage": {"prompt_tokens": 100, "completion_tokens": 50}},
     {"request": json.loads(request()), "usage": {"input_tokens": 100, "output_tokens": 50, "total_tokens": 150}},
     {"request": json.loads(request()), "usage": {"tokens": 150}},
@@ -114,11 +116,45 @@ def test_requests_that_were_are_replayed(folder: Path) -> None:
     assert by_model["local/t1"]["share"] == 3 / 7
     assert by_model["local/t1"]["cost"] == pytest.approx(3 * (125 + 400) * 10 / 10**6)
     assert by_model["local/small"]["cost"] == pytest.approx((128 + 400 + 3 * 150) / 10**6)
-    assert (done["quality"], done["with_quality"]) == ((0.5 + 0.75) / 2, 2)
+    assert (done["quality"], done["with_quality"]) == (pytest.approx((0.5 + 0.75 + 0.9) / 3), 3)
     assert done["actual_cost"] is None
     printed = command(folder, "auto", "replay", "--policy", "router.toml", "--data", "data.jsonl").out
     assert "local/t1     3         42.9%" in printed
-    assert "0.6250 over 2 requests" in printed
+    assert "0.7167 over 3 requests" in printed
+
+
+BROKEN = [
+    ("{", "truncated"),
+    ("[]", "it is no object"),
+    ('{"request": 5}', "request is no object"),
+    ('{"request": {"messages": []}}', "messages"),
+    ('{"prompt": "Hi", "usage": 5}', "usage is no object"),
+    ('{"prompt": "Hi", "usage": {"input": -5}}', "usage is below 0"),
+    ('{"prompt": "Hi", "model": "local/small", "quality": "good"}', "quality is no number"),
+    ('{"prompt": "Hi", "quality": {"local/small": true}}', "quality is no number"),
+    ('{"prompt": "Hi", "model": "local/small", "quality": 1' + "0" * 400 + "}", "quality is no number"),
+    ('{"line": {"line": "resolution", "draft": {"routed": 5}, "report": {}, "amount": 5}}', "ledger export"),
+]
+
+
+def test_a_line_that_cannot_be_replayed_is_named_and_said_why(folder: Path) -> None:
+    lines = ["", json.dumps({"prompt": "Hi"}), *(line for line, _ in BROKEN), "more", "of", "it"]
+    (folder / "data.jsonl").write_text("\n".join(lines) + "\n")
+    done = command(folder, "auto", "replay", "--policy", "router.toml", "--data", "data.jsonl", "--json")
+    assert (done.code, done.json["requests"], done.json["unread"]) == (0, 1, len(BROKEN) + 3)
+    told = done.err.splitlines()
+    assert len(told) == len(BROKEN)
+    for number, (line, (_, problem)) in enumerate(zip(told, BROKEN, strict=True), 3):
+        assert line.startswith(f"hpp-router: line {number} is passed over: ")
+        assert problem in line
+
+
+@pytest.mark.parametrize("text", ["", "\n", "none\n"])
+def test_a_file_without_a_request_is_none_to_replay(folder: Path, text: str) -> None:
+    (folder / "data.jsonl").write_text(text)
+    done = command(folder, "auto", "replay", "--policy", "router.toml", "--data", "data.jsonl")
+    assert (done.code, done.out) == (1, "")
+    assert "data.jsonl: has no request" in done.err
 
 
 def test_a_ledger_is_replayed_under_another_policy_and_shows_how_it_was_chosen(tmp_path: Path) -> None:
@@ -212,6 +248,29 @@ def test_one_that_is_no_better_is_not_written(folder: Path) -> None:
     done = command(folder, *ASKED)
     assert (done.code, "no better than the scorer it started from" in done.err) == (2, True)
     assert not (folder / "own.model").exists()
+
+
+def test_a_file_that_cannot_be_written_whole_leaves_what_there_was(folder: Path) -> None:
+    pytest.importorskip("resource")  # which Windows has not
+    (folder / "feedback.jsonl").write_text(outcomes("say hello {}", "prove theorem {} of topology"))
+    (folder / "own.model").write_bytes(b"as it was")
+    limited = (
+        "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (9999, 9999)); import hpp_middleware.__main__ as m; m.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *ASKED], cwd=folder, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (done.returncode, "File too large" in done.stderr) == (1, True), done.stderr
+    assert (folder / "own.model").read_bytes() == b"as it was"
+    assert sorted(each.name for each in folder.iterdir()) == ["feedback.jsonl", "own.model", "router.toml"]
+
+
+def test_what_is_wrong_with_a_file_is_said_with_its_name(folder: Path) -> None:
+    (folder / "feedback.jsonl").write_text(outcomes("say hello {}", "prove theorem {} of topology"))
+    assert "hpp-router: router.toml: this is no model file" in command(folder, *ASKED, "--start", "router.toml").err
+    assert "none/own.model: is a folder, or in none" in command(folder, *ASKED[:-1], "none/own.model").err
+    (folder / "feedback.jsonl").write_text("{")
+    assert "hpp-router: feedback.jsonl: line 1" in command(folder, *ASKED).err
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,12 @@ def test_a_scorer_that_is_no_better_is_refused() -> None:
 def test_what_cannot_be_fitted_is_said() -> None:
     with pytest.raises(ConfigurationError, match="at least 100"):
         fit(outcomes(signal=True, count=99), "strong", "weak")
+    with pytest.raises(ConfigurationError, match="none is of strnog, but of other, strong, weak"):
+        fit(outcomes(signal=True), "strnog", "weak")
+    with pytest.raises(ConfigurationError, match="none is of a and b, but of nobody"):
+        fit([], "a", "b")
+    with pytest.raises(ConfigurationError, match="another one than the weak one, weak"):
+        fit(outcomes(signal=True), "weak", "weak")
     with pytest.raises(ConfigurationError, match="no better than strong"):
         fit(outcomes(signal=True), "weak", "strong")
 
