@@ -276,3 +276,11 @@ def test_a_model_that_there_is_not_is_refused_when_the_gateway_is_built(policy: 
 def test_what_decides_nothing_is_no_policy() -> None:
     with pytest.raises(ConfigurationError, match="auto must have models"):
         gateway("http://127.0.0.1:1/v1", auto="rules")
+
+
+@pytest.mark.parametrize("named", [None, "fake/t1", (1,), iter(["fake/t1"])], ids=["none", "text", "numbers", "once"])
+def test_a_policy_without_models_that_can_be_looked_through_is_refused(named: Any) -> None:
+    policy = Own(None)
+    policy.models = named
+    with pytest.raises(ConfigurationError, match="auto must have models"):
+        gateway("http://127.0.0.1:1/v1", models=models(), auto=policy)

@@ -4,7 +4,6 @@ answers. A basket without an eligible model is passed over; a tier without one l
 down: no request gets a smaller model than its rule asks for.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -13,23 +12,15 @@ from typing import Literal
 
 import msgspec
 
-from hpp_middleware.core.auto import ranked
+from hpp_middleware.core.auto import checks, ranked
+from hpp_middleware.core.auto.checks import RULES, TIERS
 from hpp_middleware.core.auto.filters import prompt_tokens
 from hpp_middleware.core.auto.keywords import Keywords
 from hpp_middleware.core.auto.ranked import Learned
-from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.types.auto import Asked, Candidate, Decision
 
 __all__ = ["RULES", "TIERS", "AutoPolicy", "Learned", "Tier"]
 
-TIERS = ("T1", "T2", "T3")
-RULES = (
-    *("streaming-fallback", "tool", "simple-keyword", "simple-tokens", "complex-T1", "complex-T2", "complex-T3"),
-    *("learned-weak", "learned-strong"),
-)
-"""The rules that can have an id of the operator's own."""
-
-_HEADER = re.compile(r"[!-~](?:[ -~]{0,98}[!-~])?")
 _RANKS = {"simple": 0, "T1": 1, "T2": 2, "T3": 3}
 
 
@@ -95,7 +86,7 @@ class AutoPolicy:
     cascade_samples: int = 1
 
     def __post_init__(self) -> None:
-        _check(self)
+        checks.check(self)
 
     @cached_property
     def models(self) -> tuple[str, ...]:
@@ -139,18 +130,7 @@ class AutoPolicy:
         found = self._chosen(self.policy, asked, known)
         if asked.before is not None and found is not None and self.sticky != "off":
             found = self._kept(asked.before, found, known)
-        if (
-            found is None
-            or not self.cascade
-            or asked.stream
-            or asked.n > 1
-            or found.basket not in {"simple", "complex"}
-        ):
-            return found
-        strong = self._strong(known)
-        if strong == found.model:
-            return found
-        return msgspec.structs.replace(found, escalation=strong, samples=self.cascade_samples)
+        return found if found is None or not self.cascade else self._escalated(found, asked, known)
 
     def shadowed(self, asked: Asked, candidates: Sequence[Candidate]) -> Decision | None:
         """What the policy of :attr:`shadow` would have chosen."""
@@ -169,6 +149,13 @@ class AutoPolicy:
         if policy == "learned" and self.learned is not None:
             return self._ranked(self.learned, asked, known)
         return self._simple(asked, known) or self._complex(asked, known)
+
+    def _escalated(self, found: Decision, asked: Asked, known: Mapping[str, Candidate]) -> Decision:
+        """Where a cascade can judge the answer, with whom to ask next."""
+        strong = self._strong(known)
+        if asked.stream or asked.n > 1 or found.basket not in {"simple", "complex"} or strong == found.model:
+            return found
+        return msgspec.structs.replace(found, escalation=strong, samples=self.cascade_samples)
 
     def _strong(self, known: Mapping[str, Candidate]) -> str | None:
         """Whom a cascade ends with."""
@@ -251,9 +238,9 @@ class AutoPolicy:
         streams = "streaming-fallback"
         if at_hand is None or not at_hand.eligible or streams in {before.basket, found.basket}:
             return found
-        among = {found.model, *found.fallbacks}
         if before.model == found.model:
             return found
+        among = {found.model, *found.fallbacks}
         moves = found.basket == "tool" and before.basket != "tool"
         if self.sticky == "upwards":
             moves = moves or _rank(found) > _rank(before)
@@ -295,71 +282,3 @@ class AutoPolicy:
 def _rank(decision: Decision) -> int:
     """How large a model a rule asks for; what is of no known basket is asked for by nobody."""
     return _RANKS.get(decision.tier or decision.basket, 2 if decision.basket == "complex" else 0)
-
-
-def _check(policy: AutoPolicy) -> None:
-    _check_words(policy)
-    if policy.learned is None and "learned" in {policy.policy, policy.shadow}:
-        raise _wrong("learned", "is missing: policy or shadow is learned")
-    if policy.streaming == "fallback" and not policy.streaming_fallback:
-        raise _wrong("streaming_fallback", "is missing: streaming is fallback")
-    if not 0 < policy.margin < 1000:
-        raise _wrong("margin", "must be above 0, and below 1000")
-    if policy.simple_max_tokens is not None and policy.simple_max_tokens < 0:
-        raise _wrong("simple_max_tokens", "must not be below 0")
-    if policy.cascade_samples not in {1, 2}:
-        raise _wrong("cascade_samples", "must be 1 or 2")
-    if policy.cascade_samples > 1 and not policy.cascade:
-        raise _wrong("cascade_samples", "is set, but cascade is not")
-    if isinstance(policy.simple_keywords, str) or not all(each.strip() for each in policy.simple_keywords):
-        raise _wrong("simple_keywords", "must be words that are not empty")
-    _check_names(policy)
-    _check_tiers(policy.tiers)
-
-
-def _check_words(policy: AutoPolicy) -> None:
-    _one_of("policy", policy.policy, ("rules", "learned"))
-    _one_of("streaming", policy.streaming, ("classify", "fallback"))
-    _one_of("sticky", policy.sticky, ("conversation", "upwards", "off"))
-    if policy.shadow is not None:
-        _one_of("shadow", policy.shadow, ("rules", "learned"))
-
-
-def _check_names(policy: AutoPolicy) -> None:
-    for where, models in policy.named:
-        if isinstance(models, str) or not all(isinstance(model, str) for model in models):
-            raise _wrong(where, "must be a list of models")
-    if not _HEADER.fullmatch(policy.rules_version):
-        raise _wrong("rules_version", "must be 1 to 100 printable ASCII characters")
-    for rule, told in policy.rules.items():
-        if rule not in RULES:
-            raise _wrong(f"rules.{rule}", f"is no rule; there are {', '.join(RULES)}")
-        if not _HEADER.fullmatch(told):
-            raise _wrong(f"rules.{rule}", "must be 1 to 100 printable ASCII characters")
-
-
-def _check_tiers(tiers: Mapping[str, Tier]) -> None:
-    lower: int | None = 0
-    for name in tiers:
-        if name not in TIERS:
-            raise _wrong(f"tiers.{name}", f"is no tier; there are {', '.join(TIERS)}")
-    for name in TIERS:
-        tier = tiers.get(name)
-        if tier is None:
-            continue
-        if not tier.models:
-            raise _wrong(f"tiers.{name}.models", "must name at least one model")
-        if lower is None:
-            raise _wrong(f"tiers.{name}", "can never be reached: a lower tier has no max_tokens")
-        if tier.max_tokens is not None and tier.max_tokens <= lower:
-            raise _wrong(f"tiers.{name}.max_tokens", f"must be above {lower}")
-        lower = tier.max_tokens
-
-
-def _one_of(name: str, value: str, words: tuple[str, ...]) -> None:
-    if value not in words:
-        raise _wrong(name, f"must be one of {', '.join(words)}")
-
-
-def _wrong(name: str, problem: str) -> ConfigurationError:
-    return ConfigurationError(f"auto.{name} {problem}", param=f"auto.{name}")

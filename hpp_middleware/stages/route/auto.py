@@ -7,7 +7,7 @@ for a while in this process only: another process, or one that starts anew, deci
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -98,7 +98,7 @@ class Auto:
         *,
         unhealthy: Callable[[str], bool] | None = None,
     ) -> None:
-        if not callable(getattr(policy, "decide", None)) or isinstance(getattr(policy, "models", ""), str):
+        if not callable(getattr(policy, "decide", None)) or not _are_names(getattr(policy, "models", None)):
             raise ConfigurationError("auto must have models, and a decide(asked, candidates)", param="auto")
         self.policy = policy
         self._catalog = catalog
@@ -304,6 +304,13 @@ def explain(
     if auto is None:
         raise route.unconfigured()
     return auto.explain(request, consumer, api, hints)
+
+
+def _are_names(models: object) -> bool:
+    """Whether they are texts, in something that can be looked through more than once."""
+    if not isinstance(models, Collection) or isinstance(models, str):
+        return False
+    return all(isinstance(each, str) for each in models)
 
 
 def _stronger(request: Request, decision: Decision, candidates: Sequence[Candidate]) -> Target | None:
