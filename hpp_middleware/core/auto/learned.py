@@ -118,6 +118,8 @@ class Scorer:
             raise ConfigurationError(f"the answers of this model file must have from 1 to {LONGEST} tokens")
         if not all(map(math.isfinite, _numbers(model))) or model.spread <= 0:
             raise ConfigurationError("this model file holds numbers that are none")
+        if model.quantiles != sorted(model.quantiles):
+            raise ConfigurationError("the quantiles of this model file must rise")
         self.model = model
         self._topics = Reader(model.topics) if model.topics is not None else None
         self.quantiles = tuple(model.quantiles)

@@ -134,6 +134,7 @@ def test_what_is_no_model_is_refused() -> None:
         (packed(replace(model, kinds=model.kinds[:1])), "another release"),
         (packed(replace(model, middle=math.nan)), "numbers"),
         (packed(replace(model, spread=0.0)), "numbers"),
+        (packed(replace(model, quantiles=[0.5, 0.4])), "must rise"),
         (packed(replace(model, answers=[1])), "another release"),
         (packed(replace(model, answers=[0] * 6)), "from 1 to"),
         (packed(replace(model, answers=[10**7] * 6)), "from 1 to"),
