@@ -217,14 +217,16 @@ def _more_tokens(fields: dict[str, Raw], said: Mapping[str, bytes], target: Targ
     """
     _refuse_unpriced(fields, target.provider)
     unpriced.refuse(fields, _COST_FIELDS, target.provider)
-    more = 0
+    more, name = 0, "tools"
     try:
         if _has(fields, "tools"):
             more += _tools(fields["tools"])
+        name = "output_config"
         if _has(fields, "output_config") and _output.decode(fields["output_config"]).format != _NULL:
             more += FORMAT_TOKENS
         if _has(fields, "output_format"):
             more += FORMAT_TOKENS
+        name = "messages"
         raw, text = fields.get("messages", _NULL), said.get("messages", b"")
         if any(text.find(word) >= 0 for word in _LOOKED_FOR):
             kinds = [kind for message in _messages.decode(raw) for kind in _kinds(message.content, "messages")]
@@ -232,7 +234,7 @@ def _more_tokens(fields: dict[str, Raw], said: Mapping[str, bytes], target: Targ
                 raise RequestError("messages must not define tools: give them in tools.", param="messages")
             more += (target.model.context or CONTEXT) if "document" in kinds else 0
     except _UNREADABLE as error:
-        raise RequestError(f"The request is not valid: {error}.") from None
+        raise RequestError(f"{name} is not valid: {error}.", param=name) from None
     return more
 
 

@@ -275,6 +275,11 @@ def test_files_in_the_operators_account_are_refused(block: dict[str, Any]) -> No
     refused(asked({"role": "user", "content": [block]}), "messages")
 
 
+@pytest.mark.parametrize("fields", [{"tools": "f"}, {"output_config": []}])
+def test_a_field_of_a_wrong_kind_is_named(fields: dict[str, Any]) -> None:
+    refused(asked(**fields), next(iter(fields)))
+
+
 def test_messages_that_are_none_are_a_400() -> None:
     with pytest.raises(RequestError):
         call_of(asked({"role": "user", "content": [3, {"type": "document"}]}))
