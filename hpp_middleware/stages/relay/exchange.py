@@ -348,9 +348,9 @@ class Exchange:
         """How an upstream's fault counts: by whether an answer had begun, and whether we waited too long for it."""
         if self.end is not None:
             return self.end
-        if self._delivery.left:
+        if self._delivery.left and (self._upstream.begun or self._upstream.around.stopped):
             return End.LEFT
-        return End.BROKEN if self._upstream.begun else End.REFUSED
+        return End.BROKEN if self._upstream.begun else End.REFUSED  # that nobody waits makes no answer of none
 
     def _fail(self, error: GatewayError, end: End) -> None:
         """The first failure counts; one after the end mark changes nothing."""

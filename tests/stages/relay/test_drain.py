@@ -100,6 +100,18 @@ async def test_a_refusal_that_comes_after_the_client_has_left_costs_nothing(fake
         assert result(await only_line(found)) == (0, "failed", False)
 
 
+@pytest.mark.parametrize(
+    "script", [Script(delay_head_s=0.2, close_before_head=True), Script(delay_head_s=0.2, truncate_at_byte=0)]
+)
+async def test_an_upstream_that_fails_before_its_answer_costs_nothing_when_the_client_has_left_either(
+    script: Script, fake_upstream: FakeUpstream
+) -> None:
+    fake_upstream.script = script
+    async with draining(fake_upstream) as found:
+        await leave_before_the_head(found, fake_upstream)
+        assert result(await only_line(found)) == (0, "failed", False)
+
+
 async def test_a_drained_stream_without_usage_costs_an_estimate_of_all_of_it(fake_upstream: FakeUpstream) -> None:
     fake_upstream.script = Script(usage=None, delay_between_s=0.01)
     async with draining(fake_upstream) as found:

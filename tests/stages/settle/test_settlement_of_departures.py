@@ -218,6 +218,27 @@ async def test_a_refusal_that_comes_after_the_client_has_left_costs_nothing(fake
         assert (line.amount, line.report.outcome) == (0, "failed")
 
 
+@pytest.mark.parametrize(
+    "script", [Script(delay_head_s=0.2, close_before_head=True), Script(delay_head_s=0.2, truncate_at_byte=0)]
+)
+@pytest.mark.parametrize("thinks", [False, True])
+async def test_an_upstream_that_fails_before_its_answer_costs_nothing_when_the_client_has_left_either(
+    thinks: bool,  # noqa: FBT001
+    script: Script,
+    fake_upstream: FakeUpstream,
+) -> None:
+    fake_upstream.script = script
+    async with gateway(fake_upstream, provider={"reasoning": ("*",) if thinks else ()}) as found:
+        async with ask(found) as call:
+            await fake_upstream.arrived()
+            await anyio.wait_all_tasks_blocked()
+            call.disconnect()
+            with anyio.fail_after(5):
+                await call.returned()
+        line = await only_line(found)
+        assert (line.amount, line.report.outcome, line.report.estimated) == (0, "failed", False)
+
+
 @BOTH
 async def test_a_client_that_leaves_with_the_last_byte_has_its_answer(
     stream: bool,  # noqa: FBT001
