@@ -1,13 +1,15 @@
 """One gateway and several event loops: each gets its own worker, and none is needed to begin with."""
 
+import asyncio
 import gc
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Literal
 
 import anyio
+import pytest
 from rig import ALICE, KEY, gateway, question
 from starlette.testclient import TestClient
 
@@ -84,3 +86,57 @@ def test_two_event_loops_at_once_each_have_their_own_worker() -> None:
     finally:
         sys.setswitchinterval(usual)
     assert not wrong
+
+
+def test_whoever_leaves_it_need_not_be_the_task_that_entered_it() -> None:
+    """As pytest-asyncio has it with a fixture: each half of it is run in a task of its own."""
+    found = gateway("http://127.0.0.1:9/v1")
+
+    async def fixture() -> AsyncGenerator[FakeUpstream]:
+        async with FakeUpstream() as upstream, found:
+            providers: Any = found.catalog.providers
+            providers["fake"] = replace(providers["fake"], base_url=upstream.url)
+            yield upstream
+
+    async def test() -> int:
+        await found.complete(ALICE, question())
+        return (await found.balance(ALICE)).requests
+
+    for times in (1, 2):
+        with asyncio.Runner() as runner:
+            halves = fixture()
+            upstream = runner.run(anext(halves))
+            assert runner.run(test()) == times
+            assert runner.run(anext(halves, None)) is None
+            assert len(upstream.log) == 1
+            assert len(found.setup._workers) == 0
+            assert runner.run(_tasks()) == []
+
+
+async def _tasks() -> list[Any]:
+    return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+
+@pytest.mark.anyio
+async def test_tasks_that_enter_it_at_once_leave_it_in_any_order(
+    anyio_backend: str, fake_upstream: FakeUpstream
+) -> None:
+    found = gateway(fake_upstream)
+    first_entered, second_entered, first_left = anyio.Event(), anyio.Event(), anyio.Event()
+
+    async def first() -> None:
+        async with found:
+            first_entered.set()
+            await second_entered.wait()
+        first_left.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(first)
+        await first_entered.wait()
+        async with found:
+            second_entered.set()
+            await first_left.wait()
+            worker = await found.worker()
+            assert (worker.opened, worker.timed) == (1, True)
+            assert (await found.complete(ALICE, question())).outcome == "completed"
+    assert len(found.setup._workers) == 0

@@ -16,6 +16,7 @@ import anyio
 import anyio.lowlevel
 import h11
 
+from hpp_middleware.stages.tasks.beside import beside
 from hpp_middleware.testing.http1 import HTTP1Connection
 from hpp_middleware.testing.script import Answer, Script, Tokens, answer, error_body
 
@@ -113,17 +114,14 @@ class FakeUpstream:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self._listener.setblocking(False)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
-        self._tasks.start_soon(self._listen)
+        self._serving = beside(self._listen)
+        await self._serving.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._tasks.cancel_scope.cancel()
-        # Told of no error, the task group wraps none: what the block raised leaves it as it was.
-        await self._tasks.__aexit__(None, None, None)
+        await self._serving.__aexit__(None, None, None)  # told of no error: what the block raised leaves it as it was
 
     def next(self, *scripts: Script) -> None:
         """Script the coming POST requests, one each, in the order of their arrival."""
@@ -148,14 +146,15 @@ class FakeUpstream:
 
     async def _listen(self) -> None:
         try:
-            while True:
-                await anyio.wait_readable(self._listener)
-                try:
-                    sock, _ = self._listener.accept()
-                except (BlockingIOError, ConnectionError):
-                    continue
-                self._connections += 1
-                self._tasks.start_soon(self._serve, HTTP1Connection(sock), self._connections)
+            async with anyio.create_task_group() as serving:
+                while True:
+                    await anyio.wait_readable(self._listener)
+                    try:
+                        sock, _ = self._listener.accept()
+                    except (BlockingIOError, ConnectionError):
+                        continue
+                    self._connections += 1
+                    serving.start_soon(self._serve, HTTP1Connection(sock), self._connections)
         finally:
             anyio.notify_closing(self._listener)
             self._listener.close()

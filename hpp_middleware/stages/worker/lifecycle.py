@@ -1,15 +1,18 @@
 """How a gateway lives: opened by a lifespan or by its first request, once for each event loop, and closed with it."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Self
+from functools import partial
+from typing import Any, Self
 
 import anyio
 
 from hpp_middleware.errors import NotOpenedError
 from hpp_middleware.ports import HealthStore
 from hpp_middleware.stages.setup.setup import Setup
+from hpp_middleware.stages.tasks.beside import beside
+from hpp_middleware.stages.tasks.guard import asyncios
 from hpp_middleware.stages.upstream.sharing import share
 from hpp_middleware.stages.worker.notice import Notice
 from hpp_middleware.stages.worker.signals import heeding
@@ -72,21 +75,10 @@ class Lifecycle:
                 await self.setup.give_up()
             raise
         worker.opened += 1
-        raised: Exception | None = None
         try:
-            async with anyio.create_task_group() as timer:
+            async with beside(*self._timers(worker)):
                 worker.timed = True
-                timer.start_soon(worker.keep)
-                if isinstance(self.setup.backends.quota, HealthStore):
-                    timer.start_soon(share, worker.health, self.setup.backends.quota)
-                timer.start_soon(self.setup.move, self.notice)
-                if self.setup.sealer is not None:
-                    timer.start_soon(self.setup.sealer.keep, self.notice.alarm)
-                try:
-                    yield self
-                except Exception as error:  # noqa: BLE001  # raised again, where no task group wraps it
-                    raised = error
-                timer.cancel_scope.cancel()
+                yield self
         finally:
             worker.opened -= 1
             if not worker.opened:
@@ -94,8 +86,14 @@ class Lifecycle:
                 with anyio.CancelScope(shield=True):
                     await worker.settled()
                     await self.setup.close(worker)
-        if raised is not None:
-            raise raised
+
+    def _timers(self, worker: Worker) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
+        timers = [partial(_keep, worker), partial(self.setup.move, self.notice)]
+        if isinstance(self.setup.backends.quota, HealthStore):
+            timers.append(partial(share, worker.health, self.setup.backends.quota))
+        if self.setup.sealer is not None:
+            timers.append(partial(self.setup.sealer.keep, self.notice.alarm))
+        return timers
 
     async def drain(self, grace_s: float | None = None) -> None:
         """
@@ -162,12 +160,27 @@ class Lifecycle:
     async def __aenter__(self) -> Self:
         opened = self.opened()
         await opened.__aenter__()
-        self._entered.setdefault(anyio.get_current_task().id, []).append(opened)
+        self._entered.setdefault(_enterer(), []).append(opened)
         return self
 
     async def __aexit__(self, *reason: object) -> None:
-        task = anyio.get_current_task().id
-        opened = self._entered[task].pop()
-        if not self._entered[task]:
-            del self._entered[task]
+        enterer = _enterer()
+        opened = self._entered[enterer].pop()
+        if not self._entered[enterer]:
+            del self._entered[enterer]
         await opened.__aexit__(None, None, None)
+
+
+async def _keep(worker: Worker) -> None:
+    """Keep its lease; should that ever fail, requests do it again."""
+    try:
+        await worker.keep()
+    except Exception:
+        worker.timed = False
+        raise
+
+
+def _enterer() -> int:
+    """Who leaves what it has entered: the task, or any of its event loop where those can (see :mod:`beside`)."""
+    loop = asyncios()
+    return anyio.get_current_task().id if loop is None else id(loop)

@@ -14,6 +14,7 @@ from types import FrameType
 import anyio
 
 from hpp_middleware.errors import ConfigurationError
+from hpp_middleware.stages.tasks.beside import beside
 from hpp_middleware.stages.tasks.guard import asyncios
 
 __all__ = ["heeding"]
@@ -46,22 +47,15 @@ async def heeding(drain: Callable[[], Awaitable[None]], *numbers: int) -> AsyncI
         await heard.wait()
         await drain()
 
-    raised: Exception | None = None
-    async with anyio.create_task_group() as beside:
-        beside.start_soon(wait)
+    async with beside(wait):
         for number in numbers:
             signal.signal(number, told)
         try:
             yield
-        except Exception as error:  # noqa: BLE001  # the host's, raised again where no task group wraps it
-            raised = error
         finally:
             for number, handler in before.items():
                 if signal.getsignal(number) is told:
                     signal.signal(number, handler)
-            beside.cancel_scope.cancel()
-    if raised is not None:
-        raise raised
 
 
 def _waker() -> Callable[[Callable[[], None]], object]:
