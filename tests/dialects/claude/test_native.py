@@ -55,7 +55,7 @@ def test_a_request_is_sent_as_it_is_but_for_the_model() -> None:
 
 @pytest.mark.parametrize("kind", ["document", "thinking"])
 def test_what_is_too_deep_to_be_read_is_refused(kind: str) -> None:
-    deep = "[" * 2000 + "]" * 2000  # nobody has counted that: the name is given once more after it
+    deep = "[" * 100_000 + "]" * 100_000  # nobody has counted that: the name is given once more after it
     block = f'{{"type":"{kind}","content":{deep},"content":[]}}'
     asks = asked()
     asks.fields["messages"] = Raw(f'[{{"role":"user","content":[{block}]}}]'.encode())
