@@ -135,8 +135,7 @@ class Provider:
             raise ConfigurationError("drain_s must be above 0 seconds", param="drain_s")
         if self.drain_bytes < 1:
             raise ConfigurationError("drain_bytes must be at least 1", param="drain_bytes")
-        if not self.base_url.startswith(("http://", "https://")):
-            raise ConfigurationError("base_url must begin with http:// or https://", param="base_url")
+        self._check_url()
         if self.bytes_per_token < 1:
             raise ConfigurationError("bytes_per_token must be at least 1", param="bytes_per_token")
         if not self.cap_fields:
@@ -147,6 +146,12 @@ class Provider:
             if not name.replace("-", "").isalnum() or not f"{name}{value}".isascii() or not value.isprintable():
                 raise ConfigurationError(f"headers.{name!r} is no HTTP header", param="headers")
         object.__setattr__(self, "parts", self._parts())
+
+    def _check_url(self) -> None:
+        if not self.base_url.startswith(("http://", "https://")):
+            raise ConfigurationError("base_url must begin with http:// or https://", param="base_url")
+        if self.base_url.rstrip("/").endswith("/chat/completions"):
+            raise ConfigurationError("base_url must end before /chat/completions, which is added", param="base_url")
 
     def _check_kinds(self) -> None:
         check_several(self, "models", "cap_fields", "reasoning", "native_apis", "cost_fields", "allow_fields")

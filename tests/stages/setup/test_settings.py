@@ -92,6 +92,14 @@ def test_a_setting_of_another_kind_is_named_while_building(settings: dict[str, A
         Gateway(**{"providers": PROVIDERS, **settings})
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/chat/completions/"])
+def test_a_base_url_that_is_an_endpoints_is_named_while_building(path: str) -> None:
+    with pytest.raises(ConfigurationError, match="base_url must end before /chat/completions"):
+        Provider(base_url=f"https://llm.example{path}")
+    below = "https://llm.example/chat/completions/v1"
+    assert Provider(base_url=below).base_url == below
+
+
 def test_a_transport_may_be_a_providers_or_one_of_its_upstreams() -> None:
     provider = Provider(base_url=URL, upstreams=(Upstream(name="near"), Upstream(name="far")))
     own: Any = Reached()
