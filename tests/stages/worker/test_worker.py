@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from rig import ALICE, KEY, Delegate, ask, check_books, gateway, question
 
 from hpp_middleware import ConfigurationError, MemoryStore, StoreError
 from hpp_middleware.core import auth
+from hpp_middleware.stages.reserve.lease import Lease
 from hpp_middleware.stages.worker.worker import declared_credentials, new_id
 from hpp_middleware.testing import FakeUpstream, get
 from hpp_middleware.types.operations import Declare, Grant, Operation, Renew
@@ -135,3 +137,24 @@ async def test_a_store_that_cannot_be_opened_is_a_503_that_says_when_to_come_bac
         assert await call.started() == 503
         assert call.headers["retry-after"] == "1"
         assert b"secret" not in await call.read()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_timer_that_fails_leaves_its_work_to_requests(
+    anyio_backend: str, fake_upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: Lease) -> None:
+        raise LookupError("a bug, for once on purpose")
+
+    monkeypatch.setattr(Lease, "keep", fail)
+    found = gateway(fake_upstream)
+    opened = found.opened()
+    await opened.__aenter__()
+    worker = await found.worker()
+    with anyio.fail_after(5):
+        while worker.timed:
+            await checkpoint()
+    assert (await found.complete(ALICE, question())).outcome == "completed"
+    with pytest.raises(LookupError):
+        await opened.__aexit__(None, None, None)
+    assert len(found.setup._workers) == 0
