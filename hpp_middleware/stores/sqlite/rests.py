@@ -7,8 +7,8 @@ from hpp_middleware.types.health import Rest
 
 __all__ = ["share"]
 
-_TELL = "INSERT INTO rest VALUES (?1, ?2, ?3) ON CONFLICT (key, model) DO UPDATE SET until = excluded.until"
-_ASK = "SELECT key, model, until - ?1 FROM rest WHERE until > ?1"
+_TELL = "INSERT INTO rest VALUES (?, ?, ?) ON CONFLICT (key, model) DO UPDATE SET until = excluded.until"
+_ASK = "SELECT key, model, until - ? FROM rest WHERE until > ?"
 
 
 def share(connection: sqlite3.Connection, rests: Sequence[Rest], now: float) -> list[Rest]:
@@ -16,4 +16,4 @@ def share(connection: sqlite3.Connection, rests: Sequence[Rest], now: float) -> 
     if rests:
         connection.executemany(_TELL, [(each.key, each.model, now + each.for_s) for each in rests])
         connection.execute("DELETE FROM rest WHERE until <= ?", (now,))
-    return [Rest(key, model, for_s=left) for key, model, left in connection.execute(_ASK, (now,))]
+    return [Rest(key, model, for_s=left) for key, model, left in connection.execute(_ASK, (now, now))]

@@ -140,10 +140,10 @@ class SQLiteStore:
 
     async def revoke(self, key_id: str, at: float) -> bool:
         """See :class:`hpp_middleware.ports.CredentialStore`."""
-        sql = "UPDATE credential SET revoked = min(?1, ifnull(revoked, ?1)) WHERE id = ?2"
+        sql = "UPDATE credential SET revoked = min(?, ifnull(revoked, ?)) WHERE id = ?"
 
         def work(connection: sqlite3.Connection) -> bool:
-            return connection.execute(sql, (at, key_id)).rowcount > 0
+            return connection.execute(sql, (at, at, key_id)).rowcount > 0
 
         return await self._writer.run(work)
 
@@ -172,10 +172,10 @@ class SQLiteStore:
 
     async def expire(self, key_id: str, at: float) -> bool:
         """See :class:`hpp_middleware.ports.CredentialExpiry`."""
-        sql = "UPDATE credential SET expires = min(?1, ifnull(expires, ?1)) WHERE id = ?2"
+        sql = "UPDATE credential SET expires = min(?, ifnull(expires, ?)) WHERE id = ?"
 
         def work(connection: sqlite3.Connection) -> bool:
-            return connection.execute(sql, (at, key_id)).rowcount > 0
+            return connection.execute(sql, (at, at, key_id)).rowcount > 0
 
         return await self._writer.run(work)
 
