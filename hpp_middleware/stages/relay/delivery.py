@@ -23,6 +23,12 @@ from hpp_middleware.types.streams import KeepAlive
 __all__ = ["Delivery"]
 
 LAST_WORDS_S = 5.0
+LAST_PIECE_S = 60.0
+"""
+So long, or ``send_s`` if that is less, a client has for the end of an answer, whatever the deadline for the whole was:
+it is there, and charged. Behind a middleware that hands on what the client has time for, a ``send`` that is cancelled
+has sent nothing. The hold lasts longer.
+"""
 
 
 class Delivery:
@@ -89,7 +95,7 @@ class Delivery:
             self.record.start(200, headers)
             self.record.add(body)
         self._head = headers
-        return None if self.left else self._hand_over(self._open(body, more=False))
+        return None if self.left else self._hand_over(self._open(body, more=False), more=False)
 
     def kept_up(
         self,
@@ -133,10 +139,10 @@ class Delivery:
         if self.left or (more and not data):
             return None
         if self._head is None:
-            return self._hand_over(self._client.send(data, more=more))
+            return self._hand_over(self._client.send(data, more=more), more=more)
         if more and not sse.has_event(data) and time.monotonic() < self._head_by:
             return None
-        return self._hand_over(self._open(data, more=more))
+        return self._hand_over(self._open(data, more=more), more=more)
 
     async def last(self, data: bytes) -> None:
         """Pass on how it broke off, outside of every guard; not to a client whose server has not taken the head."""
@@ -180,20 +186,22 @@ class Delivery:
         if data is not None:
             await self._client.send(data, more=more)
 
-    def _hand_over(self, sending: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
+    def _hand_over(self, sending: Coroutine[Any, Any, None], *, more: bool = True) -> Awaitable[None] | None:
         alive = self._alive
         if alive is not None:
             alive.heard = time.monotonic()
             if alive.saying:
-                return self._taken(alive.first(sending))
+                return self._taken(alive.first(sending), more=more)
         if self._piece is None:
             is_taken, rest = begin(sending)
-            return None if is_taken else self._taken(rest)  # type: ignore[arg-type]
-        return self._taken(sending)
+            return None if is_taken else self._taken(rest, more=more)  # type: ignore[arg-type]
+        return self._taken(sending, more=more)
 
-    async def _taken(self, sending: Awaitable[None]) -> None:
+    async def _taken(self, sending: Awaitable[None], *, more: bool) -> None:
         """A client that does not take something in time has left."""
         self.sending = True
+        if not more:
+            self._around.spare(min(self._send_s, LAST_PIECE_S))
         if self._piece is None:
             self._around.wait(self._send_s)
             await sending

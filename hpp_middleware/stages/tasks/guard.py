@@ -56,6 +56,10 @@ class Guard(Protocol):
         """Stop it after so long from now in any case, whatever is said of :meth:`wait` later."""
         ...
 
+    def spare(self, seconds: float) -> None:
+        """Have :meth:`limit` leave it so long from now, at least."""
+        ...
+
     def wait(self, seconds: float) -> float:
         """
         What it waits for next may take about so long from now; what was said before of that counts no more.
@@ -254,6 +258,10 @@ class _OnAsyncio:
         self._last = min(self._last, time.monotonic() + seconds)
         self.until(min(self._due, self._last))
 
+    def spare(self, seconds: float) -> None:
+        """See :class:`Guard`."""
+        self._last = max(self._last, time.monotonic() + seconds)
+
     def wait(self, seconds: float) -> float:
         """See :class:`Guard`."""
         over = time.monotonic() + seconds
@@ -339,6 +347,10 @@ class _OnAnyLoop:
         """See :class:`Guard`."""
         self._last = min(self._last, time.monotonic() + seconds)
         self.until(min(self._due, self._last))
+
+    def spare(self, seconds: float) -> None:
+        """See :class:`Guard`."""
+        self._last = max(self._last, time.monotonic() + seconds)
 
     def wait(self, seconds: float) -> float:
         """See :class:`Guard`."""

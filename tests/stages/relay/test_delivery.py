@@ -10,9 +10,10 @@ from rig import CHAT, KEY, check_books, gateway, question, read_chat
 
 from hpp_middleware.ports import UpstreamResponse
 from hpp_middleware.stages.worker.queue import stopping
-from hpp_middleware.testing import Script, post
+from hpp_middleware.testing import FakeUpstream, Script, post
 from hpp_middleware.testing.script import answer
 from hpp_middleware.types.http import HTTPCall
+from hpp_middleware.types.provider import Timeouts
 from hpp_middleware.types.streams import KeepAlive
 
 pytestmark = pytest.mark.anyio
@@ -71,6 +72,28 @@ async def test_what_is_too_late_is_told_and_no_answer_goes_lost_on_its_way() -> 
         assert (status, json.loads(body)["error"]["code"]) == (503, "overloaded")
         (line,) = await check_books(found)
     assert (line.report.outcome, line.report.estimated) == ("failed", True)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_last_piece_has_the_time_that_a_client_may_take_it(
+    fake_upstream: FakeUpstream, *, stream: bool
+) -> None:
+    # As behind a middleware of the host's whose ``send`` hands over what the client has time for.
+    async with gateway(fake_upstream, timeouts=Timeouts(total=1), cost_in="header") as found:
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            async def slow(message: Any) -> None:
+                if message["type"] == "http.response.body" and not message.get("more_body"):
+                    await anyio.sleep(1.2)
+                await send(message)
+
+            await found.app(scope, receive, slow)
+
+        async with post(app, CHAT, question(stream=stream), headers={"apikey": KEY}) as call:
+            body = await call.read()
+        (line,) = await check_books(found)
+    assert body.endswith(b"data: [DONE]\n\n") if stream else json.loads(body)["usage"]
+    assert (line.report.outcome, line.report.estimated) == ("completed", False)
 
 
 async def test_no_error_event_goes_out_without_the_head_before_it() -> None:
