@@ -100,12 +100,14 @@ async def test_other_apis_are_classified_as_the_chats_that_they_are(
         assert [entry.draft.model for entry in await check_books(found)] == ["fake/tool", "fake/small"]
 
 
-async def test_what_cannot_be_said_as_a_chat_goes_to_whom_takes_it_as_it_is(fake_upstream: FakeUpstream) -> None:
+async def test_what_no_model_could_be_told_is_named_as_where_the_client_names_the_model(
+    fake_upstream: FakeUpstream,
+) -> None:
     body = {"model": AUTO, "input": "Hi", "previous_response_id": "resp_1"}
     async with routing(fake_upstream) as found:
         with pytest.raises(RequestError) as caught:
             await found.complete(ALICE, body, api=RESPONSES)
-        assert caught.value.code in {"smart_routing_failed", "invalid_request"}
+        assert (caught.value.code, caught.value.param) == ("invalid_request", "previous_response_id")
 
 
 @pytest.mark.parametrize("path", ["/llm/v1/embeddings", "/llm/v1/images/generations"])

@@ -80,7 +80,7 @@ def asked(
 
 def of(
     as_chat: Callable[[Request, Limits], Request], request: Request, limits: Limits, *, requires: frozenset[str]
-) -> tuple[Asked, str | None]:
+) -> tuple[Asked, RequestError | None]:
     """
     The facts of a request in whatever API's words.
 
@@ -92,11 +92,12 @@ def of(
     Returns:
         Them, and why it cannot be said as a chat completion, if it cannot: a provider that takes its API need not mind.
     """
-    chat, unsaid = request, None
+    chat: Request = request
+    unsaid: RequestError | None = None
     try:
         chat = as_chat(request, limits)
     except RequestError as error:
-        unsaid = error.message.rstrip(".")
+        unsaid = error
     found = asked(chat, requires=requires, stream=request.stream)
     return (found if unsaid is None else unread(request, found)), unsaid
 

@@ -44,7 +44,7 @@ def candidate(
     *,
     limits: Limits,
     unhealthy: Callable[[str], bool] | None = None,
-    unsaid: str | None = None,
+    unsaid: RequestError | None = None,
 ) -> Candidate:
     """
     A model, measured against a request.
@@ -75,7 +75,7 @@ def candidate(
     if missing:
         why.append(f"it is not tagged {', '.join(missing)}")
     if unsaid is not None:
-        why.append(unsaid)
+        why.append(unsaid.message.rstrip("."))
     if unhealthy is not None and unhealthy(model):
         why.append("it is not healthy at the moment")
     cost = expected_cost(asked, target, tokens)

@@ -171,6 +171,9 @@ class Auto:
             )
         requires = self._requires(consumer, hints)
         asked, unsaid = facts.of(api.as_chat, request, self._limits, requires=requires)
+        models = dict.fromkeys(self.policy.models)
+        if unsaid is not None and models and not any(self._takes(model, api) for model in models):
+            raise unsaid  # whichever is chosen: it is the client's to mend, and says where
         session = _session(request, hints)
         conversation = facts.conversation(consumer.id, asked.messages, session)
         if session is not None or facts.goes_on(asked.messages):
@@ -187,7 +190,7 @@ class Auto:
                 unhealthy=self._unhealthy,
                 unsaid=unsaid if unsaid is not None and not self._takes(model, api) else None,
             )
-            for model in dict.fromkeys(self.policy.models)
+            for model in models
         ]
         return asked, conversation, candidates
 

@@ -61,7 +61,7 @@ class Lineup:
             ``provider`` lets through.
     """
 
-    _facts: tuple[Asked, str | None] | None = None
+    _facts: tuple[Asked, RequestError | None] | None = None
 
     def __init__(
         self,
@@ -274,7 +274,7 @@ class Lineup:
         if not found.eligible:
             raise RequestError(f"{target.id}: {'; '.join(found.why_not)}.", param="model")
 
-    def _asked(self) -> tuple[Asked, str | None]:
+    def _asked(self) -> tuple[Asked, RequestError | None]:
         """The request's facts, and why it cannot be said as a chat completion, if it cannot."""
         if self._facts is None:
             declared = self.setup.consumers.get(self.consumer.id)
