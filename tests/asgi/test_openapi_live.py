@@ -36,6 +36,7 @@ MESSAGES = "/llm/v1/messages"
 QUESTION = {"model": MODEL, "messages": [{"role": "user", "content": "Hello!"}]}
 BODY_BYTES = 200_000
 EXAMPLES = rounds(25, soak=50)
+DEADLINES = {f"x-hpp-router-{name}" for name in ("timeout", "connect-timeout", "first-byte-timeout", "idle-timeout")}
 
 DOCUMENT: dict[str, Any] = json.loads((files("hpp_middleware.asgi") / "openapi.json").read_text("utf-8"))
 REQUEST = DOCUMENT["components"]["schemas"]["ChatCompletionRequest"]
@@ -301,4 +302,6 @@ def filter_body(_context: Any, body: Any) -> bool:
 
 @SCHEMA.parametrize()  # type: ignore[untyped-decorator]  # as above
 def test_whatever_is_sent_the_answer_is_one_that_the_document_names(case: "Case[Any]", live: Live) -> None:
-    case.call_and_validate(base_url=str(live.client.base_url), headers={"apikey": KEY})
+    response = case.call(base_url=str(live.client.base_url), headers={"apikey": KEY})
+    hurried = response.status_code == 504 and any(name.lower() in DEADLINES for name in case.headers)  # its own wish
+    case.validate_response(response, excluded_checks=[CHECKS.get_one("not_a_server_error")] if hurried else [])

@@ -1,7 +1,7 @@
 """
 A process of its own whose store fails. Its arguments say how: ``URL FOLDER locked|full|unopened``.
 
-It prints a line of JSON for each thing that it saw, and goes on for as long as it is told to by a line on its input.
+It prints a line of JSON for each thing that it saw, and goes on wherever it is told to by a line on its input.
 """
 
 import json
@@ -81,6 +81,7 @@ async def full(url: str, folder: Path) -> None:
         reply = await found.complete(ALICE, question())
         say(answered=reply.status, pending=found.journal.pending)
         await refused(found)
+        sys.stdin.readline()
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         reply = await found.complete(ALICE, question())  # it can be written again, whatever the store does
         say(answered=reply.status, pending=found.journal.pending)
@@ -103,6 +104,7 @@ async def unopened(url: str, folder: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     found = gateway(url, journal=folder / "journal", observers=[Teller()])
     await refused(found)
+    sys.stdin.readline()
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     say(answered=(await found.complete(ALICE, question())).status, pending=found.journal.pending)
     async with found:

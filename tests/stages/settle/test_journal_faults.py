@@ -50,11 +50,15 @@ class Process:
         self._running.kill()
         self._running.wait()
 
-    def end(self) -> None:
-        """Let it go on to its end."""
+    def go_on(self) -> None:
+        """Let it go on from where it waits."""
         assert self._running.stdin is not None
         self._running.stdin.write("\n")
         self._running.stdin.flush()
+
+    def end(self) -> None:
+        """Let it go on to its end."""
+        self.go_on()
         assert self._running.wait(30) == 0
 
 
@@ -160,6 +164,7 @@ def test_where_the_disk_takes_nothing_more_nothing_more_is_admitted_until_it_doe
         assert ready["standing"]["status"] == "unavailable"
         assert ready["standing"]["journal"] == {"pending": 1, "slots": 1024}
         assert len(background_upstream.log) == 1
+        process.go_on()
         assert process.until("answered") == {"answered": 200, "pending": 2}
         assert len(background_upstream.log) == 2
         records = (tmp_path / "journal" / "settle-0.journal").read_bytes()
@@ -175,6 +180,7 @@ def test_where_there_is_no_room_for_a_journal_nothing_is_admitted_until_there_is
         assert process.until("refused") == {"refused": "quota_unavailable"}
         assert process.until("ready")["ready"] == 503
         assert background_upstream.log == []
+        process.go_on()
         assert process.until("answered") == {"answered": 200, "pending": 0}
         process.end()
 
