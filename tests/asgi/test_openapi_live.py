@@ -12,7 +12,7 @@ import schemathesis
 from anyio.from_thread import start_blocking_portal
 from rounds import SOAK, rounds
 from schemathesis import Case
-from schemathesis.checks import CHECKS, load_all_checks
+from schemathesis.checks import CHECKS, load_all_checks, not_a_server_error
 from schemathesis.config import SchemathesisConfig
 from servers import serve
 
@@ -304,4 +304,4 @@ def filter_body(_context: Any, body: Any) -> bool:
 def test_whatever_is_sent_the_answer_is_one_that_the_document_names(case: "Case[Any]", live: Live) -> None:
     response = case.call(base_url=str(live.client.base_url), headers={"apikey": KEY})
     hurried = response.status_code == 504 and any(name.lower() in DEADLINES for name in case.headers)  # its own wish
-    case.validate_response(response, excluded_checks=[CHECKS.get_one("not_a_server_error")] if hurried else [])
+    case.validate_response(response, excluded_checks=[not_a_server_error] if hurried else [])
