@@ -15,7 +15,7 @@ from typing import Literal
 from msgspec import Struct, structs
 
 from hpp_middleware.core import auth, names, price
-from hpp_middleware.core.ceilings import MARK
+from hpp_middleware.core.names import MARK
 from hpp_middleware.errors import ConfigurationError, StoreError
 from hpp_middleware.ports import CredentialExpiry, CredentialReassign, CredentialStore, QuotaStore
 from hpp_middleware.types.consumer import Consumer, Credential
@@ -104,10 +104,7 @@ class Accounts:
         if isinstance(models, str):  # a sequence of its letters, of which "*" is every model
             raise ConfigurationError('models must be several, such as ["openai/*"], and is one text', param="models")
         allowed = tuple(models) if models is not None else None
-        if MARK in name:
-            raise ConfigurationError(
-                f"consumer must have no {MARK!r} in it: it is what budgets are called", param="consumer"
-            )
+        _check_unmarked(name, "consumer")
         self._check_expiry(expires)
         parents = await self._parents(name, parent)
         balance = await self._quota.balance(name)
@@ -132,10 +129,7 @@ class Accounts:
 
     def _chain(self, name: str, parent: str) -> tuple[str, ...]:
         chain = (_checked_name(parent, "parent"),)
-        if MARK in parent:
-            raise ConfigurationError(
-                f"parent must have no {MARK!r} in it: it is what budgets are called", param="parent"
-            )
+        _check_unmarked(parent, "parent")
         together = getattr(self._quota, "holds_together", None)
         if parent == name:
             raise ConfigurationError("parent must be another account", param="parent")
@@ -319,4 +313,4 @@ def _check_id(given: object) -> None:
 
 def _check_unmarked(name: str, what: str) -> None:
     if MARK in name:
-        raise ConfigurationError(f"{what} must not have {MARK!r} in it: it is what budgets are called", param=what)
+        raise ConfigurationError(f"{what} must have no {MARK!r} in it: it is what budgets are called", param=what)

@@ -342,7 +342,7 @@ class Gateway(Lifecycle):
         Raises:
             StoreError: It cannot be read.
         """
-        if not names.can_be_kept(consumer.account):
+        if not names.can_pay(consumer.account):
             return Balance(account=consumer.account)
         worker = await self.worker()
         await worker.pending.wait(consumer.account, self.limits.read_wait_s)
@@ -360,7 +360,7 @@ class Gateway(Lifecycle):
             RequestError: 404: there is none.
             StoreError: It cannot be read.
         """
-        if not (names.can_be_kept(request_id) and names.can_be_kept(consumer.account)):
+        if not (names.can_be_kept(request_id) and names.can_pay(consumer.account)):
             raise RequestError("There is no such entry.", status=404, code="not_found")
         worker = await self.worker()
         await worker.pending.wait(consumer.account, self.limits.read_wait_s)

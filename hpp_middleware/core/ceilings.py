@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 import msgspec
 from msgspec import Struct
 
+from hpp_middleware.core.names import MARK
 from hpp_middleware.core.quota import MAX_NANO
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.budget import Budget, Group
@@ -22,7 +23,6 @@ from hpp_middleware.types.provider import Declared
 
 __all__ = [
     "DEPTH",
-    "MARK",
     "NEAR_S",
     "Due",
     "OverBudget",
@@ -39,9 +39,6 @@ __all__ = [
 
 DEPTH = 8
 """An account has at most this many above it."""
-
-MARK = "/~"
-"""What no account's own name has in it: it begins the name of a budget."""
 
 NEAR_S = 120.0
 """A budget that is renewed sooner is told with ``Retry-After``; of more than this OpenAI's SDKs take no notice."""

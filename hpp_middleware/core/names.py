@@ -1,9 +1,12 @@
-"""Names that every store can keep. What is none exists nowhere, and no store need be asked."""
+"""Names that every store can keep: what is none exists nowhere, and no store need be asked. No budget is a payer."""
 
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.consumer import Consumer
 
-__all__ = ["MOST_BYTES", "can_be_kept", "check_consumer", "check_given", "created"]
+__all__ = ["MARK", "MOST_BYTES", "can_be_kept", "can_pay", "check_consumer", "check_given", "created"]
+
+MARK = "/~"
+"""What no account's own name has in it: it begins the name of a budget."""
 
 MOST_BYTES = 1000
 """As UTF-8; an index of PostgreSQL takes little more."""
@@ -17,19 +20,28 @@ def can_be_kept(name: str) -> bool:
         return False
 
 
+def can_pay(name: str) -> bool:
+    """
+    Whether an account of that name may be a consumer's, or above one. A budget's may not: what a budget has room for
+    was granted to nobody, and whoever were let in under its name would spend it, and its owner's besides.
+    """
+    return MARK not in name and can_be_kept(name)
+
+
 def check_consumer(consumer: Consumer) -> None:
     """
-    A consumer is named as every store can keep it.
+    A consumer is named as every store can keep it, and its accounts are no budgets.
 
     Raises:
         RequestError: 400: it is not.
     """
+    account = consumer.account
     if not can_be_kept(consumer.id):
         raise RequestError("consumer.id is no name that can be kept.", status=400, code="invalid_consumer")
-    if consumer.account is not consumer.id and not can_be_kept(consumer.account):
-        raise RequestError("consumer.account is no name that can be kept.", status=400, code="invalid_consumer")
-    if consumer.parents and not all(map(can_be_kept, consumer.parents)):
-        raise RequestError("consumer.parents are no names that can be kept.", status=400, code="invalid_consumer")
+    if MARK in account or (account is not consumer.id and not can_be_kept(account)):
+        raise RequestError("consumer.account is no account that can pay.", status=400, code="invalid_consumer")
+    if consumer.parents and not all(map(can_pay, consumer.parents)):
+        raise RequestError("consumer.parents are no accounts that can pay.", status=400, code="invalid_consumer")
 
 
 def check_given(consumer: object, client_request_id: object) -> None:

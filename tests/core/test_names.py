@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 from faults.places import made
-from rig import ALICE, KEY, gateway, question
+from rig import ALICE, CHAT, KEY, USAGE_NANO, gateway, question
+from starlette.requests import HTTPConnection
 
 from hpp_middleware import Consumer, RequestError, StoreError
 from hpp_middleware.core.names import MOST_BYTES, can_be_kept
 from hpp_middleware.stores.redis import RedisStore
-from hpp_middleware.testing import FakeUpstream, get
+from hpp_middleware.testing import FakeUpstream, get, post
+from hpp_middleware.types.budget import Budget
 
 pytestmark = pytest.mark.anyio
 
@@ -61,3 +63,34 @@ async def test_a_read_of_redis_that_cannot_be_is_a_store_error(redis_url: str) -
         with pytest.raises(StoreError):
             await read
     await store.aclose()
+
+
+# --- the names of budgets ----------------------------------------------------------------------------
+
+
+def of_the_header(connection: HTTPConnection) -> Consumer:
+    """A host that calls its users what they call themselves."""
+    return Consumer(id=connection.headers["x-user"])
+
+
+async def test_nobody_pays_out_of_a_budget_by_being_called_what_it_is_called(fake_upstream: FakeUpstream) -> None:
+    budget = Budget(consumer="*", period="month", amount=5 * 10**9)
+    found = gateway(fake_upstream, authenticate=of_the_header, budgets=[budget])
+    async with found:
+        async with post(found.app, CHAT, question(), headers={"x-user": "alice"}) as call:
+            assert await call.started() == 200
+        name = found.setup.ceilings.all_of(ALICE).budgets[0].account
+        before = await found.accounts.balance(name)
+        assert before.used == USAGE_NANO
+        async with post(found.app, CHAT, question(), headers={"x-user": name}) as call:
+            assert await call.started() == 400
+            assert (await call.json())["error"]["code"] == "invalid_consumer"
+        async with get(found.app, "/api/quota-check", headers={"x-user": name}) as call:
+            assert (await call.started(), (await call.json())["quota"]) == (200, 0)
+        for consumer in (Consumer(id="mallory", account=name), Consumer(id="mallory", parents=(name,))):
+            with pytest.raises(RequestError, match="that can pay"):
+                await found.complete(consumer, question())
+        with pytest.raises(RequestError):
+            await found.entries(Consumer(id=name), "req_1")
+        assert await found.accounts.balance(name) == before
+    assert len(fake_upstream.log) == 1
