@@ -32,34 +32,49 @@ CATALOG = route.Catalog(
 
 
 def main() -> None:
-    alice, account, limits, dialect = Consumer(id="alice"), Account(id="alice", quota=10**9), Limits(), OpenAI()
+    account = complete(BODY, RECORDED, Account(id="alice", quota=10**9))
+    print(f"account  ${price.dollars(account.available)} available")
 
-    request = parse.completion(BODY, limits)
+
+def complete(body: bytes, answer: list[bytes], account: Account) -> Account:
+    """What an account comes to by one request, whose streamed answer is already known."""
+    alice, limits, dialect = Consumer(id=account.id), Limits(), OpenAI()
+
+    request = parse.completion(body, limits)
     target = route.resolve(request, alice, CATALOG)
     cap = bound.own_cap(request, target, limits)
-    call = dialect.call(request, target, cap=cap, request_id="req_1")
-    most = bound.bound(request, target, sent_bytes=len(call.body), limits=limits)
+    call = dialect.call(request, target, cap=cap, request_id="req_1")  # or refuses what could not be held for
+    most = bound.bound(
+        request, target, sent_bytes=len(call.body), limits=limits,
+        more_tokens=call.more_tokens, least_cap=call.least_cap, long_cache=call.long_cache,
+    )  # fmt: skip
     draft = Draft(consumer=alice.id, model=target.id, requested_model=request.model, price=target.price)
     reserve = Reserve(
         id="req_1", accounts=(account.id,), want=most.want, floor=most.floor, owner="me", ttl_s=600,
         orphan_amount=most.orphan_amount, draft=draft,
     )  # fmt: skip
     placed = quota.reserve(reserve, [account], None, now=0.0)
-    stream = dialect.stream(request, target, event_bytes=limits.event_bytes, cap=most.cap)
-    relayed = b"".join(stream.feed(chunk) for chunk in RECORDED)
+    hold = placed.result.amount
+    if placed.hold is None:
+        print(f"reserve  {placed.result.status}: ${price.dollars(most.floor)} would have been held")
+        return account
+    if hold < most.want:  # it did not fit, and our cap is lowered to what was held
+        call = dialect.call(request, target, cap=bound.cap_within(most, hold), request_id="req_1")
+    stream = dialect.stream(request, target, event_bytes=limits.event_bytes, cap=bound.cap_within(most, hold))
+    relayed = b"".join(stream.feed(chunk) for chunk in answer)
     due = settlement.settle(
-        settlement.End.COMPLETED, stream.seen, price=target.price, hold=most.want, prompt_estimate=most.prompt_estimate
+        settlement.End.COMPLETED, stream.seen, price=target.price, hold=hold, prompt_estimate=most.prompt_estimate
     )
-    report = Report(outcome="completed", usage=due.usage)
+    report = Report(outcome="completed", estimated=due.estimated, usage=due.usage)
     settled = quota.settle(Settle(id="req_1", amount=due.amount, report=report), placed.accounts, placed.hold, now=1.0)
 
     print(f"parse    model={request.model} stream={request.stream} cap={request.cap}")
     print(f"route    {target.id} at {call.url}")
     print(f"sent     {call.body.decode()}")
-    print(f"reserve  {placed.result.status}: ${price.dollars(placed.result.amount)} held")
+    print(f"reserve  {placed.result.status}: ${price.dollars(hold)} held")
     print(f"relay    {relayed.count(b'data: ')} events, {stream.seen.relayed_bytes} bytes of text, done={stream.done}")
     print(f"settle   {due.outcome}: ${price.dollars(due.amount)} for {due.usage.total} tokens")
-    print(f"account  ${price.dollars(settled.accounts[0].available)} available")
+    return settled.accounts[0]
 
 
 if __name__ == "__main__":

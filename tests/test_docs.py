@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hpp_middleware import Consumer, Gateway, MemoryStore, Provider
+from hpp_middleware import Consumer, Gateway, MemoryStore, Provider, RequestError
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.testing.dialects import Sample, check_dialect
 from hpp_middleware.types.price import Usage
@@ -65,7 +65,11 @@ async def test_the_pieces_do_their_work_alone() -> None:
         assert pieces["used"]([stream[:at], stream[at:]]) == Usage(input=9, output=1)
     assert pieces["used"]([b"data: [DONE]\n\n"]) is None
     body = b'{"model":"acme/small","max_tokens":10,"messages":[{"role":"user","content":"Say hello."}]}'
-    assert pieces["hold"](body) == -(-len(body) // 2) * 500 + 10 * 1500
+    assert pieces["hold"](body) == -(-len(body.replace(b"acme/", b"")) // 2) * 500 + 10 * 1500
+    pdf = b'{"type":"file","file":{"file_data":"data:application/pdf;base64,AAAA"}}'
+    assert pieces["hold"](body.replace(b'"Say hello."', b"[%s]" % pdf)) > 200_000 * 500  # a model's whole context
+    with pytest.raises(RequestError, match="prediction"):
+        pieces["hold"](body.replace(b'"max_tokens"', b'"prediction":{"type":"content","content":"x"},"max_tokens"'))
 
 
 async def test_a_dialect_that_is_nearly_openais_keeps_every_promise_and_sends_its_field() -> None:

@@ -21,6 +21,7 @@ from servers import free_port, serve_module, stop
 from hpp_middleware import Consumer
 from hpp_middleware.testing import FakeUpstream, check_ledger, check_quota_store
 from hpp_middleware.types.operations import Grant, Operation, Renew
+from hpp_middleware.types.quota import Account
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CHAT = "llm/v1/chat/completions"
@@ -236,6 +237,28 @@ def test_the_pure_composition_says_what_each_stage_decides() -> None:
     assert "$0.000006 for 10 tokens" in said["settle"]
     assert "$0.999994 available" in said["account"]
     assert "3 events" in said["relay"]
+
+
+def test_the_pure_composition_holds_all_that_it_sends_for(capsys: pytest.CaptureFixture[str]) -> None:
+    from pure_composition import RECORDED, complete
+
+    without_usage = [RECORDED[0], RECORDED[1], b"\n", RECORDED[3]]
+    text = {"type": "text", "text": "Say hello."}
+    pdf = {"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA"}}
+    for parts, quota, answer in (([text], 10**7, RECORDED), ([text, pdf], 10**9, without_usage), ([text], 10**5, [])):
+        body = {"model": "acme/small", "stream": True, "messages": [{"role": "user", "content": parts}]}
+        account = complete(json.dumps(body).encode(), answer, Account(id="alice", quota=quota))
+        said = {line.split()[0]: line for line in capsys.readouterr().out.split("\n") if line}
+        if not answer:
+            assert "refused" in said["reserve"]
+            assert account.available == quota
+            continue
+        held = round(float(said["reserve"].split("$")[1].split()[0]) * 10**9)
+        cap = json.loads(said["sent"].removeprefix("sent"))["max_tokens"]
+        prompt = 200_000 if pdf in parts else 9
+        assert prompt * 500 + cap * 1_500 <= held <= quota
+        assert account.held == 0
+        assert account.settled <= held
 
 
 @pytest.mark.parametrize("name", ["litestar_mount", "quart_mount", "django_mount"])
