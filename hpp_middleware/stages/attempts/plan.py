@@ -1,12 +1,14 @@
 """What the path decides before it acts: the call, its bound, the reserve, and in the end the report. All of it pure."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from hpp_middleware.core import bound, deadlines, prompt, relay_json
+from hpp_middleware.core import bound, deadlines, prompt, relay, relay_json, sse
 from hpp_middleware.core.ceilings import Scope
 from hpp_middleware.core.settlement import End, Settlement
+from hpp_middleware.core.usage import MOST_TOKENS
 from hpp_middleware.ports import Dialect, Tokenizer
 from hpp_middleware.stages.attempts.job import Job
 from hpp_middleware.stages.relay.exchange import Exchange
@@ -125,7 +127,19 @@ class Plan:
         """What a body of the provider's that is no answer says of usage."""
         read = getattr(self.dialect, "usage_in", None) or relay_json.usage_in
         found: Seen = read(body)
-        return found
+        return found if found.usage is not None or not sse.has_event(body) else self._streamed(body)
+
+    def _streamed(self, body: bytes) -> Seen:
+        """The same of a stream in the place of an answer in one piece: some servers know nothing else."""
+        most, found = self._limits.event_bytes, Seen()
+        with suppress(relay.ProtocolError, relay.StreamedError, NotImplementedError):  # media have no streams
+            reader = self.dialect.stream(self.request, self.target, event_bytes=most, cap=MOST_TOKENS)
+            try:
+                reader.feed(body)
+                reader.close()
+            finally:
+                found = reader.seen
+        return found if found.usage is not None else Seen()
 
     def reserve(
         self,

@@ -275,7 +275,8 @@ class Exchange:
         """Pass a whole answer on; what is left to be awaited for that, which mostly is nothing."""
         job = self.job
         if not body.lstrip().startswith(b"{"):
-            self._fail(self._upstream.unintelligible(), End.REFUSED)  # a page of somebody else's: no model has run
+            self.seen = self.planned.usage_in(body)  # of a page of somebody else's nothing: no model has run
+            self._fail(self._upstream.unintelligible(), End.REFUSED)
             return None
         try:
             answer, self.seen = self.planned.dialect.answer(

@@ -62,6 +62,52 @@ async def test_a_usage_without_an_answer_is_charged(
     assert line.report.usage.prompt == 9
 
 
+EVENTS: dict[str, list[dict[str, Any]]] = {
+    "openai": [
+        {"id": "x", "choices": [{"index": 0, "delta": {"content": "Hello"}, "finish_reason": "stop"}]},
+        {"id": "x", "choices": [], **USAGE["openai"]},
+    ],
+    "anthropic": [
+        {"type": "message_start", "message": {"id": "x", "usage": {**USAGE["anthropic"]["usage"], "output_tokens": 1}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "Hello"}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
+        {"type": "message_stop"},
+    ],
+    "gemini": [
+        {"candidates": [{"index": 0, "content": {"parts": [{"text": "Hello"}]}, "finishReason": "STOP"}]},
+        {"candidates": [], "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 2, "totalTokenCount": 11}},
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", ["text/event-stream", "text/plain"])
+@pytest.mark.parametrize("api", PATHS)
+@pytest.mark.parametrize("dialect", EVENTS)
+async def test_a_stream_that_cannot_be_passed_on_is_charged_what_it_reports(
+    dialect: str, api: str, kind: str, fake_upstream: FakeUpstream
+) -> None:
+    stream = kind == "text/plain"  # in the other one's place
+    body = b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in EVENTS[dialect])
+    provider = {"dialect": dialect, "base_url": fake_upstream.url.removesuffix("/v1"), "options": {}}
+    asked: dict[str, Any] = {"model": MODEL, "stream": stream}
+    if api == "responses":
+        asked |= {"input": "Hi", "max_output_tokens": 100}
+    else:
+        asked |= {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 100}
+    async with gateway(fake_upstream, provider=provider, model=DEAR) as found:
+        for raw in (body, body.removesuffix(b"\n\n"), body.split(b"\n\n")[0] + b"\n\n", b"<html>data: none</html>"):
+            fake_upstream.script = Script(content_type=kind, raw_body=raw)
+            async with post(found.app, PATHS[api], asked, headers={"apikey": KEY}) as call:
+                await call.read()
+                assert call.status == 502
+        whole, unended, begun, page = await check_books(found)
+    for line in (whole, unended):
+        assert (line.amount, line.report.outcome, line.report.estimated) == (CHARGED, "failed", False)
+    assert begun.amount < CHARGED
+    assert (page.amount, page.report.usage.total) == (0, 0)
+
+
 DRAWN = {"input_tokens": 9, "output_tokens": 20, "total_tokens": 29, "input_tokens_details": {"image_tokens": 4}}
 METADATA = {"promptTokenCount": 9, "candidatesTokenCount": 20, "totalTokenCount": 29}
 MEDIA: dict[str, tuple[str, dict[str, Any], int, bool]] = {
