@@ -226,11 +226,11 @@ STREAM = "text/event-stream"
 
 
 def _contents() -> Iterator[Fault]:
-    nothing, unread = error(502, BROKE), cut(BROKE, "estimate")
+    nothing, reports, unread = error(502, BROKE), error(502, BROKE, "usage"), cut(BROKE, "estimate")
     for name, title, json_, stream, script in (
         ("html", "200, and an HTML page", nothing, nothing, Script(raw_body=PAGE, content_type="text/html")),
         ("html-claimed", "an HTML page that says it is an answer", nothing, None, Script(raw_body=PAGE)),
-        ("type", "another content type", None, nothing, Script(texts=TEXTS, content_type="application/json")),
+        ("type", "another content type", None, reports, Script(texts=TEXTS, content_type="application/json")),
         ("gzip", "compressed, unasked", nothing, nothing, Script(texts=TEXTS, content_encoding="gzip")),
         ("empty", "nothing", nothing, cut(BROKE, "nothing", "again"), Script(raw_events=())),
         ("array", "JSON that is no object", nothing, None, Script(raw_body=b"[1]", content_type="application/json")),
