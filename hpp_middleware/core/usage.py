@@ -208,8 +208,9 @@ def told_responses(usage: Usage) -> dict[str, Any]:
 
 
 def _first(*counts: int | None) -> int:
+    """The first that says something: a 0 in one server's place for it is a place that the next one has not filled."""
     for count in counts:
-        if count is not None:
+        if count:
             return count
     return 0
 

@@ -74,6 +74,17 @@ CLEAN: list[tuple[str, dict[str, Any], Usage]] = [
         report(total_tokens=150, prompt_cache_hit_tokens=64, prompt_tokens_details={"cached_tokens": 64}),
         Usage(input=36, cache_read=64, output=50),
     ),
+    (
+        "DeepSeek, behind a server that fills in OpenAI's place with nothing",
+        report(
+            total_tokens=150,
+            prompt_cache_hit_tokens=64,
+            prompt_tokens_details={"cached_tokens": 0},
+            reasoning_tokens=20,
+            completion_tokens_details={"reasoning_tokens": 0},
+        ),
+        Usage(input=36, cache_read=64, output=30, reasoning=20),
+    ),
     ("Moonshot", report(total_tokens=150, cached_tokens=99), Usage(input=1, cache_read=99, output=50)),
     (
         "xAI, reasoning beside the completion",
