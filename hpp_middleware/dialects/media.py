@@ -31,11 +31,17 @@ SPECIAL_TOKENS = 2
 PROMPT_TOKENS = 64
 """Tokens that a model may put around the prompt of an image."""
 
+_ANYWHERE = ("fallbacks", "mock_testing_fallbacks", "provideroptions", "guardrails", "safety_model", "speed")
+"""What other gateways know in each API, as in chats. (``moderation`` of images says how strict OpenAI's filter is.)"""
+
 _REFUSED = {
+    **{name: unpriced.COST_FIELDS[name] for name in _ANYWHERE},
     "partial_images": "each of them is billed, and they come in streams only",
     "image": "what is edited is billed by its size",
     "images": "what is edited is billed by its size",
     "image_url": "what is edited is billed by its size",
+    "reference_images": "what is edited is billed by its size",
+    "input_references": "what is edited is billed by its size",
     "mask": "what is edited is billed by its size",
     "input_fidelity": "what is edited is billed by its size",
     "best_of": "it multiplies the output",

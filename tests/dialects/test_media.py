@@ -110,6 +110,13 @@ def test_a_provider_that_has_none_of_them_is_not_asked() -> None:
         ("Service_Tier", "priority"),
         ("best_of", 3),
         ("turbo", True),
+        ("reference_images", ["https://x.example/a.png"]),
+        ("input_references", [{"type": "image_url"}]),
+        ("fallbacks", ["text-embedding-3-large"]),
+        ("mock_testing_fallbacks", True),
+        ("providerOptions", {"gateway": {"models": ["dear"]}}),
+        ("guardrails", ["pii"]),
+        ("safety_model", "guard"),
     ],
 )
 def test_what_changes_the_cost_without_a_price_is_refused(api: API, field: str, value: Any) -> None:
@@ -119,6 +126,7 @@ def test_what_changes_the_cost_without_a_price_is_refused(api: API, field: str, 
     assert (caught.value.status, caught.value.param) == (400, field)
     call(api, where=where, **{field: None})
     call(api, service_tier="flex")
+    call(api, moderation="low")
 
 
 # --- holds are upper bounds ------------------------------------------------------------------------
