@@ -13,7 +13,8 @@ from cascading import DOUBT, SMALL_NANO, cascading
 from chains import A_NANO, A, answered, pair, the_entry
 from rig import ALICE, BOB_KEY, KEY, MODEL, USAGE_NANO, Delegate, Lossy, ask, check_books, gateway, question, read
 
-from hpp_middleware import Consumer, Gateway, RequestError, StoreError
+from hpp_middleware import Consumer, Gateway, Provider, RequestError, StoreError
+from hpp_middleware.catalog.genai import GenaiPrices
 from hpp_middleware.stages.reserve.ceilings import Ceilings
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.testing.stores.bench import Clock
@@ -483,3 +484,22 @@ async def test_a_client_that_leaves_before_the_stronger_model_is_asked_leaves_it
         await call.returned()
         assert len(fake_upstream.log) == 1
         assert await _spent(found) == {"small": SMALL_NANO, "strong": 0}
+
+
+async def test_a_models_own_price_and_budget_are_kept_in_any_letter_case(fake_upstream: FakeUpstream) -> None:
+    budgets = [Budget(consumer="*", period="day", amount=100_000, model="openai/gpt-4.1")]
+    models = {"openai/gpt-4o": {"input": "10", "output": "40"}}  # four times the price list's
+    providers = {"openai": Provider(base_url=fake_upstream.url)}
+    found = gateway(fake_upstream, prices=GenaiPrices(), providers=providers, models=models, budgets=budgets)
+    async with found:
+        for model, status in (
+            ("openai/gpt-4o", 200),
+            ("openai/GPT-4o", 400),
+            ("openai/gpt-4.1", 429),
+            ("openai/GPT-4.1", 429),
+            ("openai/GPT-4.1-mini", 200),
+        ):
+            async with ask(found, model=model) as call:
+                assert (model, await call.started()) == (model, status)
+                await call.read()
+    assert [exchange.json()["model"] for exchange in fake_upstream.log] == ["gpt-4o", "GPT-4.1-mini"]

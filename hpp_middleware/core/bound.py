@@ -200,7 +200,7 @@ def image_tokens_of(target: Target) -> int:
     """The most tokens that an image costs which goes in."""
     if target.model.image_tokens is not None:
         return target.model.image_tokens
-    maker_less = target.model_name.rpartition("/")[2]  # openai/gpt-4o-mini, as a provider of many makers' models says
+    maker_less = target.model_name.lower().rpartition("/")[2]  # openai/gpt-4o-mini, as a provider of many makers says
     return max((tokens for name, tokens in _IMAGE_TOKENS.items() if maker_less.startswith(name)), default=IMAGE_TOKENS)
 
 

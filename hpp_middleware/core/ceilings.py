@@ -8,12 +8,11 @@ a clock or knows a calendar: what a period is called, and when it ends, is passe
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 
 import msgspec
 from msgspec import Struct
 
-from hpp_middleware.core.names import MARK
+from hpp_middleware.core.names import MARK, is_like
 from hpp_middleware.core.quota import MAX_NANO
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.budget import Budget, Group
@@ -158,7 +157,7 @@ def applying(
     """
     found: dict[tuple[str, str, str | None], Budget] = {}
     for budget in budgets:
-        if budget.model is not None and model is not None and not fnmatchcase(model, budget.model):
+        if budget.model is not None and model is not None and not is_like(model, budget.model):
             continue
         if budget.account is not None:
             if budget.account in accounts:

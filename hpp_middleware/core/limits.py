@@ -5,13 +5,13 @@ Nothing here awaits, reads a clock, or knows a store; :mod:`hpp_middleware.core.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from fnmatch import fnmatchcase
 
 import msgspec
 from msgspec import Struct
 
 from hpp_middleware.core import windows
 from hpp_middleware.core.bound import Bound
+from hpp_middleware.core.names import is_like
 from hpp_middleware.errors import ConfigurationError, RequestError
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.http import Headers
@@ -60,7 +60,9 @@ class Rule(Struct, frozen=True, kw_only=True):
         """Whether a request to this model falls under it."""
         if self.model is None or self.model == model:
             return True
-        return any(sign in self.model for sign in _GLOB) and fnmatchcase(model, self.model)
+        if any(sign in self.model for sign in _GLOB):
+            return is_like(model, self.model)
+        return self.model.lower() == model.lower()
 
     def at(self, consumer: Consumer) -> str:
         """The key of this consumer's window, or of its key's."""

@@ -1,9 +1,11 @@
 """Names that every store can keep: what is none exists nowhere, and no store need be asked. No budget is a payer."""
 
+from fnmatch import fnmatchcase
+
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.consumer import Consumer
 
-__all__ = ["MARK", "MOST_BYTES", "can_be_kept", "can_pay", "check_consumer", "check_given", "created"]
+__all__ = ["MARK", "MOST_BYTES", "can_be_kept", "can_pay", "check_consumer", "check_given", "created", "is_like"]
 
 MARK = "/~"
 """What no account's own name has in it: it begins the name of a budget."""
@@ -26,6 +28,14 @@ def can_pay(name: str) -> bool:
     was granted to nobody, and whoever were let in under its name would spend it, and its owner's besides.
     """
     return MARK not in name and can_be_kept(name)
+
+
+def is_like(model: str, pattern: str) -> bool:
+    """
+    Whether a pattern that bounds what a model may cost is meant of it: in any letter case, since a price list finds
+    models in any, and some providers do. What lets models in is compared to the letter.
+    """
+    return fnmatchcase(model.lower(), pattern.lower())
 
 
 def check_consumer(consumer: Consumer) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 
 from hpp_middleware.core import auth
+from hpp_middleware.core.names import is_like
 from hpp_middleware.core.parse import is_model_id
 from hpp_middleware.errors import ConfigurationError, RequestError
 from hpp_middleware.types.auto import AUTO
@@ -65,8 +66,10 @@ class Catalog:
     capabilities: Capabilities | None = None
     image_provider: str = "openai"
     _found: dict[str, tuple[Model, Target]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _spelled: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        self._spelled.update((model_id.lower(), model_id) for model_id in self.models)
         for name in self.providers:
             if not name or "/" in name or name == "hpprouter":
                 raise ConfigurationError(f"providers.{name} is not a usable name", param=f"providers.{name}")
@@ -108,6 +111,8 @@ class Catalog:
         own = self.models.get(model_id)
         if own is None and not any(fnmatchcase(model_name, pattern) for pattern in provider.models):
             return None
+        if own is None and self._spelled.get(model_id.lower()) in self.models:
+            return None  # the operator's own, in other letters: not at another price
         listed, known = None, None
         if self.prices is not None and (own is None or own.price is None):
             listed = self.prices.find(provider.prices or provider_name, model_name)
@@ -118,7 +123,7 @@ class Catalog:
             known = self.capabilities.find(provider.prices or provider_name, model_name)
         theirs = listed[1] if listed else None
         model = _merged(own, known, theirs)
-        if model.reasoning is None and any(fnmatchcase(model_name, pattern) for pattern in provider.reasoning):
+        if model.reasoning is None and any(is_like(model_name, pattern) for pattern in provider.reasoning):
             model = replace(model, reasoning=True)
         return Target(
             id=model_id,

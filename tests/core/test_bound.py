@@ -127,6 +127,7 @@ def test_inline_images_are_held_for_by_count_and_not_by_their_bytes() -> None:
         ("gpt-4o-mini", {}, 48_169),
         ("gpt-4o-mini-2024-07-18", {}, 48_169),
         ("openai/gpt-4o-mini", {}, 48_169),
+        ("OpenAI/GPT-4o-mini", {}, 48_169),
         ("gpt-4o", {}, IMAGE_TOKENS),
         ("gpt-4o-mini", {"image_tokens": 700}, 700),
     ],

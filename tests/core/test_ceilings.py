@@ -72,6 +72,7 @@ def test_a_budget_of_a_model_counts_what_goes_to_it() -> None:
         ("alice", every),
     ]
     assert ceilings.applying((dear, every), "alice", ("alice",), "fake/small") == [("alice", every)]
+    assert len(ceilings.applying((dear, every), "alice", ("alice",), "fake/GPT-5-Mini")) == 2
 
 
 def test_a_budget_of_an_account_counts_what_is_below_it() -> None:

@@ -76,6 +76,13 @@ def test_models_with_one_pattern_share_its_window() -> None:
     assert Rules([limit], {"fake"}).asked(ALICE, "other/a", tokens=1, holder="h") is None
 
 
+def test_a_models_limit_counts_it_in_any_letter_case() -> None:
+    for model in ("fake/Large", "fake/L*"):
+        limits = RateLimit(requests_per_minute=60), RateLimit(model=model, requests_per_minute=5)
+        for name, count in (("fake/Large", 2), ("fake/LARGE", 2), ("fake/small", 1)):
+            assert len(names(asked(*limits, model=name))) == count
+
+
 def test_a_fallback_takes_only_what_its_own_limits_ask_besides() -> None:
     rules = Rules(
         [RateLimit(requests_per_minute=60), RateLimit(model="fake/b", tokens_per_minute=50, concurrency=1)], {"fake"}

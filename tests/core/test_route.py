@@ -1,6 +1,7 @@
 """Which provider and model a request goes to, and at what price."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -41,8 +42,9 @@ LIST = List(
         "x-ai": {"grok": (LISTED, Model())},
     }
 )
+OPENAI = Provider(base_url="https://o.test/v1", models=("gpt-*", "o3"), reasoning=("o3*",))
 PROVIDERS = {
-    "openai": Provider(base_url="https://o.test/v1", models=("gpt-*", "o3"), reasoning=("o3*",)),
+    "openai": OPENAI,
     "openrouter": Provider(base_url="https://r.test/v1"),
     "ollama": Provider(base_url="http://127.0.0.1:1/v1"),
     "grok": Provider(base_url="https://g.test/v1", prices="x-ai"),
@@ -186,6 +188,24 @@ def test_globs_let_listed_models_in_and_configured_ones_need_none() -> None:
     assert refused("openai/gpt-5", catalog(providers=providers)).code == "unsupported_model"
     assert going("openai/gpt-5-mini", catalog(providers=providers)).id == "openai/gpt-5-mini"
     assert going("openai/gpt-5", catalog({"openai/gpt-5": Model()}, providers=providers)).id == "openai/gpt-5"
+
+
+class Caseless(List):
+    """A price list that takes names in any letter case, as genai-prices does."""
+
+    def find(self, provider: str, model: str) -> tuple[Price, Model] | None:
+        return super().find(provider, model.lower())
+
+
+def test_a_model_of_the_operators_has_no_other_price_in_other_letters() -> None:
+    own = {"openai/gpt-5": Model(price=OWN), "openai/O3": Model(price=OWN), "openai/o3": Model(price=FREE)}
+    found = catalog(own, prices=Caseless(LIST.known), providers={"openai": Provider(base_url="https://o.test")})
+    assert going("openai/gpt-5", found).price is OWN
+    assert refused("openai/GPT-5", found).code == "unsupported_model"
+    assert (going("openai/O3", found).price, going("openai/o3", found).price) == (OWN, FREE)
+    assert going("openai/GPT-5-mini", found).price is LISTED
+    listed = catalog(prices=Caseless(LIST.known), providers={"openai": replace(OPENAI, models=("*",))})
+    assert find(listed, "openai/O3").model.reasoning is True
 
 
 def test_auto_without_rules_is_its_own_refusal() -> None:
