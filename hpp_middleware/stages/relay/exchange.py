@@ -107,9 +107,8 @@ class Exchange:
         Args:
             host_left: What it counts as that the host cancelled it.
         """
-        if self._settled is not None:
-            return self._settled
-        return self.job.charge(self.end or (host_left if self._upstream.sent else End.UNSENT), self.seen_so_far())
+        end = self.end or (host_left if self._upstream.sent else End.UNSENT)
+        return self._settled or self.job.charge(end, self.seen_so_far())
 
     @property
     def answer(self) -> Answer | None:
