@@ -13,7 +13,7 @@ from cascading import DOUBT, SMALL_NANO, cascading
 from chains import A_NANO, A, answered, pair, the_entry
 from rig import ALICE, BOB_KEY, KEY, MODEL, USAGE_NANO, Delegate, Lossy, ask, check_books, gateway, question, read
 
-from hpp_middleware import Consumer, Gateway, Provider, RequestError, StoreError
+from hpp_middleware import ConfigurationError, Consumer, Gateway, Provider, RequestError, StoreError
 from hpp_middleware.catalog.genai import GenaiPrices
 from hpp_middleware.stages.reserve.ceilings import Ceilings
 from hpp_middleware.testing import FakeUpstream, Script
@@ -503,3 +503,17 @@ async def test_a_models_own_price_and_budget_are_kept_in_any_letter_case(fake_up
                 assert (model, await call.started()) == (model, status)
                 await call.read()
     assert [exchange.json()["model"] for exchange in fake_upstream.log] == ["gpt-4o", "GPT-4.1-mini"]
+
+
+@pytest.mark.parametrize("model", ["fake-1", "cheap", "gpt-5*", "other/fake-1", "fak", "f/*"])
+def test_a_budget_that_no_model_can_be_in_is_refused(model: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        gateway("http://127.0.0.1:9/v1", budgets=[Budget(consumer="*", period="day", amount=1, model=model)])
+    assert caught.value.param == "budgets[0].model"
+
+
+@pytest.mark.parametrize(
+    "model", [None, "fake/fake-1", "fake/later-*", "fa*", "FAKE/*", "*", "[ef]ake/x", "?ake/*", "fake*"]
+)
+def test_a_budget_of_models_that_may_come_is_not(model: str | None) -> None:
+    gateway("http://127.0.0.1:9/v1", budgets=[Budget(consumer="*", period="day", amount=1, model=model)])

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from hpp_middleware.core import windows
 from hpp_middleware.core.bound import Bound
-from hpp_middleware.core.names import is_like
+from hpp_middleware.core.names import check_bound, is_like
 from hpp_middleware.errors import ConfigurationError, RequestError
 from hpp_middleware.types.consumer import Consumer
 from hpp_middleware.types.http import Headers
@@ -117,7 +117,7 @@ class Rules:
         everybody: dict[tuple[str | None, bool, str], Rule] = {}
         named: dict[str, dict[tuple[str | None, bool, str], Rule]] = {}
         for number, limit in enumerate(limits):
-            _check_model(limit.model, providers, f"{where}[{number}].model")
+            check_bound(limit.model, providers, f"{where}[{number}].model")
             rules = everybody if limit.consumer == "*" else named.setdefault(limit.consumer, {})
             for rule in _rules(limit, f"{where}[{number}]"):
                 if rule.place in rules:
@@ -268,19 +268,6 @@ def _of(rule: Rule, tokens: int | Mapping[str, int]) -> int:
 def _units(count: int, rule: Rule) -> int:
     """So many as units, no more than any store can count: that is more than any window has."""
     return max(-windows.MOST_UNITS, min(count * rule.size.each, windows.MOST_UNITS))
-
-
-def _check_model(model: str | None, providers: Collection[str], where: str) -> None:
-    """One that is no glob names a provider that there is."""
-    provider = model.partition("/")[0] if model is not None else ""
-    if model is None or any(sign in provider for sign in _GLOB) or (provider in providers and "/" in model):
-        return
-    raise ConfigurationError(
-        f"{where} must be provider/model, or a glob; there is no provider {provider!r}"
-        if "/" in model
-        else f"{where} must be provider/model, or a glob",
-        param=where,
-    )
 
 
 def _rules(limit: RateLimit, where: str) -> Iterator[Rule]:

@@ -1,11 +1,25 @@
 """Names that every store can keep: what is none exists nowhere, and no store need be asked. No budget is a payer."""
 
+import re
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-from hpp_middleware.errors import RequestError
+from hpp_middleware.errors import ConfigurationError, RequestError
 from hpp_middleware.types.consumer import Consumer
 
-__all__ = ["MARK", "MOST_BYTES", "can_be_kept", "can_pay", "check_consumer", "check_given", "created", "is_like"]
+__all__ = [
+    "MARK",
+    "MOST_BYTES",
+    "can_be_kept",
+    "can_pay",
+    "check_bound",
+    "check_consumer",
+    "check_given",
+    "created",
+    "is_like",
+]
+
+_BEFORE_SIGNS = re.compile(r"[^*?\[]*")
 
 MARK = "/~"
 """What no account's own name has in it: it begins the name of a budget."""
@@ -36,6 +50,28 @@ def is_like(model: str, pattern: str) -> bool:
     models in any, and some providers do. What lets models in is compared to the letter.
     """
     return fnmatchcase(model.lower(), pattern.lower())
+
+
+def check_bound(model: str | None, providers: Iterable[str], where: str) -> None:
+    """
+    A pattern as of :func:`is_like` can be meant of some model: else it would bound nothing, and nobody would see it.
+
+    Args:
+        model: The pattern; None is meant of all.
+        providers: The names that models' ids begin with.
+        where: Its place in the configuration.
+    Raises:
+        ConfigurationError: It is of no provider's models.
+    """
+    if model is None:
+        return
+    begins = _BEFORE_SIGNS.match(model.lower())[0]  # type: ignore[index]  # it matches anything
+    is_glob, heads = len(begins) < len(model), [f"{name.lower()}/" for name in providers]
+    if any(begins.startswith(head) or (is_glob and head.startswith(begins)) for head in heads):
+        return
+    said = f"{where} must be provider/model, or a glob"
+    provider, slash, _ = model.partition("/")
+    raise ConfigurationError(f"{said}; there is no provider {provider!r}" if slash else said, param=where)
 
 
 def check_consumer(consumer: Consumer) -> None:

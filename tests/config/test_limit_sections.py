@@ -74,6 +74,7 @@ def test_another_store_counts_where_the_file_says_so(tmp_path: Path) -> None:
             "[[limits]]\nmodel = 'openai/gpt'\nconcurrency = 1",
             "limits[0].model: must be provider/model, or a glob; there is no provider 'openai'",
         ),
+        ("[[limits]]\nmodel = 'gpt*'\nconcurrency = 1", "limits[0].model: must be provider/model, or a glob"),
         ('[limit_store]\noutage = "ajar"', "limit_store.outage: must be 'closed' or 'open'"),
         ('[limit_store]\nurl = "carrier:pigeon"', None),
     ],

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from hpp_middleware.audit import Audited, Sealer, Sealing
 from hpp_middleware.catalog import genai, tokens
 from hpp_middleware.catalog.known import VendoredModels
-from hpp_middleware.core import price, route
+from hpp_middleware.core import names, price, route
 from hpp_middleware.core.limits import Rules
 from hpp_middleware.core.preferences import MOST_MODELS
 from hpp_middleware.dialects import known
@@ -80,16 +80,17 @@ def model_from(model_id: str, model: Model | Mapping[str, Any]) -> Model:
 
 def checked_budgets(budgets: Sequence[Budget], catalog: route.Catalog) -> Sequence[Budget]:
     """
-    Budgets, of which every model that they downgrade to is there.
+    Budgets, each of some provider's models, of which every model that they downgrade to is there.
 
     Raises:
-        ConfigurationError: One is none, or has no price.
+        ConfigurationError: One is none, or of no models that can be asked, or downgrades to one without a price.
     """
     for number, budget in enumerate(budgets):
         given: object = budget
         if not isinstance(given, Budget):
             where = f"budgets[{number}]"
             raise ConfigurationError(f"{where} must be a Budget", param=where)
+        names.check_bound(budget.model, catalog.providers, f"budgets[{number}].model")
         if budget.downgrade is not None and catalog.find(budget.downgrade) is None:
             where = f"budgets[{number}].downgrade"
             raise ConfigurationError(f"{where} {budget.downgrade!r} is no model that has a price here", param=where)
