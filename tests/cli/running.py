@@ -61,6 +61,10 @@ class Running:
     def chat(self, key: str, body: Mapping[str, Any]) -> httpx2.Response:
         return self.client.post("/llm/v1/chat/completions", headers={"apikey": key}, json=dict(body))
 
+    def page_faults(self) -> int:
+        """How many pages the kernel has given it, as Linux counts them."""
+        return int(Path(f"/proc/{self._process.pid}/stat").read_text("utf-8").rpartition(")")[2].split()[7])
+
     def stop(self, number: int = signal.SIGTERM) -> Done:
         """End it as an operator does."""
         self._process.send_signal(number)

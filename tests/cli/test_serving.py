@@ -1,5 +1,7 @@
 """``hpp-router serve`` as a process."""
 
+import mmap
+import platform
 import signal
 import socket
 import subprocess
@@ -10,7 +12,7 @@ import anyio
 import httpx2
 import pytest
 from faults import confined
-from running import command, environment, router
+from running import Running, command, environment, router
 from servers import free_port
 
 from hpp_middleware.testing import FakeUpstream
@@ -89,6 +91,21 @@ def test_a_signal_lets_the_answer_in_flight_end(tmp_path: Path) -> None:
         assert first.startswith(b"data: ")
         assert rest.endswith(b"data: [DONE]\n\n")
         assert served._process.wait(timeout=60) == 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc's malloc")
+def test_large_bodies_take_the_same_memory_one_after_the_other(tmp_path: Path) -> None:
+    size, times = 1_000_000, 10
+    body = {"model": "none", "messages": [{"role": "user", "content": "a" * size}]}
+
+    def ask(served: Running) -> int:
+        for _ in range(times):
+            assert served.chat(KEY, body).status_code == 400
+        return served.page_faults()
+
+    with router(configured(tmp_path), "serve") as served:
+        once_warm = ask(served)
+        assert ask(served) - once_warm < times * size // mmap.PAGESIZE // 4
 
 
 def test_host_and_port_are_taken_from_the_file_and_overridden(tmp_path: Path) -> None:

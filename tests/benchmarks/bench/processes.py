@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Loader", "many_files", "module", "pinned", "running", "told"]
 
 _HERE = Path(__file__).parent.parent
+_MALLOC = {f"MALLOC_{name}_THRESHOLD_": str(16 * 1024 * 1024) for name in ("MMAP", "TRIM")}
+"""For all of them as ``hpp-router serve`` has it."""
 
 
 @contextmanager
@@ -39,7 +41,8 @@ def pinned(core: set[int]) -> Iterator[None]:
 @contextmanager
 def running(command: Sequence[str], *, core: set[int], package: Path = ROOT) -> "Iterator[subprocess.Popen[str]]":
     """A process on a core, with the package of a source tree; ended afterwards."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(package), str(_HERE)]), "PYTHONHASHSEED": "0"}
+    paths = os.pathsep.join([str(package), str(_HERE)])
+    environment = {**_MALLOC, **os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": "0"}
     with pinned(core):
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True, cwd=_HERE
