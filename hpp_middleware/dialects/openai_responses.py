@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from hpp_middleware.core import relay, responses, sse
+from hpp_middleware.core import offers, relay, responses, sse
 from hpp_middleware.core.body import words
 from hpp_middleware.core.feeding import Count, fed, size
 from hpp_middleware.core.relay_cost import Charge
@@ -102,6 +102,9 @@ class OpenAIResponses:
         refusals.refuse_dear_caching(said)
         fields["model"] = Raw(_encode(target.model_name))
         fields["store"] = Raw(b"false")
+        unsent = offers.left_out(fields)
+        if unsent:
+            fields["tools"] = offers.kept(fields, unsent)
         if cap is not None:
             fields["max_output_tokens"] = Raw(str(cap).encode())
         unsized = refusals.packed_tokens(request, said.get("input", b""), target)
@@ -115,6 +118,7 @@ class OpenAIResponses:
             shared=shared,
             more_tokens=_hidden_tools(fields) * TOOL_TOKENS + unsized,
             unsized=unsized > 0,
+            dropped=(offers.SEARCH,) if unsent else (),
         )
 
     def stream(

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 from pydantic import TypeAdapter
 
 from hpp_middleware.apis.responses import RESPONSES
+from hpp_middleware.apis.responses.namespaces import flat, names
 from hpp_middleware.apis.responses.thoughts import Thoughts, merged, packed, unpacked
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Images, Request
@@ -19,6 +21,7 @@ from hpp_middleware.types.provider import Limits
 OURS: TypeAdapter[Any] = TypeAdapter(ResponseCreateParamsNonStreaming)
 THEIRS: TypeAdapter[Any] = TypeAdapter(CompletionCreateParamsNonStreaming)
 PNG = "data:image/png;base64,iVBORw0KGgo="
+F: dict[str, Any] = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False}
 SCHEMA = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"], "additionalProperties": False}
 
 
@@ -172,9 +175,40 @@ def test_tools_and_the_choice_of_one() -> None:
     assert "tool_choice" not in chat(tool_choice="auto")
 
 
-@pytest.mark.parametrize("kind", ["local_shell", "apply_patch", "shell", "namespace"])
+@pytest.mark.parametrize("kind", ["local_shell", "apply_patch", "shell"])
 def test_tools_that_only_openai_describes_are_refused_where_it_is_not_asked(kind: str) -> None:
     refused("tools[0].type", tools=[{"type": kind, "name": "t"}])
+
+
+def test_functions_of_a_namespace_stand_beside_the_others_under_longer_names() -> None:
+    inner = [F, {"type": "custom", "name": "g", "description": "Says."}]
+    space = {"type": "namespace", "name": "n", "description": "Some.", "tools": inner}
+    function, beside, custom = chat(tools=[F, space])["tools"]
+    assert (function["function"]["name"], beside["function"]["name"]) == ("f", "n__f")
+    assert custom == {"type": "custom", "custom": {"name": "n__g", "description": "Says."}}
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "namespace": "n"}
+    said = messages(call, {**call, "type": "custom_tool_call", "call_id": "d", "name": "g", "input": ""})[0]
+    assert [each[each["type"]]["name"] for each in said["tool_calls"]] == ["n__f", "n__g"]
+
+
+def test_a_namespace_without_functions_is_no_tool() -> None:
+    fields = chat(tools=[{"type": "namespace", "name": "n", "description": "None.", "tools": []}], tool_choice="auto")
+    assert fields.keys() == {"model", "messages"}
+
+
+def test_a_name_that_gets_too_long_is_shortened_and_tells_two_apart() -> None:
+    assert len(flat("n" * 31, "f" * 31)) == 64
+    assert flat("n" * 31, "f" * 31) == "n" * 31 + "__" + "f" * 31
+    one, other = (flat("n" * 40, "f" * 40 + ending) for ending in "xy")
+    assert len(one) == len(other) == 64
+    assert one != other
+    tools = [{"type": "namespace", "name": "n" * 40, "tools": [{**F, "name": "f" * 40 + "x"}]}]
+    assert names({"tools": Raw(json.dumps(tools).encode())}) == {one: ("n" * 40, "f" * 40 + "x")}
+
+
+def test_what_is_null_is_left_out() -> None:
+    nothing = ("user", "metadata", "temperature", "top_p", "instructions", "tools", "max_output_tokens", "truncation")
+    assert asked(**dict.fromkeys(nothing)).fields.keys() == {"model", "messages"}
 
 
 @pytest.mark.parametrize(
@@ -228,10 +262,9 @@ def test_a_cap_effort_and_log_probabilities_have_other_names() -> None:
         ("tool_choice.type", {"tool_choice": {"type": "mcp"}}),
         ("tool_choice.name", {"tool_choice": {"type": "function"}}),
         ("tools[0].name", {"tools": [{"type": "function"}]}),
-        (
-            "input[0].namespace",
-            {"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "", "namespace": "n"}]},
-        ),
+        ("tools[0].name", {"tools": [{"type": "namespace"}]}),
+        ("tools[0].tools[1].name", {"tools": [{"type": "namespace", "name": "n", "tools": [F, {"type": "function"}]}]}),
+        ("tools[0].tools[0].type", {"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "shell"}]}]}),
     ],
 )
 def test_what_cannot_be_said_is_named(param: str, fields: dict[str, Any]) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from hpp_middleware.apis.responses.items import Item, Part, bad, items, value
+from hpp_middleware.apis.responses.items import NULL, Item, Part, bad, items, value
+from hpp_middleware.apis.responses.namespaces import flat
 from hpp_middleware.apis.responses.thoughts import joined, unpacked
-from hpp_middleware.core import parse
+from hpp_middleware.core import offers, parse
 from hpp_middleware.types.completion import Request
 from hpp_middleware.types.provider import Limits
 
@@ -24,6 +25,7 @@ LOGPROBS = "message.output_text.logprobs"
 _UNSAID = frozenset(
     {
         "background",
+        "client_metadata",  # what OpenAI's own agents say of themselves
         "conversation",
         "include",
         "input",
@@ -78,6 +80,7 @@ class _Tool(Struct):
     parameters: Raw = Raw()
     strict: bool | None = None
     format: _Grammar | None = None
+    tools: "list[_Tool] | None" = None
 
 
 class _Choice(Struct):
@@ -95,7 +98,7 @@ def as_chat(request: Request, limits: Limits) -> Request:
         RequestError: 400: a field cannot be said there; it is named.
     """
     fields = request.fields
-    found: dict[str, Any] = {name: raw for name, raw in fields.items() if name not in _UNSAID}
+    found: dict[str, Any] = {name: raw for name, raw in fields.items() if name not in _UNSAID and raw != NULL}
     instructions = value(fields, "instructions", str)
     found["messages"] = _messages(items(fields))
     if instructions:
@@ -144,9 +147,12 @@ def _say_text(fields: dict[str, Raw], found: dict[str, Any]) -> None:
 
 
 def _say_tools(fields: dict[str, Raw], found: dict[str, Any]) -> None:
-    tools = value(fields, "tools", list[_Tool])
+    given = value(fields, "tools", list[_Tool]) or ()
+    unsaid = offers.left_out(fields)
+    kept = [(tool, f"tools[{index}]") for index, tool in enumerate(given) if index not in unsaid]
+    tools = [said for tool, where in kept for said in _tools(tool, where)]
     if tools:
-        found["tools"] = [_tool(tool, f"tools[{index}]") for index, tool in enumerate(tools)]
+        found["tools"] = tools
     choice: str | _Choice | None = value(fields, "tool_choice", str | _Choice)
     if isinstance(choice, _Choice):
         found["tool_choice"] = _choice(choice, "tool_choice")
@@ -154,12 +160,21 @@ def _say_tools(fields: dict[str, Raw], found: dict[str, Any]) -> None:
         found["tool_choice"] = choice
 
 
-def _tool(tool: _Tool, where: str) -> dict[str, Any]:
+def _tools(tool: _Tool, where: str) -> list[dict[str, Any]]:
+    """A tool; of a namespace, what is in it."""
+    if tool.type != "namespace":
+        return [_tool(tool, where)]
+    if tool.name is None:
+        raise bad(f"{where}.name", "is required")
+    return [_tool(inner, f"{where}.tools[{at}]", tool.name) for at, inner in enumerate(tool.tools or ())]
+
+
+def _tool(tool: _Tool, where: str, namespace: str | None = None) -> dict[str, Any]:
     if tool.type not in {"function", "custom"}:
         raise bad(f"{where}.type", f"cannot be {tool.type} for this model's provider, which knows functions only")
     if tool.name is None:
         raise bad(f"{where}.name", "is required")
-    said: dict[str, Any] = {"name": tool.name, "description": tool.description}
+    said: dict[str, Any] = {"name": flat(namespace, tool.name), "description": tool.description}
     if tool.type == "function":
         parameters = tool.parameters if tool.parameters and tool.parameters != Raw(b"null") else None
         said |= {"parameters": parameters, "strict": tool.strict}
@@ -200,8 +215,6 @@ def _messages(found: list[Item]) -> list[dict[str, Any]]:
         elif kind == "message" and item.role == "assistant":
             _say(_turn(messages, thoughts, speaks=True), item, where)
         elif kind in {"function_call", "custom_tool_call"}:
-            if item.namespace is not None:
-                raise bad(f"{where}.namespace", "cannot be said to this model's provider")
             _turn(messages, thoughts).setdefault("tool_calls", []).append(_call(item))
         elif kind in {"function_call_output", "custom_tool_call_output"}:
             _end_turn(messages, thoughts)
@@ -247,9 +260,10 @@ def _say(turn: dict[str, Any], item: Item, where: str) -> None:
 
 
 def _call(item: Item) -> dict[str, Any]:
+    name = flat(item.namespace, item.name or "")
     if item.kind == "custom_tool_call":
-        return {"id": item.call_id, "type": "custom", "custom": {"name": item.name, "input": item.input}}
-    return {"id": item.call_id, "type": "function", "function": {"name": item.name, "arguments": item.arguments}}
+        return {"id": item.call_id, "type": "custom", "custom": {"name": name, "input": item.input}}
+    return {"id": item.call_id, "type": "function", "function": {"name": name, "arguments": item.arguments}}
 
 
 def _content(content: str | list[Part], where: str) -> str | list[dict[str, Any]]:

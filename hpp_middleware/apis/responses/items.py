@@ -7,7 +7,7 @@ cost: it is refused, and so are the tools that a provider runs itself and bills 
 Source: ``ResponseInputItemParam`` and ``ToolParam`` of OpenAI's Python SDK, 3.3.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -168,15 +168,21 @@ def check(found: Sequence[Item], limits: Limits) -> tuple[Images, bool]:
     return Images(count, inline), audio
 
 
-def check_tools(tools: list[Tool], where: str = "tools") -> None:
+def check_tools(tools: list[Tool], where: str = "tools", left_out: Collection[int] = ()) -> None:
     """
     Refuse the tools that a provider runs.
 
+    Args:
+        tools: All of them.
+        where: The field that they are in.
+        left_out: The places of those that no provider is told of.
     Raises:
         RequestError: 400; it names the tool.
     """
     for index, tool in enumerate(tools):
         place = f"{where}[{index}]"
+        if index in left_out:
+            continue
         if tool.type not in AT_THE_CLIENT:
             raise bad(
                 f"{place}.type",

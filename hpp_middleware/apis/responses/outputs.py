@@ -1,5 +1,6 @@
 """The items of a Response's output, as they come to be: each tells the events of its own beginning, pieces and end."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -189,14 +190,18 @@ class Call:
         index: Its place in the output.
         suffix: What its id ends in.
         piece: The first of it.
+        spaces: See :func:`hpp_middleware.apis.responses.namespaces.names`.
     """
 
-    def __init__(self, index: int, suffix: str, piece: dict[str, Any]) -> None:
+    def __init__(
+        self, index: int, suffix: str, piece: dict[str, Any], spaces: Mapping[str, tuple[str, str]] | None = None
+    ) -> None:
         self.closed = False
         self._custom = piece.get("type") == "custom" or ("custom" in piece and "function" not in piece)
         self._index, self._status = index, "in_progress"
         self._id = f"{'ctc' if self._custom else 'fc'}_{suffix}_{index}"
         self._call_id = _text(piece.get("id")) or f"call_{suffix}_{index}"
+        self._spaces = spaces or {}
         self._name = _text(self._said(piece).get("name"))
         self._pieces: list[str] = []
 
@@ -226,7 +231,7 @@ class Call:
             return []
         self.closed, self._status = True, status
         text = "".join(self._pieces)
-        told = {"input": text} if self._custom else {"arguments": text, "name": self._name}
+        told = {"input": text} if self._custom else {"arguments": text, "name": self._named()["name"]}
         return [
             (f"{self._event}.done", {**self._place(), **told}),
             ("response.output_item.done", {"output_index": self._index, "item": self.item()}),
@@ -241,9 +246,14 @@ class Call:
             "type": kind,
             "status": self._status,
             "call_id": self._call_id,
-            "name": self._name,
+            **self._named(),
             content: text,
         }
+
+    def _named(self) -> dict[str, str]:
+        """Its name, as the client has given it."""
+        found = self._spaces.get(self._name)
+        return {"name": self._name} if found is None else {"name": found[1], "namespace": found[0]}
 
     @property
     def _event(self) -> str:

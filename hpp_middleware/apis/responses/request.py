@@ -4,7 +4,7 @@ from msgspec import Raw, Struct
 
 from hpp_middleware.apis.responses import depth
 from hpp_middleware.apis.responses.items import Tool, bad, check, check_tools, given, items, value
-from hpp_middleware.core import parse, preferences, responses
+from hpp_middleware.core import offers, parse, preferences, responses
 from hpp_middleware.core.body import SMALL
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Request
@@ -94,7 +94,7 @@ def read(body: bytes, limits: Limits) -> Request:
     if tools is not None:
         if len(tools) > limits.tools:
             raise bad("tools", f"must not have more than {limits.tools} entries")
-        check_tools(tools)
+        check_tools(tools, left_out=offers.left_out(fields))
     reasoning = value(fields, "reasoning", _Reasoning)
     if reasoning is not None and reasoning.mode not in {None, "standard"}:
         raise bad("reasoning.mode", "is not accepted: only standard has a known bound on what it bills")

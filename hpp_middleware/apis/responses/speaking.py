@@ -8,8 +8,9 @@ from msgspec import Raw
 
 from hpp_middleware.apis.responses.asking import LOGPROBS
 from hpp_middleware.apis.responses.items import value
+from hpp_middleware.apis.responses.namespaces import names as names_in
 from hpp_middleware.apis.responses.telling import Chunk, Telling
-from hpp_middleware.core import names, relay, responses, sse
+from hpp_middleware.core import names, offers, relay, responses, sse
 from hpp_middleware.core.relay_cost import Charge
 from hpp_middleware.errors import GatewayError
 from hpp_middleware.ports import Dialect, StreamReader
@@ -49,8 +50,11 @@ class Speaking:
         return getattr(self._inner, "usage_in", None)
 
     def call(self, request: Request, target: Target, *, cap: int | None, request_id: str) -> HTTPCall:
-        """The chat completion's."""
-        return self._inner.call(request, target, cap=cap, request_id=request_id)
+        """The chat completion's; a search that nobody asked for is not in it, and told of."""
+        call = self._inner.call(request, target, cap=cap, request_id=request_id)
+        if offers.left_out(self._asked.fields):
+            return msgspec.structs.replace(call, dropped=(*call.dropped, offers.SEARCH))
+        return call
 
     def stream(
         self,
@@ -99,6 +103,7 @@ class Speaking:
             suffix,
             logprobs=LOGPROBS in include or bool(value(fields, "top_logprobs", int)),
             thoughts="reasoning.encrypted_content" in include,
+            spaces=names_in(fields),
         )
 
 

@@ -8,6 +8,7 @@ until the end, since their pieces may come in turns.
 Source: https://platform.openai.com/docs/api-reference/responses-streaming
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Raw, Struct
@@ -64,13 +65,23 @@ class Telling:
         suffix: What the ids of its items end in.
         logprobs: Whether the client asked for them.
         thoughts: Whether it asked for thoughts that it can hand back.
+        spaces: See :func:`hpp_middleware.apis.responses.namespaces.names`.
     """
 
-    def __init__(self, response: dict[str, Raw], suffix: str, *, logprobs: bool, thoughts: bool) -> None:
+    def __init__(
+        self,
+        response: dict[str, Raw],
+        suffix: str,
+        *,
+        logprobs: bool,
+        thoughts: bool,
+        spaces: Mapping[str, tuple[str, str]],
+    ) -> None:
         self._response: dict[str, Any] = dict(response)
         self._suffix = suffix
         self._logprobs = logprobs
         self._thoughts = thoughts
+        self._spaces = spaces
         self._number = 0
         self._outputs: list[Output] = []
         self._open: Message | Reasoning | None = None
@@ -190,7 +201,7 @@ class Telling:
             if call is not None:  # a server that has one index for all of its calls
                 self._tell(out, call.close("completed"))
                 self._calls[-len(self._outputs) - 1] = call
-            call = self._calls[index] = Call(len(self._outputs), self._suffix, piece)
+            call = self._calls[index] = Call(len(self._outputs), self._suffix, piece, self._spaces)
             self._begin(call, out)
         self._tell(out, call.add(piece))
 
