@@ -2,14 +2,15 @@
 
 import sqlite3
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx2
+import msgspec
 import pytest
-from rig import KEY, USAGE_NANO, read_chat
+from rig import ALICE, KEY, USAGE_NANO, read_chat
 
 from faults.confined import small_disk, unprivileged
 from faults.disks import FILLED, Filled, copied, filled
@@ -17,6 +18,7 @@ from faults.fail_closed import opened, quick, reconciled, survives
 from faults.workers import Settings, Worker, asked, running_worker
 from hpp_middleware import SQLiteStore, StoreError
 from hpp_middleware.testing import FakeUpstream, Script
+from hpp_middleware.types.limits import Ask, Slot
 from hpp_middleware.types.quota import Entry
 
 pytestmark = pytest.mark.anyio
@@ -42,6 +44,81 @@ async def test_a_file_that_another_program_has_locked_costs_nobody_anything(
     path = tmp_path / "books.db"
     async with opened(SQLiteStore(path, busy_s=0.3), fake_upstream, tmp_path) as found:
         await survives(found, fake_upstream, _exclusive(path))
+
+
+@contextmanager
+def _removed(path: Path) -> Iterator[None]:
+    """Somebody has moved it away, and later puts it back."""
+    aside = path.rename(path.with_name("aside.db"))
+    yield
+    aside.rename(path)
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[None]:
+    """Somebody has put a backup in its place, and later takes it away again."""
+    aside, backup = path.with_name("aside.db"), path.with_name("backup.db")
+    with closing(sqlite3.connect(path)) as found, closing(sqlite3.connect(backup)) as to:
+        found.backup(to)
+    path.rename(aside)
+    backup.rename(path)
+    yield
+    aside.rename(path)
+
+
+@pytest.mark.parametrize("moved", [_removed, _replaced], ids=lambda moved: moved.__name__)
+async def test_a_file_that_is_not_there_any_more_takes_nothing_and_no_other_is_taken_for_it(
+    moved: Any,
+    fake_upstream: FakeUpstream,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    quick(monkeypatch)
+    path = tmp_path / "books.db"
+    async with opened(SQLiteStore(path), fake_upstream, tmp_path) as found:
+        await survives(found, fake_upstream, _later(moved(path)))
+    assert sum("books.db was removed or replaced" in message for message in caplog.messages) == 1
+
+
+async def test_what_a_gateway_opens_anew_is_not_the_books_that_it_had(
+    fake_upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    path = tmp_path / "books.db"
+    store = SQLiteStore(path, busy_s=0.05)
+    async with opened(store, fake_upstream, tmp_path) as found:
+        assert (await read_chat(found))[0] == 200
+        await found.balance(ALICE)
+        async with _exclusive(path):
+            assert (await read_chat(found))[0] == 503, "its connection was given up"
+        path.unlink()
+        assert (await read_chat(found))[0] == 503
+        assert not path.exists()
+    assert len(fake_upstream.log) == 1
+
+
+async def test_a_log_that_is_removed_under_a_router_is_no_loss(fake_upstream: FakeUpstream, tmp_path: Path) -> None:
+    path = tmp_path / "books.db"
+    async with opened(SQLiteStore(path), fake_upstream, tmp_path) as found:
+        assert (await read_chat(found))[0] == 200
+        for name in ("books.db-wal", "books.db-shm"):
+            (tmp_path / name).unlink()
+        assert (await read_chat(found))[0] == 200
+        with closing(sqlite3.connect(path)) as other:  # who comes later sees all of it
+            assert other.execute("SELECT COUNT(*) FROM ledger").fetchone() == (2,)
+        await reconciled(found.store)
+
+
+async def test_what_counts_limits_may_be_removed(tmp_path: Path) -> None:
+    ask = Ask("alice", (), (Slot("places", 1, "one"),), 60.0)
+    store = SQLiteStore(tmp_path / "books.db")
+    await store.open()
+    assert (await store.take(ask)).admitted
+    for name in ("books.db.limits", "books.db.limits-wal", "books.db.limits-shm"):
+        (tmp_path / name).unlink()
+    assert (await store.take(msgspec.structs.replace(ask, slots=(Slot("places", 1, "two"),)))).admitted
+    assert (tmp_path / "books.db.limits").exists()
+    await store.aclose()
 
 
 @pytest.mark.parametrize("full", FILLED, ids=lambda full: full.__name__)
@@ -146,6 +223,12 @@ def _read_only(place: Path, what: str) -> Iterator[None]:
     finally:
         for each in (place, *place.glob("books.db*")):
             each.chmod(each.stat().st_mode | 0o200)
+
+
+@asynccontextmanager
+async def _later(fault: AbstractContextManager[None]) -> AsyncGenerator[None]:
+    with fault:
+        yield
 
 
 async def _is_unsure(client: httpx2.AsyncClient, worker: Worker) -> None:

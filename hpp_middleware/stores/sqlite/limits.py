@@ -13,6 +13,7 @@ from typing import Any
 from hpp_middleware.core import windows
 from hpp_middleware.errors import StoreError
 from hpp_middleware.stores.sqlite.page import Pages
+from hpp_middleware.stores.sqlite.place import Place
 from hpp_middleware.stores.sqlite.schema import switch_to_wal
 from hpp_middleware.stores.sqlite.turn import Turn
 from hpp_middleware.stores.sqlite.writer import Writer
@@ -51,7 +52,8 @@ class SQLiteLimits:
 
     def __init__(self, path: Path, *, clock: Callable[[], float], busy_s: float) -> None:
         self._clock = clock
-        self._writer = Writer(lambda: _connect(path, busy_s), Turn(path, busy_s=busy_s), Pages(clock))
+        place, turn = Place(path, lasting=False), Turn(path, busy_s=busy_s)
+        self._writer = Writer(lambda: _connect(path, busy_s), place, turn, Pages(clock))
         self._is_open = False
         self._tidy_at = 0
 

@@ -17,6 +17,7 @@ from hpp_middleware.stores import pepper
 from hpp_middleware.stores.sqlite import audit, schema
 from hpp_middleware.stores.sqlite.limits import SQLiteLimits
 from hpp_middleware.stores.sqlite.page import Pages
+from hpp_middleware.stores.sqlite.place import Place
 from hpp_middleware.stores.sqlite.rests import share
 from hpp_middleware.stores.sqlite.rows import (
     CREDENTIAL,
@@ -52,7 +53,10 @@ class SQLiteStore:
         self.path = Path(path)
         self._clock = clock
         self._writer = Writer(
-            lambda: schema.connect(self.path, busy_s=busy_s), Turn(self.path, busy_s=busy_s), Pages(clock)
+            lambda: schema.connect(self.path, busy_s=busy_s),
+            Place(self.path),
+            Turn(self.path, busy_s=busy_s),
+            Pages(clock),
         )
         self._limits = SQLiteLimits(self.path.with_name(f"{self.path.name}.limits"), clock=clock, busy_s=busy_s)
 

@@ -22,6 +22,7 @@ from anyio.lowlevel import current_token
 
 from hpp_middleware.errors import StoreError
 from hpp_middleware.stores.sqlite.page import Page, Pages
+from hpp_middleware.stores.sqlite.place import MovedError, Place
 from hpp_middleware.stores.sqlite.turn import Turn
 from hpp_middleware.types.operations import Operation, Result
 
@@ -82,12 +83,14 @@ class Writer:
 
     Args:
         connect: Opens the connection; called in the thread.
+        place: Where the file lies.
         turn: Whose turn it is, among all that write this file.
         pages: What operations are carried out on.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], turn: Turn, pages: Pages) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], place: Place, turn: Turn, pages: Pages) -> None:
         self._connect = connect
+        self._place = place
         self._turn = turn
         self._pages = pages
         self._thread: threading.Thread | None = None
@@ -172,18 +175,20 @@ class Writer:
 
     def _run(self, waiting: _Jobs) -> None:
         _wait_for_a_core()
+        self._place.forget()
         connection: sqlite3.Connection | None = None
         closing = False
         while not closing:
             jobs = _take(waiting)
             try:
-                connection = connection or self._open()
+                connection = self._placed(connection)
                 self._carry_out(connection, jobs, waiting)
             except BaseException as error:  # noqa: BLE001  # the thread must outlive any failure, and tell it
                 for job in jobs:
                     job.error = error
-                _give_up(connection)
-                connection = None
+                if not isinstance(error, MovedError):
+                    _give_up(connection)
+                    connection = None
             closing = _closes(jobs[-1])
             if closing and connection is not None:
                 connection.close()
@@ -191,9 +196,15 @@ class Writer:
                 self._turn.close()
             _wake(jobs)
 
-    def _open(self) -> sqlite3.Connection:
+    def _placed(self, connection: sqlite3.Connection | None) -> sqlite3.Connection:
+        """The connection, opened anew where that is needed."""
+        if self._place.is_same() and connection is not None:
+            return connection
+        _give_up(connection)
         self._turn.open()
-        return self._connect()
+        opened = self._connect()
+        self._place.keep()
+        return opened
 
     def _carry_out(self, connection: sqlite3.Connection, jobs: "list[_Job[Any]]", waiting: _Jobs) -> None:
         """Commit what waits together, and what came while it waited for its turn."""
