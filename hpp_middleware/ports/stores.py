@@ -1,7 +1,7 @@
 """What keeps credentials, accounts, holds and ledger."""
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from hpp_middleware.types.consumer import Consumer, Credential
 from hpp_middleware.types.health import Rest
@@ -34,9 +34,11 @@ class QuotaStore(Protocol):
     settlement may exceed its hold; a race never oversells; one refusal leaves its neighbours alone.
     """
 
-    async def apply(self, operations: Sequence[Operation]) -> list[Result]:
+    def apply(self, operations: Sequence[Operation]) -> Coroutine[Any, Any, list[Result]]:
         """
         Carry out each operation, independently of the others, and answer in the same order.
+
+        An ``async def`` is what it mostly is; one that passes on another's coroutine fits as well.
 
         Raises:
             StoreError: Nothing is known of any of them; repeat them by id.

@@ -1,6 +1,8 @@
 """What hosts give a gateway fits the types that it is checked by: ``make types`` reads this file as a host's own."""
 
+from inspect import iscoroutinefunction, isfunction
 from pathlib import Path
+from typing import Any
 
 import httpx
 import httpx2
@@ -16,6 +18,7 @@ from hpp_middleware.cli.echo import Echo
 from hpp_middleware.dialects.openai import OpenAI
 from hpp_middleware.observers import LoggingObserver
 from hpp_middleware.observers.prometheus import PrometheusObserver
+from hpp_middleware.ports import LimitStore, Store
 from hpp_middleware.stores.archived import ArchivedLedger, OpenedWhenUsed
 from hpp_middleware.stores.memory import MemoryLimits
 from hpp_middleware.stores.postgres import PostgresStore
@@ -48,3 +51,13 @@ def test_parts_of_the_package_fit(tmp_path: Path) -> None:
     Gateway(providers=PROVIDERS, prices=GenaiPrices(), capabilities=VendoredModels(), tokenizer=OpenAITokenizer())
     Gateway(providers=PROVIDERS, prices=None, capabilities=None, tokenizer=None, journal=None)
     Gateway(providers=PROVIDERS, metrics=Metrics(PrometheusObserver()), observers=[LoggingObserver()])
+
+
+@pytest.mark.parametrize("port", [Store, LimitStore])
+@pytest.mark.parametrize("store", [MemoryStore, SQLiteStore, PostgresStore, RedisStore])
+def test_a_port_asks_for_an_async_def_where_each_store_has_one(port: Any, store: Any) -> None:
+    """Pyright, unlike mypy, lets nothing else in its place: the first lines of the README would be marked as wrong."""
+    declared = {name: method for each in port.__mro__ for name, method in vars(each).items() if isfunction(method)}
+    asked = {name for name, method in declared.items() if iscoroutinefunction(method)}
+    assert {name for name in asked if not iscoroutinefunction(getattr(store, name))} == set()
+    assert asked
