@@ -177,12 +177,68 @@ def django() -> Any:
     )
 
 
+def blacksheep() -> Any:
+    """BlackSheep, which mounts, and has a lifespan of its own kind."""
+    from blacksheep import Application, Content, Response
+    from blacksheep.contents import StreamedContent
+
+    async def complete() -> Any:
+        return Response(200, content=StreamedContent(b"text/event-stream", own.say))
+
+    async def go_on() -> Any:
+        own.go_on()
+        return Response(200, content=Content(b"text/plain", b"blacksheep"))
+
+    async def opened() -> AsyncIterator[None]:
+        async with gateway.opened():
+            yield
+
+    host: Any = Application()
+    host.mount("/ai", gateway.app)
+    host.mount("/billing", metered.app)
+    host.router.add_post("/v1/chat/completions", complete)
+    host.router.add_get("/go", go_on)
+    host.lifespan(opened)
+    return MeteringMiddleware(host, metered)
+
+
+def falcon() -> Any:
+    """Falcon, which has no mounts, but hooks that a lifespan runs: what dispatches runs all lifespans."""
+    from falcon.asgi import App
+    from hypercorn.middleware import DispatcherMiddleware
+
+    class Named:
+        text = ""
+
+        async def process_startup(self, _scope: Any, _event: Any) -> None:
+            self.text = "falcon"
+
+    class Complete:
+        async def on_post(self, _request: Any, response: Any) -> None:
+            response.content_type, response.stream = "text/event-stream", own.say()
+
+    class GoOn:
+        async def on_get(self, _request: Any, response: Any) -> None:
+            own.go_on()
+            response.text = named.text
+
+    named = Named()
+    falcon: Any = App(middleware=[named])
+    falcon.add_route("/v1/chat/completions", Complete())
+    falcon.add_route("/go", GoOn())
+    host: Any = MeteringMiddleware(falcon, metered)
+    apps: dict[str, Any] = {"/ai": gateway.app, "/billing": metered.app, "": host}
+    return DispatcherMiddleware(apps)
+
+
 HOSTS: dict[str, Callable[[], Any]] = {
     "starlette": starlette,
     "fastapi": fastapi,
     "litestar": litestar,
     "quart": quart,
     "django": django,
+    "blacksheep": blacksheep,
+    "falcon": falcon,
 }
 
 app = HOSTS[os.environ["FRAMEWORK"]]()

@@ -92,19 +92,33 @@ def test_a_server_that_kills_its_worker_leaves_holds_that_the_next_one_settles(
 ) -> None:
     options = ("--workers-kill-timeout", "1")  # without it granian waits for ever
     stopped("granian", "hosted", tmp_path, background_upstream, *options, grace_s=600)
-    database = tmp_path / "hpp.db"
-    assert outcomes(database) == []
+    assert outcomes(tmp_path / "hpp.db") == []
+    the_next_one_settles(tmp_path, background_upstream)
+    assert set(all_is_settled(tmp_path, background_upstream)) == {"orphaned"}
+
+
+def test_a_server_that_waits_for_no_lifespan_leaves_at_most_holds_that_the_next_one_settles(
+    tmp_path: Path, background_upstream: BackgroundUpstream
+) -> None:
+    bodies = stopped("uvicorn", "unopened", tmp_path, background_upstream, *PATIENCE["uvicorn"], grace_s=600)
+    assert not any(b"[DONE]" in body for body in bodies)
+    the_next_one_settles(tmp_path, background_upstream)
+    assert set(all_is_settled(tmp_path, background_upstream)) <= {"abandoned", "orphaned"}
+
+
+def the_next_one_settles(folder: Path, upstream: BackgroundUpstream) -> None:
+    """Another server, half a minute later, finds what was left."""
+    database = folder / "hpp.db"
     with sqlite3.connect(database) as connection:
-        connection.execute("UPDATE lease SET until = 0")  # half a minute later
+        connection.execute("UPDATE lease SET until = 0")
     connection.close()
     settings = {
         "PYTHONPATH": MODULES,
         "HPP_DB": str(database),
-        "UPSTREAM_URL": background_upstream.url,
+        "UPSTREAM_URL": upstream.url,
     }
-    with serve_module("granian", "hosted:app", tmp_path, **settings):
-        wait_until(lambda: outcomes(database) == ["orphaned"] * STREAMS)
-    assert set(all_is_settled(tmp_path, background_upstream)) == {"orphaned"}
+    with serve_module("granian", "hosted:app", folder, **settings):
+        wait_until(lambda: len(outcomes(database)) == STREAMS)
 
 
 def test_signals_are_heard_in_the_main_thread_only() -> None:
