@@ -121,6 +121,45 @@ def test_images_and_files_are_parts() -> None:
     ]
 
 
+def test_an_image_of_a_tools_follows_in_the_users_message() -> None:
+    image = {"type": "input_image", "detail": "high", "image_url": PNG}
+    part = {"type": "image_url", "image_url": {"url": PNG, "detail": "high"}}
+    text = {"type": "input_text", "text": "Done"}
+    found = messages(
+        {"role": "user", "content": "Look"},
+        {"type": "function_call", "call_id": "c1", "name": "view", "arguments": "{}"},
+        {"type": "function_call", "call_id": "c2", "name": "view", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": [image]},
+        {"type": "function_call_output", "call_id": "c2", "output": [text, image, image]},
+        {"role": "assistant", "content": "Red."},
+        {"type": "custom_tool_call", "call_id": "c3", "name": "again", "input": ""},
+        {"type": "custom_tool_call_output", "call_id": "c3", "output": [image]},
+    )
+    assert [each["role"] for each in found] == [
+        "user",
+        "assistant",
+        "tool",
+        "tool",
+        "user",
+        "assistant",
+        "tool",
+        "user",
+    ]
+    one = "[1 image(s) or file(s) of this result follow in the next user message.]"
+    assert (found[2]["content"], found[6]["content"]) == (one, one)
+    assert found[3]["content"] == [{"type": "text", "text": "Done"}, {"type": "text", "text": one.replace("1", "2")}]
+    whose = [{"type": "text", "text": f"[Of the result of tool call c{number}:]"} for number in (1, 2, 3)]
+    assert found[4]["content"] == [whose[0], part, whose[1], part, part]
+    assert found[7]["content"] == [whose[2], part]
+
+
+def test_the_image_of_a_tools_is_held_for() -> None:
+    output = [{"type": "input_image", "detail": "high", "image_url": PNG}]
+    call = {"type": "function_call", "call_id": "c1", "name": "view", "arguments": "{}"}
+    found = asked(input=[call, {"type": "function_call_output", "call_id": "c1", "output": output}])
+    assert found.images == Images(1, len(PNG))
+
+
 def test_a_refusal_is_one() -> None:
     item = {
         "type": "message",

@@ -46,6 +46,8 @@ _UNSAID = frozenset(
 )
 """Fields that are said in other words below, or that ask for nothing."""
 
+_OUTPUTS = frozenset({"function_call_output", "custom_tool_call_output"})
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -207,8 +209,12 @@ def _messages(found: list[Item]) -> list[dict[str, Any]]:
     """The items as messages."""
     messages: list[dict[str, Any]] = []
     thoughts: dict[str, Any] = {}  # of the assistant's message that comes
+    shown: list[dict[str, Any]] = []  # by the results of tools that stand last
     for index, item in enumerate(found):
         where, kind = f"input[{index}]", item.kind
+        if shown and kind not in _OUTPUTS:
+            messages.append({"role": "user", "content": shown})
+            shown = []
         if kind == "reasoning":
             known = unpacked(item.encrypted_content)
             thoughts = joined(thoughts, known.fields()) if known is not None else thoughts
@@ -216,16 +222,15 @@ def _messages(found: list[Item]) -> list[dict[str, Any]]:
             _say(_turn(messages, thoughts, speaks=True), item, where)
         elif kind in {"function_call", "custom_tool_call"}:
             _turn(messages, thoughts).setdefault("tool_calls", []).append(_call(item))
-        elif kind in {"function_call_output", "custom_tool_call_output"}:
+        elif kind in _OUTPUTS:
             _end_turn(messages, thoughts)
-            output = _content(item.output or "", f"{where}.output")
-            messages.append({"role": "tool", "tool_call_id": item.call_id, "content": output})
+            messages.append(_result(item, where, shown))
         elif kind == "message":
             _end_turn(messages, thoughts)
             messages.append({"role": item.role, "content": _content(item.content or "", f"{where}.content")})
         else:
             raise bad(f"{where}.type", f"cannot be {kind} for this model's provider")
-    return messages
+    return [*messages, {"role": "user", "content": shown}] if shown else messages
 
 
 def _end_turn(messages: list[dict[str, Any]], thoughts: dict[str, Any]) -> None:
@@ -257,6 +262,26 @@ def _say(turn: dict[str, Any], item: Item, where: str) -> None:
         turn[name] = (turn.get(name) or "") + said
     if turn["content"] is None and "tool_calls" not in turn:
         turn["content"] = ""
+
+
+def _result(item: Item, where: str, shown: list[dict[str, Any]]) -> dict[str, Any]:
+    """
+    What a tool has said. OpenAI's tool messages are text alone: an image or a file follows in the user's message.
+
+    Args:
+        item: The tool's output.
+        where: Its place in the input.
+        shown: What the user's message will have; added to.
+    """
+    content = _content(item.output or "", f"{where}.output")
+    parts = content if isinstance(content, list) else []
+    texts = [part for part in parts if part["type"] == "text"]
+    seen = [part for part in parts if part["type"] != "text"]
+    if seen:
+        shown += [{"type": "text", "text": f"[Of the result of tool call {item.call_id}:]"}, *seen]
+        follows = f"[{len(seen)} image(s) or file(s) of this result follow in the next user message.]"
+        content = [*texts, {"type": "text", "text": follows}] if texts else follows
+    return {"role": "tool", "tool_call_id": item.call_id, "content": content}
 
 
 def _call(item: Item) -> dict[str, Any]:
