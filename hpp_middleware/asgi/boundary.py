@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpp_middleware.asgi.client import ASGIClient
-from hpp_middleware.asgi.paths import APIS, ID_HEADERS, spoken_at, whole
+from hpp_middleware.asgi.paths import APIS, ID_HEADERS, meant, spoken_at, whole
 from hpp_middleware.errors import ConfigurationError, GatewayError, RequestError, StoreError
 from hpp_middleware.stages.worker.worker import new_id
 
@@ -97,6 +97,9 @@ def told(error: Exception, scope: Scope, owner: "Gateway") -> GatewayError:
         code = _CODES.get(error.status_code, "invalid_request")
         messages = {404: "There is nothing at this path.", 405: "This method is not allowed here."}
         message = messages.get(error.status_code, "The request was refused.")
+        found = meant(scope["path"]) if error.status_code == 404 else None
+        if found is not None:
+            message += f" The base URL may be wrong: try {found}, below where the router is."
         return RequestError(message, status=error.status_code, code=code, headers=dict(error.headers or {}))
     owner.fault(error, scope)
     return GatewayError("The router failed.", retryable=True)

@@ -19,6 +19,7 @@ __all__ = [
     "ROUTES",
     "UNMETERED",
     "is_anthropics",
+    "meant",
     "plain",
     "spoken_at",
     "whole",
@@ -41,6 +42,12 @@ APIS: Mapping[str, API] = {
 
 COUNTS = tuple(f"{prefix}/messages/count_tokens" for prefix in _PREFIXES)
 """Where tokens are counted, and nothing is charged."""
+
+_MEANT: Mapping[str, str] = {
+    **{path.removeprefix("/v1"): path for path in (*APIS, *COUNTS, "/v1/models") if path.startswith("/v1/")},
+    "/completions": "/v1/chat/completions",
+}
+"""By how a path ends, the path that there is; the longer of two endings first."""
 
 UNMETERED = ("/v1/completions", "/completions", "/invocations", "/generate", "/v1/audio/speech")
 """
@@ -89,6 +96,16 @@ def plain(path: str) -> str:
         elif part not in {"", "."}:
             parts.append(part)
     return "/" + "/".join(parts)
+
+
+def meant(path: str) -> str | None:
+    """
+    Where that is which a client has looked for under another base URL, or under its older name; None for what is
+    nowhere.
+
+    To leave ``/v1`` out, or to write it twice, is what goes wrong most often: some clients add it themselves.
+    """
+    return next((found for ending, found in _MEANT.items() if path.endswith(ending)), None)
 
 
 def is_anthropics(headers: Iterable[tuple[bytes, bytes]]) -> bool:

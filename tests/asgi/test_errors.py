@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 from rig import CANARY, CHAT, KEY, Delegate, ask, check_books, gateway, question, read_chat
+from starlette.routing import Route
 
 from hpp_middleware.testing import FakeUpstream, Script, get, post
 from hpp_middleware.testing.asgi import Call
@@ -174,6 +175,30 @@ async def test_an_unknown_path_is_a_404_in_json(path: str, fake_upstream: FakeUp
                 assert await call.started() == 404
                 assert (await call.json())["error"]["code"] == "not_found"
                 assert "x-request-id" in call.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/v1/v1/chat/completions", "/v1/chat/completions"),
+        ("/v1/completions", "/v1/chat/completions"),
+        ("/messages", "/v1/messages"),
+        ("/v1/v1/messages", "/v1/messages"),
+        ("/v1/v1/messages/count_tokens", "/v1/messages/count_tokens"),
+        ("/openai/responses", "/v1/responses"),
+        ("/embeddings/", "/v1/embeddings"),
+        ("/models", "/v1/models"),
+    ],
+)
+async def test_a_path_below_another_base_url_is_told_where_it_is(
+    path: str, found: str, fake_upstream: FakeUpstream
+) -> None:
+    async with gateway(fake_upstream) as router, Call(router.app, "POST", path) as call:
+        assert await call.started() == 404
+        told = (await call.json())["error"]
+        assert (told["code"], told["message"].split()[-6]) == ("not_found", f"{found},")
+        assert found in {route.path for route in router.app.routes if isinstance(route, Route)}
 
 
 @pytest.mark.parametrize("path", ["/llm/v1/models/", "/healthz/", "/healthz//", "/llm/v1/models/fake/fake-1/"])
