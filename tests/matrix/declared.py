@@ -26,6 +26,7 @@ CLIENTS: dict[str, Client] = {
     "llm-chat": Client("`llm`, `extra-openai-models.yaml`", "chat"),
     "llm-responses": Client("`llm`, with `responses: true`", "Responses"),
     "node-openai": Client("openai (Node), `chat.completions`", "chat"),
+    "node-anthropic": Client("anthropic (Node), `messages`", "Messages"),
     "ai-sdk-compatible": Client("Vercel AI SDK, `@ai-sdk/openai-compatible`", "chat"),
     "ai-sdk-openai": Client("Vercel AI SDK, `@ai-sdk/openai`", "Responses"),
     "ai-sdk-anthropic": Client("Vercel AI SDK, `@ai-sdk/anthropic`", "Messages"),

@@ -3,6 +3,7 @@
 // A cell is {url, key, model, feature, stream, prompt}; what is told of it {text, pieces, thoughts, called, value, counts},
 // or {error}. `counts` are prompt, cached, completion and reasoning tokens of the last answer.
 import { createAnthropic } from "@ai-sdk/anthropic";
+import Anthropic from "@anthropic-ai/sdk";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { generateText, isStepCount, jsonSchema, Output, streamText, tool } from "ai";
@@ -19,6 +20,7 @@ const AT_ONCE = 4;
 
 const CLIENTS = {
   "node-openai": chat,
+  "node-anthropic": messages,
   "ai-sdk-compatible": (cell, more) => {
     const settings = { name: "router", includeUsage: true, supportsStructuredOutputs: true };
     const provider = createOpenAICompatible({ ...settings, baseURL: `${cell.url}/v1`, apiKey: cell.key });
@@ -91,6 +93,42 @@ async function chat({ url, key, model, feature, stream, prompt }, { png, schema,
     usage.completion_tokens_details?.reasoning_tokens ?? 0,
   ];
   return { ...told, text: message.content, value, counts: [usage.prompt_tokens, cached, usage.completion_tokens, reasoning] };
+}
+
+// --- anthropic -------------------------------------------------------------------------------------------------------
+
+async function messages({ url, key, model, feature, stream, prompt }, { png, schema, result }) {
+  const client = new Anthropic({ baseURL: url, apiKey: key, maxRetries: 0 });
+  const content = [{ type: "text", text: prompt }];
+  if (feature === "vision") {
+    content.push({ type: "image", source: { type: "base64", media_type: "image/png", data: png } });
+  }
+  const body = { model, max_tokens: 4096, messages: [{ role: "user", content }], stream };
+  if (feature === "reasoning") body.thinking = { type: "enabled", budget_tokens: 1024 };
+  if (feature === "structured") body.output_config = { format: { type: "json_schema", schema } };
+  const told = { pieces: 0, called: [] };
+  const run = (input) => {
+    told.called.push({ name: "weather", input });
+    return result;
+  };
+  let message;
+  if (feature === "tools") {
+    const weather = { name: "weather", description: "Tells it.", input_schema: CITY, run, parse: (input) => input };
+    message = await client.beta.messages.toolRunner({ ...body, tools: [weather] }).runUntilDone();
+  } else if (stream) {
+    const events = client.messages.stream(body);
+    events.on("text", () => (told.pieces += 1));
+    message = await events.finalMessage();
+  } else {
+    message = await client.messages.create(body);
+  }
+  const said = (type) => message.content.filter((block) => block.type === type).map((block) => block[type]).join("");
+  const { usage } = message;
+  const cached = usage.cache_read_input_tokens ?? 0;
+  const prompted = usage.input_tokens + cached + (usage.cache_creation_input_tokens ?? 0);
+  const counts = [prompted, cached, usage.output_tokens, usage.output_tokens_details?.thinking_tokens ?? 0];
+  const value = feature === "structured" ? JSON.parse(said("text")) : null;
+  return { ...told, text: said("text"), thoughts: said("thinking"), value, counts };
 }
 
 // --- Vercel's AI SDK -------------------------------------------------------------------------------------------------
