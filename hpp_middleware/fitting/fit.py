@@ -30,6 +30,12 @@ MOST_NAMED = 10
 RIDGES = (3.0, 10.0, 30.0, 100.0, 1000.0)
 WORD_SHARE = 1.0
 FIGURE_SHARE = 0.3
+LEAST = {"foreign": 0.3}
+"""
+A figure is taken to be spread by at least so much: what a few accents in English prompts seem to say must not be said,
+a thousand times over, of all that is written in another script.
+"""
+
 AS_IF = 10
 """Answers that the start's usual length counts as, beside those that have one."""
 
@@ -260,7 +266,7 @@ class _Design:
         self.kinds = np.array([each.kind for each in seen])
         self.figures = np.array([each.figures for each in seen])
         self.means = self.figures.mean(0)
-        self.spread = np.maximum(self.figures.std(0), 1e-6)
+        self.spread = np.maximum(self.figures.std(0), [max(LEAST.get(name, 0.0), 1e-6) for name in FEATURES])
         scaled = FIGURE_SHARE * (self.figures - self.means) / self.spread
         self.width = 2 + len(FEATURES)
         self.level = float(self.start.mean())

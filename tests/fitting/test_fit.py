@@ -80,6 +80,16 @@ def test_without_lengths_the_starts_are_kept() -> None:
     assert "tokens of an answer: unknown" in str(report)
 
 
+def test_a_few_accents_say_nothing_of_another_script() -> None:
+    rows = [
+        msgspec.structs.replace(row, prompt=f"{row.prompt} in the café") if "robin" in str(row.prompt) else row
+        for row in outcomes(signal=True)
+    ]
+    scorer = Scorer(fit(rows, "strong", "weak", force=True).data)
+    said = dict(scorer.explain("Сколько нужно заплатить, если опоздать на месяц?"))["foreign"]
+    assert abs(said) < scorer.model.spread
+
+
 def choices(count: int = 300) -> tuple[list[str], Array]:
     """Questions of law, where the stronger model gains, and of sums, where it does not; and what it gains."""
     draw = random.Random(7)

@@ -19,6 +19,7 @@ from pools import GPT4, MIXTRAL, Array, Row
 from hpp_middleware.core.auto.features import FEATURES, KINDS
 from hpp_middleware.core.auto.learned import BUCKETS, Kind, Model
 from hpp_middleware.core.auto.topics import Topics
+from hpp_middleware.fitting.fit import LEAST
 
 WEAK = frozenset(
     [
@@ -177,6 +178,7 @@ class Table:
         self.figures = np.array([row.seen.figures for row in rows])
         self.spread = self.figures.std(0)
         self.spread[self.spread < 1e-9] = 1.0
+        self.spread = np.maximum(self.spread, [LEAST.get(name, 0.0) for name in FEATURES])
         self.means = np.array([vectors.mean(row.seen.words) for row in rows])
         self.across = self.means.std(0)
         near = vectors.scaled.shape[1]  # the encoder's dimensions keep their sizes among each other

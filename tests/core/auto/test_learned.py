@@ -70,6 +70,21 @@ def test_longer_and_harder_prompts_score_higher() -> None:
     assert score("Write a Python function that merges two sorted lists, without sorting.") > score("Who wrote Faust?")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Как работает фотосинтез и почему растения зелёные? Объясни мне это в нескольких предложениях.",
+        "كيف تعمل عملية التمثيل الضوئي ولماذا النباتات خضراء؟ اشرح لي ذلك في بضع جمل.",
+        "请用几句话给我解释一下光合作用是如何进行的。植物为什么是绿色的。",
+        "Wie funktioniert die Photosynthese, und warum sind Pflanzen grün? Erkläre es mir in ein paar Sätzen.",
+    ],
+    ids=["ru", "ar", "zh", "de"],
+)
+def test_the_script_that_a_question_is_written_in_decides_nothing(text: str) -> None:
+    assert abs(dict(explain(text)).get("foreign", 0.0)) < 0.01  # of that nothing was measured
+    assert score(text) > 0.1
+
+
 def test_the_box_that_an_answer_is_to_be_put_in_makes_no_formula_of_a_question() -> None:
     boxed = "\nPut your final answer in \\boxed{...}."
     assert KINDS[features(TEXTS[3]).kind] == KINDS[features(TEXTS[3] + boxed).kind] == "maths"
