@@ -13,7 +13,7 @@ from asgi.choosing import LONG, NANO, POLICY, TALK, TOOL, answered, explained, m
 from hpp_middleware import SQLiteStore
 from hpp_middleware.core.auto import AutoPolicy, Learned, Tier
 from hpp_middleware.errors import ConfigurationError
-from hpp_middleware.testing import FakeUpstream
+from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.types.auto import Asked, Candidate, Decision, Routed
 from hpp_middleware.types.events import Shadowed
 from hpp_middleware.types.operations import Reserve
@@ -38,6 +38,21 @@ async def test_a_conversation_keeps_its_model_as_long_as_it_can(fake_upstream: F
         longer = [*TALK, {"role": "assistant", "content": LONG * 3}, *user("So?")]
         assert (await answered(found, messages=longer))[1] == told("t2", "complex", "complex-T2", "T2")
         assert (await answered(found, messages=TALK))[1]["resolved-model"] == "fake/t2"
+
+
+async def test_a_conversation_goes_back_to_its_model_after_a_turn_that_another_answered(
+    fake_upstream: FakeUpstream,
+) -> None:
+    async with routing(fake_upstream, {"simple": ("fake/small", "fake/t1")}) as found:
+        assert (await answered(found))[1]["resolved-model"] == "fake/small"
+        fake_upstream.next(Script(status=503))
+        assert (await answered(found, messages=TALK))[0] == 200
+        (first, second) = await check_books(found)
+        assert (first.draft.model, second.draft.model) == ("fake/small", "fake/t1")
+        _, route = await explained(found, messages=TALK)
+        assert route["conversation_model"] == route["model"] == "fake/small"
+        await answered(found, messages=TALK)
+        assert fake_upstream.log[-1].json()["model"] == "small"
 
 
 async def test_a_first_turn_is_decided_anew_each_time(fake_upstream: FakeUpstream) -> None:
