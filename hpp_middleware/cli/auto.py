@@ -93,8 +93,9 @@ def fit(
     weak: Annotated[str, typer.Option(help="The weaker one.")],
     out: Annotated[Path, typer.Option(help="The file for [auto.learned] file.")] = Path("auto.model"),
     start: Annotated[Path | None, typer.Option(help="A fitted file to start from; else the shipped one.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write it though it is not surely better.")] = False,
 ) -> None:
-    """Refit the learned policy to your own outcomes; nothing is written where that is no better."""
+    """Refit the learned policy to your own outcomes; nothing is written where that is not surely better."""
     from hpp_middleware.fitting import fit as fitted
     from hpp_middleware.fitting import read_rows
 
@@ -105,10 +106,11 @@ def fit(
             rows = read_rows(file)
     except ConfigurationError as error:
         raise ConfigurationError(f"{data}: {error.message}") from error
-    report = fitted(rows, strong, weak, start=_scorer(start) if start is not None else None)
+    report = fitted(rows, strong, weak, start=_scorer(start) if start is not None else None, force=force)
     _write(out, report.data)
     print(report)
-    print(f"written: {out} ({len(report.data)} bytes); set [auto.learned] file to it")
+    forced = "" if report.better else ", as --force asks"
+    print(f"written{forced}: {out} ({len(report.data)} bytes); set [auto.learned] file to it")
 
 
 def _scorer(path: Path) -> "Scorer":

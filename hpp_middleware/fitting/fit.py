@@ -5,10 +5,9 @@ A ridge regression corrects the scorer it starts from: it adds to the weights of
 to those of the words. With few outcomes it stays what it was. It is judged on prompts it was not fitted on.
 """
 
-import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -18,9 +17,10 @@ from hpp_middleware.core.auto.filters import EXPECTED_OUTPUT
 from hpp_middleware.core.auto.learned import BUCKETS, LARGEST, LONGEST, Kind, Model, Scorer, packed, shipped
 from hpp_middleware.core.auto.topics import Topics
 from hpp_middleware.errors import ConfigurationError
-from hpp_middleware.fitting.curves import Array, recovered
+from hpp_middleware.fitting.curves import Array, ahead, left, recovered
+from hpp_middleware.fitting.report import ABOVE_CHANCE, ABOVE_OTHERS, FitReport, Refused, Rival
 
-__all__ = ["FEWEST", "FitReport", "Refused", "Row", "fit", "read_rows"]
+__all__ = ["FEWEST", "Row", "fit", "read_rows"]
 
 FEWEST = 100
 """Prompts that both models must have answered."""
@@ -50,75 +50,6 @@ class Row(msgspec.Struct, frozen=True):
     """0 to 1."""
     tokens: float | None = None
     """How long the answer was; where it is left out, it says nothing of how long answers are."""
-
-
-class Refused(ConfigurationError):
-    """The fitted model is no better than what there was; ``report`` says by how much."""
-
-    def __init__(self, report: "FitReport") -> None:
-        super().__init__(f"not installed: {report.verdict}\n{report}")
-        self.report = report
-
-
-@dataclass(frozen=True)
-class FitReport:
-    """What came of a fit. All areas are APGR on prompts that were not fitted on; 0.5 is a random order."""
-
-    strong: str
-    weak: str
-    prompts: int
-    quality_strong: float
-    quality_weak: float
-    fitted: float
-    error: float
-    """How far off ``fitted`` may be: one standard error."""
-    start: float
-    """The scorer that the fit started from."""
-    rules: float
-    """Short prompts and simple words to the weaker model, longer ones first to the stronger."""
-    length: float
-    """The longest first."""
-    ridge: float
-    answers: dict[str, int]
-    """The usual tokens of an answer to each kind of prompt, as the file has them; empty where nobody knows."""
-    data: bytes = field(repr=False)
-    """The fitted model file."""
-
-    @property
-    def better(self) -> bool:
-        """Whether the fitted scorer beats everything it was compared with."""
-        return self.fitted > max(0.5, self.start, self.rules, self.length)
-
-    @property
-    def verdict(self) -> str:
-        """The outcome in a sentence."""
-        if self.better:
-            return "the fitted scorer is better than the scorer it started from, the rules, and length alone"
-        return "the fitted scorer is no better than " + " and ".join(
-            name
-            for name, area in (
-                ("a random order", 0.5),
-                ("the scorer it started from", self.start),
-                ("the rules", self.rules),
-                ("length alone", self.length),
-            )
-            if area >= self.fitted
-        )
-
-    def __str__(self) -> str:
-        return "\n".join(
-            (
-                f"{self.strong} over {self.weak}: {self.prompts} prompts that both answered",
-                f"quality: {self.quality_strong:.3f} strong, {self.quality_weak:.3f} weak",
-                "area under the recovered gap (APGR, cross-validated; 0.5 is a random order):",
-                f"  fitted  {self.fitted:.3f} +- {self.error:.3f}",
-                f"  before  {self.start:.3f}",
-                f"  rules   {self.rules:.3f}",
-                f"  length  {self.length:.3f}",
-                "tokens of an answer: " + (", ".join(f"{kind} {n}" for kind, n in self.answers.items()) or "unknown"),
-                self.verdict,
-            )
-        )
 
 
 def read_rows(lines: Iterable[bytes]) -> list[Row]:
@@ -154,11 +85,12 @@ def fit(rows: Iterable[Row], strong: str, weak: str, *, start: Scorer | None = N
         strong: The model that is better and dearer.
         weak: The other.
         start: The scorer to start from; the shipped one unless given.
-        force: Return a worse model too instead of refusing it.
+        force: Return a model that would be refused, too; its file says so.
     Returns:
         The report, whose ``data`` is the model file.
     Raises:
-        Refused: Held out, the fitted scorer is no better than what it started from, the rules, length, or chance.
+        Refused: Held out, the fitted scorer is not surely better than what it started from, the rules, length, or
+            chance.
         ConfigurationError: Fewer than 100 prompts have both, or the strong model is no better than the weak one.
     """
     if strong == weak:
@@ -181,9 +113,13 @@ def fit(rows: Iterable[Row], strong: str, weak: str, *, start: Scorer | None = N
     chosen = np.zeros(len(texts))
     for fold in range(FOLDS):
         rest = folds != fold
-        best = max(RIDGES, key=lambda ridge: (recovered(tried[ridge][rest], low[rest], high[rest]), ridge))
+        best = max(RIDGES, key=lambda ridge: (float(left(tried[ridge][rest]) @ gain[rest]), ridge))
         chosen[~rest] = tried[best][~rest]
-    ridge = max(RIDGES, key=lambda ridge: (recovered(tried[ridge], low, high), ridge))
+    ridge = max(RIDGES, key=lambda ridge: (float(left(tried[ridge]) @ gain), ridge))
+
+    def rival(name: str, scores: Array, errors: float) -> Rival:
+        return Rival(name, recovered(scores, low, high), *ahead(chosen, scores, low, high), errors)
+
     report = FitReport(
         strong=strong,
         weak=weak,
@@ -191,17 +127,21 @@ def fit(rows: Iterable[Row], strong: str, weak: str, *, start: Scorer | None = N
         quality_strong=float(high.mean()),
         quality_weak=float(low.mean()),
         fitted=recovered(chosen, low, high),
-        error=float(gain.std() * math.sqrt(1 / 12 / len(texts)) / gain.mean()),
-        start=recovered(design.start, low, high),
-        rules=recovered(np.array([_rules(text) for text in texts]), low, high),
-        length=recovered(np.array([float(len(text)) for text in texts]), low, high),
+        rivals=(
+            rival("a random order", np.zeros(len(texts)), ABOVE_CHANCE),
+            rival("the scorer it started from", design.start, ABOVE_OTHERS),
+            rival("the rules", np.array([_rules(text) for text in texts]), ABOVE_OTHERS),
+            rival("length alone", np.array([float(len(text)) for text in texts]), ABOVE_OTHERS),
+        ),
         ridge=ridge,
         answers=dict(zip(KINDS, answers, strict=False)),
-        data=design.file(design.solve(gain, np.ones(len(texts)), ridge), gain, strong, weak, answers),
+        data=b"",
     )
     if not report.better and not force:
         raise Refused(report)
-    return report
+    about = {"fitted": f"{strong} over {weak}, {len(texts)} prompts", "judged": report.verdict}
+    weights = design.solve(gain, np.ones(len(texts)), ridge)
+    return replace(report, data=design.file(weights, gain, about, answers))
 
 
 def _named(rows: Sequence[Row], strong: str, weak: str) -> str:
@@ -323,17 +263,16 @@ class _Design:
         ]
         return found
 
-    def file(self, weights: Array, gain: Array, strong: str, weak: str, answers: Sequence[int] = ()) -> bytes:
+    def file(self, weights: Array, gain: Array, about: Mapping[str, str], answers: Sequence[int] = ()) -> bytes:
         """The model file: the start's weights, as far as they are believed, and what was added to them."""
         # Where what is said of words does not fit in a file, it is said more coarsely.
         for units in (127, 63, 31, 15, 7):
-            about = f"{strong} over {weak}, {len(gain)} prompts"
             found = packed(msgspec.structs.replace(self._model(weights, gain, about, units), answers=list(answers)))
             if len(found) <= LARGEST:
                 break
         return found
 
-    def _model(self, weights: Array, gain: Array, about: str, units: int) -> Model:
+    def _model(self, weights: Array, gain: Array, about: Mapping[str, str], units: int) -> Model:
         width = self.dense.shape[1]
         more = WORD_SHARE * 5 * weights[width:]
         kinds = []
@@ -360,10 +299,7 @@ class _Design:
         middle, spread = float(np.median(predicted)), max(float(predicted.std()) / 1.7, 1e-6)
         squeezed = 1 / (1 + np.exp(np.clip((middle - predicted) / spread, -500, 500)))
         return Model(
-            about={
-                "fitted": about,
-                "start": self.origin.model.about.get("name", ""),
-            },
+            about={**about, "start": self.origin.model.about.get("name", "")},
             features=list(FEATURES),
             kinds=kinds,
             middle=middle,

@@ -246,8 +246,18 @@ def test_how_long_the_answers_were_is_fitted_too_and_replayed(folder: Path) -> N
 def test_one_that_is_no_better_is_not_written(folder: Path) -> None:
     (folder / "feedback.jsonl").write_text(outcomes("prove theorem {} of topology", "say hello {}"))
     done = command(folder, *ASKED)
-    assert (done.code, "no better than the scorer it started from" in done.err) == (2, True)
+    assert (done.code, "not surely better than the scorer it started from" in done.err) == (2, True)
     assert not (folder / "own.model").exists()
+
+
+def test_who_insists_has_it_written_and_is_told(folder: Path) -> None:
+    (folder / "feedback.jsonl").write_text(outcomes("prove theorem {} of topology", "say hello {}"))
+    done = command(folder, *ASKED, "--force")
+    assert done.code == 0, done.err
+    assert "not surely better than the scorer it started from" in done.out
+    assert "written, as --force asks: own.model" in done.out
+    scorer = Scorer((folder / "own.model").read_bytes())
+    assert scorer.model.about["judged"].startswith("the fitted scorer is not surely better")
 
 
 def test_a_file_that_cannot_be_written_whole_leaves_what_there_was(folder: Path) -> None:

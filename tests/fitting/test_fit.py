@@ -13,8 +13,8 @@ np = pytest.importorskip("numpy", reason="fitting needs the extra fit")
 from hpp_middleware import ConfigurationError  # noqa: E402 - after numpy is known to be there
 from hpp_middleware.core.auto.features import FEATURES  # noqa: E402
 from hpp_middleware.core.auto.learned import BUCKETS, LARGEST, Scorer, packed, shipped  # noqa: E402
-from hpp_middleware.fitting import Refused, Row, fit, read_rows  # noqa: E402
-from hpp_middleware.fitting.curves import Array, recovered  # noqa: E402
+from hpp_middleware.fitting import FitReport, Refused, Rival, Row, fit, read_rows  # noqa: E402
+from hpp_middleware.fitting.curves import Array, ahead, recovered  # noqa: E402
 from hpp_middleware.fitting.fit import _Design  # noqa: E402
 
 DATA = os.environ.get("HPP_ROUTER_DATA")
@@ -106,7 +106,7 @@ def test_a_fit_keeps_the_topics_of_its_start_as_far_as_it_believes_them() -> Non
     texts, gain = choices()
     design = _Design(texts, shipped())
     weights = design.solve(gain, np.ones(len(texts)), 10.0)
-    scorer = Scorer(design.file(weights, gain, "strong", "weak"))
+    scorer = Scorer(design.file(weights, gain, {}))
     assert scorer.model.topics is not None
     expected = design.predict(weights) + gain.mean()
     assert np.abs(np.array([scorer.gain(text) for text in texts]) - expected).max() < 0.02
@@ -120,10 +120,10 @@ def test_a_fitted_file_says_less_exactly_what_would_not_fit(monkeypatch: pytest.
     width = design.dense.shape[1]
     weights[1 : width : design.width] = np.arange(1, 7) / 10  # as if each kind had been met
     weights[width:] = np.random.default_rng(3).random(BUCKETS) - 0.5  # and each word
-    whole = design.file(weights, gain, "strong", "weak")
+    whole = design.file(weights, gain, {})
     assert len(whole) <= LARGEST
     monkeypatch.setitem(_Design.file.__globals__, "LARGEST", len(whole) - 5000)
-    data = design.file(weights, gain, "strong", "weak")
+    data = design.file(weights, gain, {})
     assert len(data) <= len(whole) - 5000
     expected = design.predict(weights) + gain.mean()
     assert np.corrcoef([Scorer(data).gain(text) for text in texts], expected)[0, 1] > 0.99
@@ -134,10 +134,70 @@ def test_the_same_outcomes_make_the_same_bytes() -> None:
 
 
 def test_a_scorer_that_is_no_better_is_refused() -> None:
-    with pytest.raises(Refused, match="no better than") as caught:
+    with pytest.raises(Refused, match=r"not surely better than a random order \(behind by") as caught:
         fit(outcomes(signal=False), "strong", "weak")
     assert not caught.value.report.better
-    assert not fit(outcomes(signal=False), "strong", "weak", force=True).better
+    assert caught.value.report.data == b""
+    assert caught.value.report.advice == "as it is behind, how many more outcomes would do cannot be said"
+
+
+def test_one_that_is_installed_all_the_same_says_so_in_its_file() -> None:
+    report = fit(outcomes(signal=False), "strong", "weak", force=True)
+    assert not report.better
+    judged = Scorer(report.data).model.about["judged"]
+    assert judged == report.verdict
+    assert judged.startswith("the fitted scorer is not surely better than a random order")
+    better = fit(outcomes(signal=True), "strong", "weak")
+    assert Scorer(better.data).model.about["judged"] == better.verdict
+
+
+def by_lot(seed: int, count: int = 300) -> list[Row]:
+    """Prompts of any words, and outcomes that have nothing to do with them."""
+    draw = random.Random(seed)
+    words = ["tax", "bird", "sum", "prove", "list", "law", "court", "integer", "poem", "code", "river", "why", "how"]
+    rows = []
+    for number in range(count):
+        prompt = f"{' '.join(draw.choice(words) for _ in range(draw.randrange(3, 40)))} {number}"
+        rows += [Row(prompt, "weak", float(draw.random() < 0.5)), Row(prompt, "strong", float(draw.random() < 0.7))]
+    return rows
+
+
+def test_outcomes_that_say_nothing_are_refused_though_some_fits_are_ahead_of_all_by_chance() -> None:
+    reports = [fit(by_lot(seed), "strong", "weak", force=True) for seed in range(40)]
+    assert sum(all(rival.ahead > 0 for rival in report.rivals) for report in reports) >= 5
+    assert sum(report.better for report in reports) <= 1
+
+
+def report(*rivals: tuple[float, float]) -> FitReport:
+    """Of 300 prompts: by how much it is ahead of each, and the error of that."""
+    names = ("a random order", "the scorer it started from", "the rules", "length alone")
+    held = [
+        Rival(name, 0.5, by, error, 1.0 if at else 3.0)
+        for at, (name, (by, error)) in enumerate(zip(names, rivals, strict=True))
+    ]
+    return FitReport("a", "b", 300, 0.7, 0.5, 0.6, (held[0], held[1], held[2], held[3]), 10.0, {}, b"")
+
+
+def test_a_fit_is_better_where_it_is_ahead_by_enough_errors_of_each() -> None:
+    sure = report((0.1, 0.03), (0.04, 0.03), (0.04, 0.03), (0.04, 0.03))
+    assert (sure.better, sure.advice) == (True, "")
+    for at, by in ((0, 0.08), (1, 0.02), (2, 0.02), (3, 0.0)):
+        figures = [(0.1, 0.03), (0.04, 0.03), (0.04, 0.03), (0.04, 0.03)]
+        figures[at] = (by, 0.03 if by else 0.0)
+        doubtful = report(*figures)
+        assert not doubtful.better
+        assert doubtful.rivals[at].name in doubtful.verdict
+        assert sum(rival.name in doubtful.verdict for rival in doubtful.rivals) == 1
+
+
+def test_one_that_is_not_far_enough_ahead_is_told_how_many_outcomes_would_do() -> None:
+    doubtful = report((0.1, 0.03), (0.02, 0.03), (0.04, 0.03), (0.025, 0.03))
+    # Twice the error is three times what it is ahead by: nine times the prompts have a third of the error.
+    assert doubtful.advice.startswith("about 2,700 prompts in all (2,400 more) would probably do")
+    assert "length alone (ahead by 0.025 +- 0.030, of 0.030 that are needed)" in str(doubtful)
+    chance = report((0.08, 0.03), (0.04, 0.03), (0.04, 0.03), (0.04, 0.03))
+    assert chance.advice.startswith("about 675 prompts in all (375 more)")
+    assert "cannot be said" in report((0.1, 0.03), (0.02, 0.03), (-0.01, 0.03), (0.04, 0.03)).advice
 
 
 def test_what_cannot_be_fitted_is_said() -> None:
@@ -172,6 +232,19 @@ def test_the_area_of_an_order() -> None:
     assert recovered(np.array([0.0, 1.0]), weak, strong) == 0.25
     assert recovered(np.array([0.0, 0.0]), weak, strong) == 0.5
     assert np.isnan(recovered(np.array([0.0, 1.0]), strong, weak))
+
+
+def test_the_error_of_what_is_ahead_is_that_of_prompts_drawn_anew() -> None:
+    draw = np.random.default_rng(5)
+    hard, weak = draw.random(600), (draw.random(600) < 0.5).astype(float)
+    strong = np.maximum(weak, draw.random(600) < 0.8 * hard)
+    good, worse = hard + 0.2 * draw.random(600), np.round(hard + draw.random(600), 1)  # of which many are equal
+    by, error = ahead(good, worse, weak, strong)
+    assert by == pytest.approx(recovered(good, weak, strong) - recovered(worse, weak, strong))
+    drawn = [draw.integers(0, 600, 600) for _ in range(400)]
+    again = [ahead(good[at], worse[at], weak[at], strong[at])[0] for at in drawn]
+    assert np.std(again) == pytest.approx(error, rel=0.15)
+    assert ahead(good, np.zeros(600), weak, strong)[0] == pytest.approx(recovered(good, weak, strong) - 0.5)
 
 
 @pytest.mark.timeout(900)  # fifty fits of 5,284 prompts: half a minute of CPU, and a busy machine's own time
