@@ -28,9 +28,10 @@ faults: $(VENV)/.dev       ## every fault at each position: what is seen, charge
 	$(BIN)/python -m pytest -q -n 2 --dist loadscope tests/chaos --deselect tests/chaos/test_table.py::test_the_page_is_what_the_suite_declares $(ARGS)
 	$(BIN)/python tests/chaos/table.py
 
-soak: $(VENV)/.dev $(NODE) ## hours: the suite with all rounds (HPP_SOAK), 2,000 random programs, load and faults on each store
+soak: $(VENV)/.dev $(NODE) ## hours: the suite with all rounds (HPP_SOAK), 2,000 random programs, stalled event loops, load and faults on each store
 	HPP_SOAK=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --max-worker-restart 2
 	HPP_PROGRAMS=2000 $(BIN)/python -m pytest -q --timeout 7200 tests/stores/test_model.py
+	for store in memory sqlite postgres redis; do $(BIN)/python tests/soak/stalled.py $$store --minutes $(MINUTES) || exit 1; done
 	for store in postgres redis sqlite; do $(BIN)/python tests/soak/mix.py $$store --minutes $(MINUTES) || exit 1; done
 
 soak-chaos: $(VENV)/.dev   ## MINUTES of every fault at random before one router, and then the books, memory, sockets and tasks

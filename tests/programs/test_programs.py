@@ -3,7 +3,8 @@ Random programs of all that resilience and limits consist of, together: chains, 
 upstreams, breakers, teams, budgets that downgrade, the clamp, limits, keys that repeat, three APIs, clients that leave.
 
 After each of them the books agree, nothing is held, no place is taken, and a repeated request is given the same answer.
-What fails can be run alone: the test's name has the seed.
+What fails can be run alone: the test's name has the seed. Some run in an event loop that stands still now and then:
+what fails there hangs on the moment as well, and ``tests/soak/stalled.py`` tries it again and again.
 """
 
 import json
@@ -26,6 +27,7 @@ from hpp_middleware.stores.redis import RedisStore
 from hpp_middleware.testing import Call, FakeUpstream, post
 from programs.drawing import SCRIPTS, Asked, Made, asked, made, scripts
 from programs.holding import books, only_who_may_be_asked
+from programs.stalling import stalling
 
 pytestmark = pytest.mark.anyio
 
@@ -73,6 +75,18 @@ async def test_in_postgres(seed: int, postgres_server: str) -> None:
 @pytest.mark.parametrize("seed", range(3000, 3000 + rounds(2, soak=200)))
 async def test_in_redis(seed: int, redis_server: str) -> None:
     await program(seed, RedisStore(databases.emptied(redis_server)))
+
+
+@pytest.mark.parametrize("seed", range(4000, 4000 + rounds(4, soak=200)))
+async def test_in_memory_while_the_loop_stands_still_now_and_then(seed: int) -> None:
+    async with stalling(seed):
+        await program(seed, MemoryStore())
+
+
+@pytest.mark.parametrize("seed", range(5000, 5000 + rounds(2, soak=100)))
+async def test_in_sqlite_while_the_loop_stands_still_now_and_then(seed: int, tmp_path: Path) -> None:
+    async with stalling(seed):
+        await program(seed, SQLiteStore(tmp_path / "books.db"))
 
 
 async def program(seed: int, store: Any) -> None:
