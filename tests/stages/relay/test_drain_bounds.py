@@ -147,12 +147,13 @@ async def test_another_consumers_drains_take_none_of_ones_own_slots(
 
 
 async def test_a_slot_is_free_again_after_its_drain(fake_upstream: FakeUpstream) -> None:
-    fake_upstream.next(Script(stall_after_events=2), Script(truncate_after_events=3, delay_between_s=0.01))
+    endless, cut = Script(texts=("word ",), endless=True), Script(truncate_after_events=3, delay_between_s=0.01)
+    fake_upstream.next(endless, cut)
     fake_upstream.script = Script(delay_between_s=0.01)
     limits = Limits(consumer_drain_slots=1)
-    async with draining(fake_upstream, provider={"drain_s": 0.2}, limits=limits) as found:
+    async with draining(fake_upstream, provider={"drain_bytes": 5_000}, limits=limits) as found:
         for _ in range(3):
-            await leave_after(found, 1)
+            await leave_after(found, 1, max_tokens=100_000)
         lines = await check_books(found)
         assert lines[0].amount == lines[0].held
         assert [line.report.outcome for line in lines] == ["abandoned"] * 3
