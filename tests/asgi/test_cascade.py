@@ -358,7 +358,7 @@ async def test_observers_hear_of_one_request(fake_upstream: FakeUpstream) -> Non
 async def test_both_calls_have_the_deadline_that_the_client_asks_for(fake_upstream: FakeUpstream) -> None:
     async with cascading(fake_upstream) as found:
         fake_upstream.next(replace(DOUBT, delay_head_s=0.2), replace(GOOD, delay_head_s=60))
-        status, _, body = await answered(found, headers={"X-HPP-Router-Timeout": "1"})
+        status, _, body = await answered(found, headers={"X-HPP-Router-Timeout": "3"})
         assert (status, body["choices"][0]["message"]["content"]) == (200, "I'm not sure.")
         entry = await the_entry(found)
         assert [each.error for each in entry.report.attempts] == [None, "timeout"]
