@@ -34,6 +34,7 @@ from hpp_middleware.errors import (
     ConfigurationError,
     GatewayError,
     NotOpenedError,
+    RequestError,
     StoreError,
     UpstreamError,
     UpstreamUnavailableError,
@@ -215,6 +216,8 @@ class Gateway(gateway.Gateway):
 
     async def refuse(self, error: GatewayError, scope: Scope, send: Send) -> None:
         """Answer with an error, and tell the observers."""
+        if error.code == "insufficient_quota" and isinstance(error, RequestError):
+            error.status = self.setup.quota_status
         api = scope.get("hpp.api") or CHAT
         if api.name in _SIMPLE:
             body = reply.error_body(error, simple=self.setup.error_format == "simple")

@@ -181,6 +181,7 @@ class ErrorsSection(Section):
     """``[errors]``: the form of the router's own errors."""
 
     format: Literal["object", "simple"] = "object"
+    quota_status: Literal[402, 429] = 429
 
 
 class KeysSection(Section):

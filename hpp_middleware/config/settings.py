@@ -147,6 +147,7 @@ class Settings:
             pepper=self.pepper,
             previous_pepper=self.previous_pepper,
             error_format=self.file.errors.format,
+            quota_status=self.file.errors.quota_status,
             missing_usage=self.file.billing.missing_usage,
             orphan=self.file.billing.orphan,
             tokenizer="auto" if self.file.billing.tokenizer == "auto" else None,

@@ -235,7 +235,7 @@ def error_event(error: GatewayError, stub: Mapping[str, Raw], usage: Raw | None 
 def error_headers(error: GatewayError) -> Headers:
     """``x-should-retry: false`` tells an SDK off that would retry by the status alone."""
     headers = list(error.headers.items())
-    would_retry = error.status in {408, 409, 429} or error.status >= 500
+    would_retry = error.status in {402, 408, 409, 429} or error.status >= 500  # 402: by agents, no SDK
     if would_retry and not error.retryable:
         headers.append(("x-should-retry", "false"))
     return headers

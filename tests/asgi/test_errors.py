@@ -108,6 +108,22 @@ async def test_a_refusal_has_its_status_and_shape_and_costs_nothing(
     assert fake_upstream.log == []
 
 
+@pytest.mark.parametrize("path", [CHAT, "/v1/responses", "/v1/messages"])
+async def test_an_empty_quota_is_a_402_where_the_operator_says_so(path: str, fake_upstream: FakeUpstream) -> None:
+    asked = {"responses": {"input": "Hello!", "max_output_tokens": 10**7}, "messages": question(max_tokens=10**7)}
+    fields = asked.get(path.rpartition("/")[2], question(max_tokens=10**7))
+    async with gateway(fake_upstream, quota_status=402) as found:
+        body = json.dumps({**fields, "model": question()["model"]}).encode()
+        async with post(found.app, path, body, headers=OURS) as call:
+            assert await call.started() == 402
+            error = (await call.json())["error"]
+            assert error["type"] == ("billing_error" if path.endswith("messages") else "insufficient_quota")
+            assert error.get("code", "insufficient_quota") == "insufficient_quota"
+            assert call.headers["x-should-retry"] == "false"
+        assert await check_books(found) == []
+    assert fake_upstream.log == []
+
+
 async def test_what_speaks_of_an_upstream_stays_an_object_in_the_simple_form(fake_upstream: FakeUpstream) -> None:
     fake_upstream.script = Script(status=503)
     async with gateway(fake_upstream, error_format="simple") as found:

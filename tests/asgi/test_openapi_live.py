@@ -271,6 +271,14 @@ def test_a_provider_that_answers_nothing_sensible(live: Live, script: Script) ->
     assert live.ask().status_code == 502
 
 
+def test_an_empty_quota_as_a_402() -> None:
+    with living(quota_status=402) as live:
+        refused = live.ask(key=POOR_KEY)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (402, "insufficient_quota")
+        assert live.send("POST", RESPONSES, key=POOR_KEY, json={"model": MODEL, "input": "Hello!"}).status_code == 402
+        assert live.send("POST", MESSAGES, key=POOR_KEY, json={**QUESTION, "max_tokens": 100}).status_code == 402
+
+
 def test_the_flat_form_of_the_routers_own_errors() -> None:
     with living(error_format="simple") as live:
         refused = live.send("GET", "/api/usage", key=None)

@@ -24,7 +24,7 @@ from hpp_middleware.ports import (
     Store,
     Tokenizer,
 )
-from hpp_middleware.stages.settle.slotfile import SUPPORTED
+from hpp_middleware.stages.settle.slotfile import MOST_SLOTS, SUPPORTED
 from hpp_middleware.stages.worker.worker import Backends
 from hpp_middleware.stores.memory import MemoryLimits
 from hpp_middleware.types.budget import Budget
@@ -42,6 +42,7 @@ __all__ = [
     "fallbacks_of",
     "image_provider_of",
     "journal_of",
+    "journal_slots_of",
     "keep_alive_of",
     "limited",
     "load_of",
@@ -243,6 +244,18 @@ def journal_of(journal: str | Path | None, store: QuotaStore) -> Path | None:
     return Path(journal) if journal is not None else None
 
 
+def journal_slots_of(slots: int) -> int:
+    """
+    How many settlements the journal takes, a worker.
+
+    Raises:
+        ConfigurationError: So many it cannot.
+    """
+    if not 1 <= slots <= MOST_SLOTS:
+        raise ConfigurationError(f"journal.slots must be from 1 to {MOST_SLOTS}", param="journal.slots")
+    return slots
+
+
 def load_of(load: Load | None) -> Load:
     """
     How much a worker does at once.
@@ -259,7 +272,7 @@ def load_of(load: Load | None) -> Load:
     return load
 
 
-def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+def one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
     """
     Refuse what is none of these.
 
@@ -267,7 +280,7 @@ def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
         ConfigurationError: It is none.
     """
     if value not in allowed:
-        raise ConfigurationError(f"{name} must be one of {', '.join(allowed)}", param=name)
+        raise ConfigurationError(f"{name} must be one of {', '.join(map(str, allowed))}", param=name)
 
 
 def fallbacks_of(catalog: route.Catalog, given: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

@@ -63,6 +63,7 @@ class GatewaySettings(TypedDict, total=False):
     pepper: bytes | None
     previous_pepper: bytes | None
     error_format: Literal["object", "simple"]
+    quota_status: Literal[402, 429]
     missing_usage: MissingUsage
     orphan: OrphanPolicy
     cost_in: CostIn

@@ -42,7 +42,6 @@ from hpp_middleware.stages.reserve.ceilings import Ceilings
 from hpp_middleware.stages.route.auto import Auto
 from hpp_middleware.stages.settle.journal import SLOTS, Journal
 from hpp_middleware.stages.settle.replay import Keeper, check_keeping
-from hpp_middleware.stages.settle.slotfile import MOST_SLOTS
 from hpp_middleware.stages.setup.checked import (
     backends_of,
     capabilities_of,
@@ -51,6 +50,7 @@ from hpp_middleware.stages.setup.checked import (
     fallbacks_of,
     image_provider_of,
     journal_of,
+    journal_slots_of,
     keep_alive_of,
     limited,
     load_of,
@@ -109,6 +109,7 @@ class Setup:
         pepper: At least 16 bytes; by default the credential store's own.
         previous_pepper: The one before it, while peppers are rotated: keys move to the current one as they are used.
         error_format: ``simple`` for the flat form of the router's own errors.
+        quota_status: What HTTP clients without enough quota are told: 402, or by default OpenAI's 429.
         missing_usage: What a complete answer without usage is charged.
         orphan: What a hold is charged whose worker died.
         cost_in: ``usage`` to tell what was charged in the ``usage`` of each answer too, streams among them.
@@ -155,6 +156,7 @@ class Setup:
         pepper: bytes | None = None,
         previous_pepper: bytes | None = None,
         error_format: Literal["object", "simple"] = "object",
+        quota_status: Literal[402, 429] = 429,
         missing_usage: MissingUsage = "estimate",
         orphan: OrphanPolicy = "estimate",
         cost_in: CostIn = "header",
@@ -176,6 +178,7 @@ class Setup:
         limit_outage: OnOutage = "closed",
     ) -> None:
         one_of("error_format", error_format, ("object", "simple"))
+        one_of("quota_status", quota_status, (402, 429))
         one_of("missing_usage", missing_usage, ("estimate", "hold", "free"))
         one_of("orphan", orphan, ("estimate", "hold", "free"))
         one_of("cost_in", cost_in, ("header", "usage"))
@@ -202,14 +205,12 @@ class Setup:
         self.ceilings = Ceilings(
             accounts or {}, checked_budgets(budgets, self.catalog), self.consumers, quota=self.backends.quota
         )
-        self.error_format = error_format
+        self.error_format, self.quota_status = error_format, quota_status
         self.missing_usage = missing_usage
         self.orphan = orphan
         self.cost_in = cost_in
         self.journal = journal_of(journal, self.backends.quota)
-        if not 1 <= journal_slots <= MOST_SLOTS:
-            raise ConfigurationError(f"journal.slots must be from 1 to {MOST_SLOTS}", param="journal.slots")
-        self.journal_slots = journal_slots
+        self.journal_slots = journal_slots_of(journal_slots)
         self.limits = limits or Limits()
         self.load = load_of(load)
         self.unhealthy = unhealthy

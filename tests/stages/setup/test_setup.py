@@ -30,6 +30,7 @@ def test_every_rate_can_be_given_by_mapping() -> None:
         ({"providers": PROVIDERS, "models": {"fake/m": {"input": "1"}}}, "output"),
         ({"providers": PROVIDERS, "models": {"fake/m": {"input": "1", "output": "1", "prize": "1"}}}, "fake/m"),
         ({"providers": PROVIDERS, "error_format": "flat"}, "error_format"),
+        ({"providers": PROVIDERS, "quota_status": 403}, "quota_status"),
         ({"providers": PROVIDERS, "capabilities": "models.json"}, "capabilities"),
         ({"providers": PROVIDERS, "capabilities": object()}, "capabilities"),
     ],
