@@ -15,7 +15,8 @@ import anyio
 
 from hpp_middleware.errors import StoreError
 from hpp_middleware.ports import QuotaStore
-from hpp_middleware.stages.settle.journal import Debt, Journal
+from hpp_middleware.stages.settle.debt import Debt
+from hpp_middleware.stages.settle.journal import Journal
 from hpp_middleware.stages.tasks.guard import begin_within
 from hpp_middleware.types.events import Alarm
 from hpp_middleware.types.operations import (

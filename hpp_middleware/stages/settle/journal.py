@@ -3,15 +3,13 @@ What is owed to a store that did not answer: settlements, on the disk before any
 
 A settlement is written down at the first try that fails, and struck out when the store has answered it for good; what a
 process leaves behind is taken over by the next one. That each is carried out once is the operations' own promise: they
-are idempotent by id. :mod:`hpp_middleware.stages.reserve.lease` replays them. Without a directory all is kept in
-memory.
+are idempotent by id. :mod:`hpp_middleware.stages.reserve.lease` replays them; without a directory all is in memory.
 """
 
 import errno
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,12 +18,13 @@ import anyio.to_thread
 import msgspec
 
 from hpp_middleware.errors import ConfigurationError, StoreError
+from hpp_middleware.stages.settle.debt import Debt
 from hpp_middleware.stages.settle.records import Record, fitted, slim
-from hpp_middleware.stages.settle.slotfile import NewerFileError, SlotFile, abandoned, claim
+from hpp_middleware.stages.settle.slotfile import NewerFileError, SlotFile, abandoned, claim, free
 from hpp_middleware.types.events import Alarm
 from hpp_middleware.types.operations import Release, Resize, Settle
 
-__all__ = ["SLOTS", "Debt", "Journal", "JournalError"]
+__all__ = ["SLOTS", "Journal", "JournalError"]
 
 _T = TypeVar("_T")
 SLOTS = 1024
@@ -35,41 +34,13 @@ MOST_RELEASES = 10_000
 MOST_TOGETHER = 32
 MEND_AFTER_S = 1.0
 LOOK_AFTER_S = 60.0
-POISON_S = 5.0
-MOST_POISON_S = 300.0
+POISON_S, MOST_POISON_S = 5.0, 300.0
 HOPELESS = 3
 """After so many misses, while others are answered, a settlement keeps no reader waiting any more."""
 
 
 class JournalError(StoreError):
     """The journal is full, or cannot be written: nothing more is admitted."""
-
-
-@dataclass(slots=True, eq=False)
-class Debt:
-    """
-    One operation that a store has not answered for good.
-
-    Attributes:
-        account: Who is charged; empty where that does not matter.
-        lasting: Whether it belongs in the journal.
-        amends: What may have to be done before it.
-        written: Whether it is on the disk.
-        places: The slots that hold it.
-        busy: Whether somebody is trying it.
-        misses: How often the store did not answer to it alone, while it answered to others.
-        after: When it is tried again, by the journal's clock.
-    """
-
-    operation: Settle | Release
-    account: str
-    lasting: bool
-    amends: Resize | None = None
-    written: bool = False
-    places: list[tuple[SlotFile, int]] = field(default_factory=list)
-    busy: bool = False
-    misses: int = 0
-    after: float = float("-inf")
 
 
 class Journal:
@@ -161,22 +132,21 @@ class Journal:
             return
         with anyio.CancelScope(shield=True):
             try:
-                own, self._others = await _in_thread(lambda: _taken(directory, self.slots))
-                self._file = own
-                for each in [own, *self._others]:
+                self._file = await _in_thread(lambda: claim(directory, self.slots))
+                self._others = await self._abandoned(directory)
+                for each in [self._file, *self._others]:
                     self._take_over(each, *await _in_thread(each.read))
                 await self._tidy()
             except OSError as error:
-                self.alarm(Alarm(kind="journal", request_id="", detail=f"cannot be opened: {_reason(error)}"))
+                self._tell(f"cannot be opened: {_reason(error)}")
                 self.close()
                 raise StoreError("The settlement journal cannot be opened.") from error
             except NewerFileError as error:
-                self.alarm(Alarm(kind="journal", request_id="", detail=f"cannot be opened: {error}"))
+                self._tell(f"cannot be opened: {error}")
                 self.close()
                 raise ConfigurationError(f"The settlement journal cannot be opened: {error}.") from error
         self._look_after = self._clock() + LOOK_AFTER_S
-        used = {number for debt in self._debts.values() for place, number in debt.places if place is self._file}
-        self._free = [number for number in range(self.slots) if number not in used]
+        self._free = self._unused(self._file)
 
     def close(self) -> None:
         """Give the files up, with what they hold."""
@@ -265,8 +235,7 @@ class Journal:
         """Write down what is not on the disk; where that fails, the alarm is raised and admission stops."""
         with anyio.CancelScope(shield=True):
             async with self._lock:
-                waiting = [debt for debt in self._debts.values() if debt.lasting and not debt.written]
-                if waiting:
+                if waiting := self._unwritten():
                     await self._write(waiting)
 
     async def leave_all(self) -> None:
@@ -277,9 +246,8 @@ class Journal:
 
     async def _clear(self) -> None:
         """Free the places of what was struck out; those that the disk refuses stay taken, until it takes that too."""
-        places = list(self._struck)
-        if places:
-            await _in_thread(lambda: _clear(places))
+        if places := list(self._struck):
+            await _in_thread(lambda: free(places))
             self._struck.clear()
             self._free += [n for place, n in places if place is self._file and n < self.slots]
             await self._tidy()
@@ -291,7 +259,7 @@ class Journal:
         self._mend_after = self._clock() + MEND_AFTER_S
         with anyio.CancelScope(shield=True):
             async with self._lock:
-                await self._write([debt for debt in self._debts.values() if debt.lasting and not debt.written])
+                await self._write(self._unwritten())
 
     async def look(self) -> None:
         """From time to time, take over what processes have left that died since this one began."""
@@ -301,7 +269,9 @@ class Journal:
         self._look_after = self._clock() + LOOK_AFTER_S
         with anyio.CancelScope(shield=True), suppress(OSError):
             async with self._lock:
-                self._others += await _in_thread(lambda: list(abandoned(directory)))
+                if await self._lost():
+                    await self._write(self._unwritten())
+                self._others += await self._abandoned(directory)
                 known = {place for debt in self._debts.values() for place, _ in debt.places}
                 for each in [other for other in self._others if other not in known]:
                     await self._adopt(each)
@@ -313,15 +283,60 @@ class Journal:
         except (OSError, NewerFileError) as error:
             self._others.remove(file)
             file.close()
-            if file.path not in self._refused:
-                self._refused.add(file.path)
-                reason = _reason(error) if isinstance(error, OSError) else error
-                detail = f"{file.path.name} cannot be taken over: {reason}"
-                self.alarm(Alarm(kind="journal", request_id="", detail=detail))
+            self._passed_over(file.path, error)
+
+    async def _abandoned(self, directory: Path) -> list[SlotFile]:
+        """The files of the dead; of those that are not ours to open, another user's, somebody is to hear."""
+        refused: dict[Path, OSError] = {}
+        found = await _in_thread(lambda: list(abandoned(directory, refused.__setitem__)))
+        for why in refused.items():
+            self._passed_over(*why)
+        return found
+
+    def _passed_over(self, path: Path, error: Exception) -> None:
+        if path not in self._refused:
+            self._tell(f"{path.name} cannot be taken over: {_reason(error)}")
+        self._refused.add(path)
+
+    async def _lost(self) -> list[SlotFile]:
+        """The files that somebody has removed: what is in them nobody would find."""
+        files = [*self._others, self._file]
+        return await _in_thread(lambda: [each for each in files if each is not None and each.is_lost()])
+
+    async def _replace(self, directory: Path, lost: SlotFile) -> None:
+        """Do without a file that was removed; what was in it is to be written down anew."""
+        if lost is self._file:
+            own = await _in_thread(lambda: claim(directory, self.slots))
+            try:
+                self._take_over(own, *await _in_thread(own.read))
+            except (NewerFileError, OSError) as error:
+                own.close()
+                raise OSError(errno.EBUSY, str(error)) from error
+            self._file, self._free = own, self._unused(own)
+        else:
+            self._others.remove(lost)
+        self._struck = [place for place in self._struck if place[0] is not lost]
+        for debt in self._debts.values():
+            debt.leave(lost)
+        lost.close()
+        self._tell(f"{lost.path.name} was removed; what it held is written down anew")
+
+    def _tell(self, detail: str) -> None:
+        self.alarm(Alarm(kind="journal", request_id="", detail=detail))
+
+    def _unwritten(self) -> list[Debt]:
+        return [debt for debt in self._debts.values() if debt.lasting and not debt.written]
+
+    def _unused(self, file: SlotFile | None) -> list[int]:
+        used = {number for debt in self._debts.values() for place, number in debt.places if place is file}
+        return [number for number in range(self.slots) if number not in used]
 
     async def _write(self, waiting: Sequence[Debt]) -> None:
         try:
             if self._directory is not None:
+                for lost in await self._lost():
+                    await self._replace(self._directory, lost)
+                    waiting = self._unwritten()
                 await self._clear()
                 await self._write_down(self._file, waiting)
             for debt in waiting:
@@ -349,7 +364,7 @@ class Journal:
 
     def _failed(self, error: OSError) -> None:
         if self.writable:
-            self.alarm(Alarm(kind="journal", request_id="", detail=f"cannot be written: {_reason(error)}"))
+            self._tell(f"cannot be written: {_reason(error)}")
         self.writable = False
         self._mend_after = self._clock() + MEND_AFTER_S
 
@@ -365,7 +380,7 @@ class Journal:
             debt.written = True
             debt.places.append((file, number))
         for number in torn:
-            self.alarm(Alarm(kind="journal", request_id="", detail=f"{file.path.name}: slot {number} is torn"))
+            self._tell(f"{file.path.name}: slot {number} is torn")
 
     async def _tidy(self) -> None:
         """Remove the files that were taken over and hold nothing any more."""
@@ -375,20 +390,10 @@ class Journal:
             await _in_thread(each.remove)
 
 
-def _clear(places: Sequence[tuple[SlotFile, int]]) -> None:
-    for file, number in places:
-        file.clear([number])
-
-
-def _taken(directory: Path, slots: int) -> tuple[SlotFile, list[SlotFile]]:
-    own = claim(directory, slots)
-    return own, list(abandoned(directory))
-
-
 async def _in_thread(work: Callable[[], _T]) -> _T:
     # With a limiter of its own: a host may keep all the threads of the common one busy.
     return await anyio.to_thread.run_sync(work, limiter=anyio.CapacityLimiter(1))
 
 
-def _reason(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, type(error).__name__)
+def _reason(error: Exception) -> str:
+    return str(error) if not isinstance(error, OSError) else errno.errorcode.get(error.errno or 0, type(error).__name__)

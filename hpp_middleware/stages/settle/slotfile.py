@@ -7,19 +7,20 @@ zeros is a free slot. A record that was written is on the disk; one that was cle
 and is then replayed once more, which changes nothing. Everything here blocks: it runs in a thread.
 """
 
+import errno
 import os
 import re
 import struct
 import sys
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["BODY_BYTES", "SUPPORTED", "NewerFileError", "SlotFile", "abandoned", "claim"]
+__all__ = ["BODY_BYTES", "SUPPORTED", "NewerFileError", "SlotFile", "abandoned", "claim", "free"]
 
 SUPPORTED = sys.platform != "win32"
 """Whether there are locks that end with their process."""
@@ -159,6 +160,15 @@ class SlotFile:
             if sync:
                 _sync(descriptor)
 
+    def is_lost(self) -> bool:
+        """Whether its name is gone, or another file's: whoever comes next does not find it."""
+        with self._lock:
+            own = os.fstat(self._open())
+        try:
+            return not os.path.samestat(own, self.path.lstat())
+        except OSError as error:  # of what may not be looked at, nothing is known
+            return error.errno == errno.ENOENT
+
     def close(self) -> None:
         """Give it up, with what it holds; safe to repeat."""
         with self._lock:
@@ -197,16 +207,31 @@ def claim(folder: Path, slots: int) -> SlotFile:
     raise OSError("there are too many journals")
 
 
-def abandoned(folder: Path) -> Iterator[SlotFile]:
-    """The other files of a folder whose process is gone, locked."""
+def abandoned(folder: Path, refused: Callable[[Path, OSError], object] = lambda *_: None) -> Iterator[SlotFile]:
+    """
+    The other files of a folder whose process is gone, locked.
+
+    Args:
+        folder: Where they are.
+        refused: Told what cannot be opened, and why.
+    """
     for path in sorted(folder.iterdir()):
         if _NAME.fullmatch(path.name):
             try:
                 found = SlotFile.open(path, create=False)
-            except OSError:  # removed meanwhile by another process that starts, or not ours to open
+            except FileNotFoundError:  # removed meanwhile by another process that starts
+                continue
+            except OSError as error:  # not ours to open
+                refused(path, error)
                 continue
             if found is not None:
                 yield found
+
+
+def free(places: Iterable[tuple[SlotFile, int]]) -> None:
+    """Free slots of several files."""
+    for file, number in places:
+        file.clear([number])
 
 
 def _body(header: bytes, rest: bytes) -> bytes | None:

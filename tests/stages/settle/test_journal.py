@@ -15,7 +15,7 @@ from hpp_middleware.core.settlement import Settlement
 from hpp_middleware.stages.reserve import lease as leases
 from hpp_middleware.stages.reserve.lease import Lease
 from hpp_middleware.stages.settle import settling as settles
-from hpp_middleware.stages.settle.journal import LOOK_AFTER_S, Journal
+from hpp_middleware.stages.settle.journal import LOOK_AFTER_S, MEND_AFTER_S, Journal
 from hpp_middleware.stages.settle.records import Record, fitted
 from hpp_middleware.stages.settle.slotfile import BODY_BYTES, SLOT_BYTES, SlotFile
 from hpp_middleware.types.events import Alarm
@@ -449,3 +449,94 @@ async def test_a_release_that_failed_is_written_down_too(tmp_path: Path) -> None
     assert on_disk(tmp_path) == []
     assert (await store.balance("alice")).held == 0
     lease.journal.close()
+
+
+# --- removed, or not ours -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "name"])
+async def test_what_was_written_into_a_file_that_was_removed_is_written_down_anew(what: str, tmp_path: Path) -> None:
+    alarms: list[Alarm] = []
+    folder = tmp_path / "journal"
+    runs = Journal(folder, slots=4, alarm=alarms.append)
+    await runs.open()
+    await runs.keep(settlement(1), "alice")
+    await runs.keep(settlement(2), "alice")
+    if what == "name":
+        (folder / "settle-0.journal").rename(tmp_path / "elsewhere")
+    else:
+        (folder / "settle-0.journal").unlink()
+    if what == "folder":
+        folder.rmdir()
+    await runs.keep(settlement(3), "alice")
+    assert runs.writable
+    assert {record.operation.id for record in on_disk(folder)} == {"req_1", "req_2", "req_3"}
+    assert [alarm.detail for alarm in alarms] == ["settle-0.journal was removed; what it held is written down anew"]
+    await runs.strike(["req_1", "req_2", "req_3"])
+    assert on_disk(folder) == []
+    for number in range(10, 14):
+        await runs.keep(settlement(number), "alice")
+    assert runs.writable, "every slot is free again"
+    runs.close()
+    heir = Journal(folder, slots=4)
+    await heir.open()
+    assert heir.pending == 4
+    heir.close()
+
+
+async def test_what_was_taken_over_from_a_file_that_was_removed_is_written_down_anew(tmp_path: Path) -> None:
+    left = [Journal(tmp_path, slots=4) for _ in range(2)]
+    for each in left:
+        await each.open()
+    await left[1].keep(settlement(7), "alice")
+    for each in left:
+        each.close()
+    heir = Journal(tmp_path, slots=4)
+    await heir.open()
+    (tmp_path / "settle-1.journal").unlink()
+    await heir.keep(settlement(1), "alice")
+    assert {record.operation.id for record in on_disk(tmp_path)} == {"req_1", "req_7"}
+    await heir.strike(["req_1", "req_7"])
+    assert heir.writable
+    heir.close()
+
+
+async def test_a_file_that_was_removed_is_missed_although_nothing_is_owed(tmp_path: Path) -> None:
+    clock, alarms = Clock(), list[Alarm]()
+    runs = Journal(tmp_path / "journal", slots=4, alarm=alarms.append, clock=clock)
+    await runs.open()
+    (tmp_path / "journal" / "settle-0.journal").unlink()
+    clock.now += LOOK_AFTER_S
+    await runs.look()
+    assert names(tmp_path / "journal") == ["settle-0.journal"]
+    assert len(alarms) == 1
+    runs.close()
+
+
+async def test_where_there_can_be_no_other_file_nothing_is_admitted_until_there_can(tmp_path: Path) -> None:
+    clock, alarms = Clock(), list[Alarm]()
+    place = tmp_path / "place"
+    place.mkdir()
+    runs = Journal(place / "journal", slots=4, alarm=alarms.append, clock=clock)
+    await runs.open()
+    place.rename(tmp_path / "elsewhere")
+    await runs.keep(settlement(1), "alice")
+    assert not runs.has_room(0)
+    assert [alarm.detail for alarm in alarms] == ["cannot be written: ENOENT"]
+    place.mkdir()
+    clock.now += MEND_AFTER_S
+    await runs.mend()
+    assert runs.has_room(0)
+    assert [record.operation.id for record in on_disk(place / "journal")] == ["req_1"]
+    runs.close()
+
+
+async def test_a_file_that_is_not_ours_to_open_is_told_once(tmp_path: Path) -> None:
+    clock, alarms = Clock(), list[Alarm]()
+    (tmp_path / "settle-5.journal").symlink_to(tmp_path / "elsewhere")  # as another user's: root may open anything else
+    runs = Journal(tmp_path, slots=4, alarm=alarms.append, clock=clock)
+    await runs.open()
+    clock.now += LOOK_AFTER_S
+    await runs.look()
+    assert [alarm.detail for alarm in alarms] == ["settle-5.journal cannot be taken over: ELOOP"]
+    runs.close()
