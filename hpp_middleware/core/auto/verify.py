@@ -73,7 +73,10 @@ def fault(body: bytes, request: Request) -> str | None:
 
 
 MOST_STEPS = 20_000
-"""A step is one value held against one part of a schema."""
+"""A step is one value held against one part of a schema, or against one entry of a list in it."""
+
+CHARACTERS = 100
+"""So many of a reference are read in the time of a step."""
 
 
 def _broken(text: str, schema: dict[str, Any]) -> str | None:
@@ -88,8 +91,9 @@ class _Judge:
     """
     Whether a value has the types and members that a schema asks for; what else it asks for is not looked at.
 
-    A schema is a client's: it may refer to itself in many ways at once, so that only so many steps are taken, and what
-    they do not find wanting is taken to be right.
+    A schema is a client's: it may refer to itself in many ways at once, and have lists and references as long as a body
+    may be, which every value of an answer is held against. So only so many steps are taken, and what they do not find
+    wanting is taken to be right.
     """
 
     def __init__(self, schema: dict[str, Any]) -> None:
@@ -98,7 +102,7 @@ class _Judge:
 
     def fits(self, value: Any, schema: Any, depth: int) -> bool:
         self._steps -= 1
-        if not isinstance(schema, dict) or depth > 32 or self._steps < 0:
+        if not isinstance(schema, dict) or depth > 32 or not self._affords(value, schema):
             return True
         if isinstance(schema.get("$ref"), str):
             return self.fits(value, _referred(schema["$ref"], self._root), depth + 1)
@@ -108,11 +112,23 @@ class _Judge:
                 return False
         if not _is_of(value, schema.get("type")):
             return False
-        if isinstance(schema.get("enum"), list) and value not in schema["enum"]:
+        if isinstance(schema.get("enum"), list) and not isinstance(value, list | dict) and value not in schema["enum"]:
             return False
         if isinstance(value, list):
             return all(self.fits(each, schema.get("items"), depth + 1) for each in value)
         return not isinstance(value, dict) or self._has_members(value, schema, depth)
+
+    def _affords(self, value: Any, schema: dict[str, Any]) -> bool:
+        """Take the steps for what is gone through at once, if there are so many left."""
+        reference = schema.get("$ref")
+        if isinstance(reference, str):
+            self._steps -= len(reference) // CHARACTERS
+        for name in ("type", "enum", "required"):
+            listed = schema.get(name)
+            self._steps -= len(listed) if isinstance(listed, list) else 0
+        if isinstance(value, dict):
+            self._steps -= len(value)
+        return self._steps >= 0
 
     def _has_members(self, value: dict[str, Any], schema: dict[str, Any], depth: int) -> bool:
         properties, required = schema.get("properties"), schema.get("required")

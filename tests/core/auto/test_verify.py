@@ -128,3 +128,22 @@ def test_a_schema_that_refers_to_itself_in_many_ways_is_looked_at_for_so_long_on
     self_made = {"anyOf": [{"$ref": "#"}] * 20, "type": "string"}
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": self_made}}
     assert fault(answer("17"), asked(response_format=form)) in {None, "not of the schema"}
+
+
+@pytest.mark.parametrize(
+    ("long", "right", "wrong"),
+    [
+        ({"enum": [*range(1000)]}, "1", "5000"),
+        ({"type": ["string"] * 1000}, '"a"', "1"),
+        ({"type": "object", "required": ["a"] * 1000}, '{"a": 1}', "{}"),
+        ({"$ref": "#/$defs/text" + "/" * 50_000}, '"a"', "1"),
+    ],
+)
+def test_what_is_long_in_a_schema_is_held_against_so_many_values_only(
+    long: dict[str, Any], right: str, wrong: str
+) -> None:
+    schema = {"type": "array", "items": long, "$defs": {"text": {"type": "string"}}}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    assert fault(answer(f"[{wrong}]"), asked(response_format=form)) == "not of the schema"
+    many = ", ".join([right] * 1000 + [wrong])  # which would keep the event loop, for seconds where all of it is larger
+    assert fault(answer(f"[{many}]"), asked(response_format=form)) is None
