@@ -121,9 +121,10 @@ _MESSAGES = {
 LEAST_SECRET = 8
 """A shorter word that a local server takes for a key hides nothing."""
 
+# A name is tried at its beginning only: clients choose what a provider repeats in its error, dots and dashes among it.
 _SECRETS = re.compile(
     r"""
-    \b[a-z][a-z0-9+.-]*+://\S+                              # URLs
+    (?<![a-z0-9+.-])[a-z0-9+.-]++://\S+                    # URLs
     | (?<![^\s@])[^\s@]++@[^\s@]++                         # mail addresses, user:password@host
     | \b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b                 # IPv4 addresses
     | (?<![\w:])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}(?![\w:])  # IPv6 addresses
@@ -133,7 +134,7 @@ _SECRETS = re.compile(
     | \b(?:AIza|AKIA|eyJ)[A-Za-z0-9_*.-]{12,}              # Google's and Amazon's keys, JWTs
     | \barn:[\w-]+:\S+ | \bprojects/[^\s/]+ | \b\d{10,13}\b # Amazon's names and accounts, Google's projects
     | \b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b     # Azure's subscriptions and tenants
-    | \b[\w.-]+\.(?:azure(?:-api)?|windows|googleapis|amazonaws)\.(?:com|net)\b | \b[\w.-]+\.api\.aws\b
+    | (?<![\w.-])[\w.-]+\.(?:(?:azure(?:-api)?|windows|googleapis|amazonaws)\.(?:com|net)|api\.aws)\b
     | \b(?:bearer|api[-_ ]?key)\b[:=\s"']+\S+
     | \b[A-Za-z0-9]{32,}\b | \b[A-Za-z0-9_-]{40,}\b       # any long token
     """,
