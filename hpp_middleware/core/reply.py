@@ -126,6 +126,8 @@ _SECRETS = re.compile(
     r"""
     (?<![a-z0-9+.-])[a-z0-9+.-]++://\S+                    # URLs
     | (?<![^\s@])[^\s@]++@[^\s@]++                         # mail addresses, user:password@host
+    # Hosts of clouds, whole: parts of their names look like the addresses below.
+    | (?<![\w.-])[\w.-]+\.(?:(?:azure(?:-api)?|windows|googleapis|amazonaws)\.(?:com|net)|api\.aws)\b
     | \b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b                 # IPv4 addresses
     | (?<![\w:])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}(?![\w:])  # IPv6 addresses
     | (?<![\w.-])(?:localhost|[\w.-]+\.(?:internal|intranet|local|lan|svc|corp|home|test))(?::\d+)?\b
@@ -134,7 +136,6 @@ _SECRETS = re.compile(
     | \b(?:AIza|AKIA|eyJ)[A-Za-z0-9_*.-]{12,}              # Google's and Amazon's keys, JWTs
     | \barn:[\w-]+:\S+ | \bprojects/[^\s/]+ | \b\d{10,13}\b # Amazon's names and accounts, Google's projects
     | \b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b     # Azure's subscriptions and tenants
-    | (?<![\w.-])[\w.-]+\.(?:(?:azure(?:-api)?|windows|googleapis|amazonaws)\.(?:com|net)|api\.aws)\b
     | \b(?:bearer|api[-_ ]?key)\b[:=\s"']+\S+
     | \b[A-Za-z0-9]{32,}\b | \b[A-Za-z0-9_-]{40,}\b       # any long token
     """,
