@@ -5,7 +5,6 @@ Nothing here knows a web framework; :mod:`hpp_middleware.asgi` gives it its HTTP
 state, no work at import, and two gateways in one process share nothing.
 """
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Unpack
@@ -43,8 +42,6 @@ from hpp_middleware.types.operations import Reserve, Result
 from hpp_middleware.types.quota import Balance, Entry
 
 __all__ = ["Gateway"]
-
-_logger = logging.getLogger("hpp_middleware")
 
 
 class Gateway(Lifecycle):
@@ -126,7 +123,10 @@ class Gateway(Lifecycle):
         if worker is None or not worker.ready:
             worker = self.setup.at_hand() or await self.worker()
         request = api.request(body, self.limits)  # parse, and then route
-        chosen = auto.resolve(self.setup.auto, self.catalog, request, consumer, api, within=within, hints=hints)
+        anyway = idempotency_key is not None
+        chosen = auto.resolve(
+            self.setup.auto, self.catalog, request, consumer, api, within=within, hints=hints, anyway=anyway
+        )
         lineup = Lineup(
             self.setup,
             api,
@@ -138,7 +138,7 @@ class Gateway(Lifecycle):
             within=within,
             hints=hints,
             lower=timeouts,
-            anyway=idempotency_key is not None,
+            anyway=anyway,
         )
         while True:
             try:

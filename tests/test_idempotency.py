@@ -7,14 +7,16 @@ from typing import Any
 
 import anyio
 import pytest
-from rig import ALICE, BOB_KEY, KEY, USAGE_NANO, Delegate, ask, check_books, chunks, gateway, question
+from rig import ALICE, BOB_KEY, KEY, MODEL, USAGE_NANO, Delegate, ask, check_books, chunks, gateway, question
 
 from hpp_middleware import Gateway, MemoryStore, RequestError, SQLiteStore
+from hpp_middleware.core.auto import AutoPolicy
 from hpp_middleware.errors import OverloadedError
 from hpp_middleware.observers.logging import LoggingObserver
 from hpp_middleware.stages.settle.settling import Pending
 from hpp_middleware.testing import FakeUpstream, Script
 from hpp_middleware.testing.stores.bench import Clock
+from hpp_middleware.types.health import Breaker
 from hpp_middleware.types.operations import Renew, Settle, Sweep
 from hpp_middleware.types.provider import Declared
 from hpp_middleware.types.replay import Idempotency
@@ -302,3 +304,30 @@ async def test_of_many_at_once_one_is_run(fake_upstream: FakeUpstream) -> None:
     assert sorted(set(statuses)) in ([200], [200, 409])
     assert len(fake_upstream.log) == 1
     assert len(await check_books(found)) == 1
+
+
+async def test_a_repeat_gets_the_answer_that_auto_chose_while_all_models_are_left_alone(
+    fake_upstream: FakeUpstream,
+) -> None:
+    policy = AutoPolicy(rules_version="1", simple=(MODEL,), simple_max_tokens=1000)
+    async with gateway(fake_upstream, provider={"breaker": Breaker(failures=1)}, auto=policy) as found:
+        status, first, body = await asked(found, model="hpprouter/auto")
+        assert status == 200
+        (await found.worker()).health.began("fake", "fake-1").ended(ok=False, status=500)
+        status, again, replayed = await asked(found, model="hpprouter/auto")
+        assert (status, replayed, again["idempotency-replayed"]) == (200, body, "true")
+        assert again["x-request-id"] == first["x-request-id"]
+        status, _, refused = await asked(found, model="hpprouter/auto", headers={"idempotency-key": "another"})
+        assert (status, json.loads(refused)["error"]["code"]) == (503, "upstream_unavailable")
+        status, _, refused = await asked(found, model="hpprouter/auto", headers={})
+        assert (status, json.loads(refused)["error"]["code"]) == (400, "smart_routing_failed")
+        assert len(await check_books(found)) == 1
+    assert len(fake_upstream.log) == 1
+
+
+async def test_a_model_that_the_host_finds_ill_is_not_asked_under_a_key_either(fake_upstream: FakeUpstream) -> None:
+    policy = AutoPolicy(rules_version="1", simple=(MODEL,), simple_max_tokens=1000)
+    async with gateway(fake_upstream, auto=policy, unhealthy=lambda _: True) as found:
+        status, _, refused = await asked(found, model="hpprouter/auto")
+        assert (status, json.loads(refused)["error"]["code"]) == (400, "smart_routing_failed")
+    assert fake_upstream.log == []

@@ -82,7 +82,8 @@ class Auto:
         dialects: By name.
         limits: Bounds on requests.
         consumers: Whose data policies the configuration declares.
-        unhealthy: Whether a model is to be passed over for now.
+        unhealthy: Whether a model is to be passed over for now, as the host says.
+        resting: Whether all its upstreams are left alone for now.
 
     Raises:
         ConfigurationError: The policy names a model that is unknown here, or has no price.
@@ -97,6 +98,7 @@ class Auto:
         consumers: Mapping[str, Declared],
         *,
         unhealthy: Callable[[str], bool] | None = None,
+        resting: Callable[[str], bool] | None = None,
     ) -> None:
         if not callable(getattr(policy, "decide", None)) or not _are_names(getattr(policy, "models", None)):
             raise ConfigurationError("auto must have models, and a decide(asked, candidates)", param="auto")
@@ -106,6 +108,7 @@ class Auto:
         self._limits = limits
         self._consumers = consumers
         self._unhealthy = unhealthy
+        self._resting = resting
         load = getattr(policy, "load", None)
         if load is not None:
             load()
@@ -121,7 +124,16 @@ class Auto:
         """Whether there is a model to choose."""
         return bool(self.policy.models)
 
-    def choose(self, request: Request, consumer: Consumer, api: API, hints: Hints, *, turn: bool = True) -> Chosen:
+    def choose(
+        self,
+        request: Request,
+        consumer: Consumer,
+        api: API,
+        hints: Hints,
+        *,
+        turn: bool = True,
+        anyway: bool = False,
+    ) -> Chosen:
         """
         A model for a request.
 
@@ -131,11 +143,16 @@ class Auto:
             api: What it is written in.
             hints: What the client says beside its body.
             turn: Whether it is a turn of a conversation, to be remembered.
+            anyway: Whether it may have been answered before, so that one is chosen though all are left alone for now.
         Raises:
             RequestError: 400 ``smart_routing_failed``: no model can answer.
         """
         asked, conversation, candidates = self._read(request, consumer, api, hints)
         decision = self._decided(asked, candidates)
+        if decision is None and anyway:
+            asked, _, at_rest = self._read(request, consumer, api, hints, rested=True)
+            decision, turn = self._decided(asked, at_rest), False
+            candidates = at_rest if decision is not None else candidates
         if decision is None:
             raise explained.failed(candidates)
         if turn:
@@ -163,7 +180,7 @@ class Auto:
         return explained.explained(request.model, policy, asked, candidates, decision, escalation=escalation)
 
     def _read(
-        self, request: Request, consumer: Consumer, api: API, hints: Hints
+        self, request: Request, consumer: Consumer, api: API, hints: Hints, *, rested: bool = False
     ) -> tuple[Asked, bytes, list[Candidate]]:
         if api.name not in _APIS:
             raise RequestError(
@@ -187,12 +204,16 @@ class Auto:
                 consumer,
                 self._catalog.find(model),
                 limits=self._limits,
-                unhealthy=self._unhealthy,
+                unhealthy=self._unhealthy if rested else self._passed_over,
                 unsaid=unsaid if unsaid is not None and not self._takes(model, api) else None,
             )
             for model in models
         ]
         return asked, conversation, candidates
+
+    def _passed_over(self, model: str) -> bool:
+        unhealthy, resting = self._unhealthy, self._resting
+        return (unhealthy is not None and unhealthy(model)) or (resting is not None and resting(model))
 
     def _takes(self, model: str, api: API) -> bool:
         """Whether a model's provider takes requests of this API as they are."""
@@ -260,6 +281,7 @@ def resolve(
     within: str | None = None,
     hints: Hints | None = None,
     turn: bool = True,
+    anyway: bool = False,
 ) -> Chosen:
     """
     Where a request goes, whoever chooses.
@@ -273,6 +295,7 @@ def resolve(
         within: A provider, whose model is named without it.
         hints: What the client says beside its body.
         turn: Whether it is a turn of a conversation, to be remembered.
+        anyway: See :meth:`Auto.choose`.
     Raises:
         RequestError: 400 ``unsupported_model`` or ``smart_routing_failed``; 403 ``model_not_allowed``.
     """
@@ -280,7 +303,7 @@ def resolve(
         return Chosen(target=route.resolve(request, consumer, catalog, within=within))
     if auto is None:
         raise route.unconfigured()
-    return auto.choose(request, consumer, api, hints or Hints(), turn=turn)
+    return auto.choose(request, consumer, api, hints or Hints(), turn=turn, anyway=anyway)
 
 
 def explain(

@@ -216,9 +216,8 @@ class Setup:
         self.unhealthy = unhealthy
         self.auto: Auto | None = None
         if auto is not None:
-            self.auto = Auto(
-                auto, self.catalog, self.dialects, self.limits, self.consumers, unhealthy=self._passed_over
-            )
+            known = self.catalog, self.dialects, self.limits, self.consumers
+            self.auto = Auto(auto, *known, unhealthy=unhealthy, resting=self._is_resting)
         self.sealer = sealer_of(self.backends.ledger, sealing)
         self.mover = self.backends.ledger.mover if isinstance(self.backends.ledger, Moved) else None
         self.observers = tuple(observers or ())
@@ -364,10 +363,8 @@ class Setup:
         if last:
             await self.backends.aclose()
 
-    def _passed_over(self, model_id: str) -> bool:
-        """Whether ``hpprouter/auto`` is to choose another model for now."""
-        if self.unhealthy is not None and self.unhealthy(model_id):
-            return True
+    def _is_resting(self, model_id: str) -> bool:
+        """Whether all upstreams of a model are left alone for now."""
         worker, target = self.at_hand(), self.catalog.find(model_id)
         return worker is not None and target is not None and worker.health.wait_s(target) > 0
 
