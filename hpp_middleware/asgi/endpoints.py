@@ -237,8 +237,9 @@ class Endpoints:
 
 
 async def respond(send: Send, body: bytes, *, status: int = 200, headers: list[tuple[str, str]] | None = None) -> None:
-    """A JSON response."""
-    whole = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *(headers or [])]
+    """A JSON response, which no cache may keep: a key in ``apikey`` tells a shared one nothing of whose it is."""
+    whole = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
+    whole += headers or []
     await send({"type": "http.response.start", "status": status, "headers": raw(whole)})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 

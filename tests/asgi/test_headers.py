@@ -18,7 +18,7 @@ UP = {
 }
 DOWN_JSON = {"content-type", "content-length", "x-hpp-router-resolved-model", "x-hpp-router-cost", "x-request-id"}
 DOWN_STREAM = {"content-type", "cache-control", "x-accel-buffering", "x-hpp-router-resolved-model", "x-request-id"}
-DOWN_ERROR = DOWN_JSON
+DOWN_ERROR = {*DOWN_JSON, "cache-control"}
 
 SECRETS = [
     ("cookie", "session=client-secret"),

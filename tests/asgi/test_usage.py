@@ -197,3 +197,10 @@ async def test_two_keys_of_one_consumer_share_its_account(fake_upstream: FakeUps
         assert line.draft.key_id == made.id
         assert made.key not in json.dumps([str(line)])
         assert make_key(bytes(8), bytes(20))[0] != made.key
+
+
+@pytest.mark.parametrize("path", ["/api/usage", "/api/quota-check", "/api/user/audit/nothing", "/llm/v1/models"])
+async def test_no_cache_keeps_what_is_one_consumers(path: str, fake_upstream: FakeUpstream) -> None:
+    async with gateway(fake_upstream) as found, get(found.app, path, headers={"apikey": KEY}) as call:
+        assert await call.started() in {200, 404}
+        assert call.headers["cache-control"] == "no-store"
