@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import anyio
+
 HOUR_S = 3600.0
 STOP_HERE = "stop-here"
 """A request with this id is the one at which the process stops itself."""
@@ -46,33 +48,56 @@ class WallClock:
         self._shown = wrong_clocks(self._real())[how]
 
 
-def stop_before_it_is_sent(transport: Any) -> Any:
+class Calm:
+    """
+    Stops this process while its store has nothing to do.
+
+    One that stands still in the middle of a transaction has SQLite's turn, and keeps everybody from the file.
+    """
+
+    def __init__(self, store: Any) -> None:
+        self._apply = store.apply
+        self._running = 0
+        store.apply = self.apply
+
+    async def apply(self, operations: Sequence[Any]) -> Any:
+        """As the store's own."""
+        self._running += 1
+        try:
+            return await self._apply(operations)
+        finally:
+            self._running -= 1
+
+    async def stop(self) -> None:
+        """Stand still."""
+        while self._running:  # noqa: ASYNC110  # what renews the lease, or sweeps; nobody tells
+            await anyio.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def stop_before_it_is_sent(transport: Any, calm: Calm) -> None:
     """Stop this process when the provider is about to be called."""
     send = transport.send
 
     async def stopping(call: Any, **settings: Any) -> Any:
         if STOP_HERE.encode() in call.body:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            await calm.stop()
         return await send(call, **settings)
 
     transport.send = stopping
-    return transport
 
 
-def stop_once_it_is_held(store: Any) -> Any:
+def stop_once_it_is_held(store: Any, calm: Calm) -> None:
     """Stop this process when the store has placed the hold, and before anybody is told."""
     from hpp_middleware.types.operations import Reserve
 
-    apply = store.apply
-
     async def stopping(operations: Sequence[Any]) -> Any:
-        results = await apply(operations)
+        results = await calm.apply(operations)
         if any(isinstance(each, Reserve) and each.draft.client_request_id == STOP_HERE for each in operations):
-            os.kill(os.getpid(), signal.SIGSTOP)
+            await calm.stop()
         return results
 
     store.apply = stopping
-    return store
 
 
 def made(settings: dict[str, Any]) -> Any:
@@ -89,10 +114,11 @@ def made(settings: dict[str, Any]) -> Any:
     lease.LEASE_S, lease.RENEW_AFTER_S, lease.MARGIN_S = settings["lease_s"]
     lease.SWEEP_AFTER_S = lease.RENEW_AFTER_S
     store, transport = places.made(settings["kind"], settings["place"]), HttpxTransport()
+    calm = Calm(store)
     if settings["stops"] == "once held":
-        store = stop_once_it_is_held(store)
+        stop_once_it_is_held(store, calm)
     if settings["stops"] == "before sending":
-        transport = stop_before_it_is_sent(transport)
+        stop_before_it_is_sent(transport, calm)
     found = gateway(
         settings["upstream"],
         store=store,
