@@ -19,6 +19,7 @@ from hpp_middleware.testing import (
     check_quota_store,
     check_store,
 )
+from hpp_middleware.testing.stores.bench import DRAFT
 from hpp_middleware.types.consumer import Credential
 from hpp_middleware.types.operations import (
     Checkpoint,
@@ -199,6 +200,54 @@ class Settled(Breaking):
         return msgspec.structs.replace(operation, accounts=(), limits=())
 
 
+class Terse(Breaking):
+    """Keeps the tokens that it has columns for."""
+
+    def before(self, operation: Operation) -> Operation:
+        if not isinstance(operation, Settle):
+            return operation
+        usage = msgspec.structs.replace(operation.report.usage, cache_write=0, cache_write_1h=0)
+        return msgspec.structs.replace(operation, report=msgspec.structs.replace(operation.report, usage=usage))
+
+
+class Stale(Breaking):
+    """Keeps the prices of the first attempt, whoever answered in the end."""
+
+    def before(self, operation: Operation) -> Operation:
+        return msgspec.structs.replace(operation, draft=DRAFT) if isinstance(operation, Resize) else operation
+
+
+class Micro(Breaking):
+    """Counts millionths of a dollar, where there are some."""
+
+    def before(self, operation: Operation) -> Operation:
+        if isinstance(operation, Settle) and operation.amount > 10**6:
+            return msgspec.structs.replace(operation, amount=operation.amount // 1000 * 1000)
+        return operation
+
+    def after(self, operation: Operation, result: Result) -> Result:
+        if isinstance(operation, Settle) and result.status == "done":
+            return msgspec.structs.replace(result, amount=operation.amount)
+        return result
+
+
+class Unexpecting(Breaking):
+    """Takes a quota of nothing that is expected for no expectation."""
+
+    def before(self, operation: Operation) -> Operation:
+        if isinstance(operation, Grant) and not operation.expect:
+            return msgspec.structs.replace(operation, expect=None)
+        return operation
+
+
+class Shy(Breaking):
+    """Takes a settlement of nothing that is repeated for another one."""
+
+    def after(self, operation: Operation, result: Result) -> Result:
+        is_repeat = isinstance(operation, Settle) and result.status == "done" and not (result.amount or result.entries)
+        return msgspec.structs.replace(result, status="conflict") if is_repeat else result
+
+
 class Confused(MemoryStore):
     """States one account's sums for another's."""
 
@@ -281,6 +330,7 @@ BROKEN: list[tuple[Callable[..., Any], type[MemoryStore]]] = [
     *((check_quota_store, kind) for kind in (Forgetful, Generous, Greedy, Unfenced, Silent, AllOrNothing, Sweepless)),
     *((check_quota_store, kind) for kind in (Rerunning, Hoarding)),
     *((check_quota_store, kind) for kind in (Unlimited, Undeclared, Fatherless, Mute, Halving, Settled)),
+    *((check_quota_store, kind) for kind in (Terse, Stale, Micro, Unexpecting, Shy)),
     *((check_audit, kind) for kind in (Confused, Reseal)),
     *((check_ledger, kind) for kind in (Disordered, Indiscreet)),
     *((check_credential_store, kind) for kind in (Vague, Deleting, Lenient, Uncounted, Reviving)),

@@ -26,6 +26,7 @@ from hpp_middleware.testing.stores import (
     reserving,
     resizing,
     settling,
+    telling,
 )
 from hpp_middleware.testing.stores.bench import Make, Promise
 from hpp_middleware.testing.stores.limit_processes import check_shared_limits
@@ -56,6 +57,7 @@ QUOTA_PROMISES = (
     *resizing.PROMISES,
     *budgeting.PROMISES,
     *settling.PROMISES,
+    *telling.PROMISES,
     *claiming.PROMISES,
     *granting.PROMISES,
     *expiring.PROMISES,

@@ -40,6 +40,8 @@ async def a_grant_can_expect_a_quota(bench: Bench[QuotaStore]) -> None:
     assert first.status == "done", "a new account's quota is zero"
     stale = await bench.one(Grant(id="stale", account="alice", amount=50, expect=99))
     assert (stale.status, stale.amount) == ("conflict", 100), "a grant that expects another quota is a conflict"
+    new = await bench.one(Grant(id="new", account="alice", amount=50, expect=0))
+    assert new.status == "conflict", "and so is one that expects none"
     exact = await bench.one(Grant(id="stale", account="alice", amount=50, expect=100))
     assert exact.status == "done", "and its id may be used again"
     repeat = await bench.one(Grant(id="stale", account="alice", amount=50, expect=100))

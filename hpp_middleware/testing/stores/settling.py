@@ -40,6 +40,8 @@ async def a_settlement_of_zero_is_a_settlement(bench: Bench[QuotaStore]) -> None
     assert [entry.amount for entry in result.entries] == [0], "what costs nothing has its ledger line too"
     balance = await bench.balance()
     assert (balance.used, balance.held, balance.requests) == (0, 0, 1), "and frees its hold"
+    repeat = await bench.one(settle("hold", 0))
+    assert (repeat.status, repeat.entries) == ("done", ()), "and its repeat is done already"
 
 
 @promise
@@ -51,8 +53,9 @@ async def a_settlement_may_exceed_its_hold(bench: Bench[QuotaStore]) -> None:
     lines = [(entry.line, entry.amount) for entry in result.entries]
     assert lines == [("resolution", 100), ("overage", 150)], "what exceeds the hold is a line of its own"
     assert (await bench.balance()).available == -150, "an account can go below zero by an overage"
-    refused = await bench.one(reserve("next", 1))
-    assert (refused.status, refused.available) == ("refused", -150), "and then has no room"
+    for want in (1, 0):
+        refused = await bench.one(reserve("next", want))
+        assert (refused.status, refused.available) == ("refused", -150), "and then has no room, for nothing either"
 
 
 @promise
