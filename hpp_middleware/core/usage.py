@@ -44,6 +44,7 @@ class _OpenAIUsage(Struct, frozen=True, gc=False):
     prompt_cache_hit_tokens: _Count = None  # DeepSeek's name for what OpenAI calls cached_tokens
     cached_tokens: _Count = None  # Moonshot's place for it
     reasoning_tokens: _Count = None  # some servers' place for it
+    prompt_audio_seconds: Any = None  # Mistral's: its total has the sound's tokens, and its prompt has not
 
 
 class _ResponsesUsage(Struct, frozen=True, gc=False):
@@ -52,6 +53,12 @@ class _ResponsesUsage(Struct, frozen=True, gc=False):
     total_tokens: _Count = None
     input_tokens_details: _PromptDetails | None = None
     output_tokens_details: _CompletionDetails | None = None
+
+
+class _Summed(Struct, frozen=True, gc=False):
+    prompt_tokens: _Told
+    total_tokens: _Told
+    completion_tokens: None = None
 
 
 _NO_PROMPT_DETAILS = _PromptDetails()
@@ -66,13 +73,17 @@ class Reading(Struct, frozen=True, gc=False):
 
 
 _decoder = msgspec.json.Decoder(_OpenAIUsage)
+_summed = msgspec.json.Decoder(_Summed)
+_members = msgspec.json.Decoder(dict[str, Raw])
 _responses = msgspec.json.Decoder(_ResponsesUsage)
 
 
 def read_openai(raw: Raw | bytes) -> Reading | None:
     """
     OpenAI's ``usage`` object, whose cached and audio tokens are part of the prompt, and whose reasoning is part of the
-    completion, except where the total shows that it stands beside it (xAI).
+    completion, except where the total shows that they stand beside it (xAI). What a total has above all that is told
+    was thought, and is charged in doubt: so Google's own endpoint in OpenAI's shape counts, and gateways before it
+    (https://discuss.ai.google.dev/t/127400).
 
     Returns:
         None where it is no usable report.
@@ -80,15 +91,29 @@ def read_openai(raw: Raw | bytes) -> Reading | None:
     try:
         found = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        return _summed_up(raw)
     prompt, completion, total = found.prompt_tokens, found.completion_tokens, found.total_tokens
-    if found == _OpenAIUsage(prompt, completion, total):  # no part is told
-        return Reading(Usage(input=prompt, output=completion), total is not None and total != prompt + completion)
+    more = 0 if total is None else total - prompt - completion
+    if more <= 0 and found == _OpenAIUsage(prompt, completion, total):  # no part is told
+        return Reading(Usage(input=prompt, output=completion), more < 0)
     into = found.prompt_tokens_details or _NO_PROMPT_DETAILS
     out = found.completion_tokens_details or _NO_COMPLETION_DETAILS
     cached = _first(into.cached_tokens, found.prompt_cache_hit_tokens, found.cached_tokens)
     reasoning = _first(out.reasoning_tokens, found.reasoning_tokens)
-    return _parted((prompt, completion, total), into, out, cached=cached, reasoning=reasoning)
+    heard = found.prompt_audio_seconds
+    return _parted((prompt, completion, total), into, out, cached=cached, reasoning=reasoning, has_more=not heard)
+
+
+def _summed_up(raw: Raw | bytes) -> Reading | None:
+    """A report without a count of what came out, as Google's of nothing but thoughts: the total tells it, in doubt."""
+    try:
+        found, members = _summed.decode(raw), _members.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if (completion := found.total_tokens - found.prompt_tokens) <= 0:
+        return None
+    whole = read_openai(msgspec.json.encode({**members, "completion_tokens": completion}))
+    return Reading(whole.usage, doubtful=True) if whole is not None else None
 
 
 def read_responses(raw: Raw | bytes) -> Reading | None:
@@ -111,9 +136,25 @@ def read_responses(raw: Raw | bytes) -> Reading | None:
 
 
 def _parted(
-    whole: tuple[int, int, int | None], into: _PromptDetails, out: _CompletionDetails, *, cached: int, reasoning: int
+    whole: tuple[int, int, int | None],
+    into: _PromptDetails,
+    out: _CompletionDetails,
+    *,
+    cached: int,
+    reasoning: int,
+    has_more: bool = True,
 ) -> Reading | None:
-    """A report with parts: ``whole`` is prompt, completion and total."""
+    """
+    A report with parts.
+
+    Args:
+        whole: Prompt, completion and total.
+        into: Parts of the prompt.
+        out: Parts of the completion.
+        cached: Another, from wherever it is told.
+        reasoning: Likewise.
+        has_more: Whether what only the total has came out.
+    """
     prompt, completion, total = whole
     written, heard, looked = into.cache_write_tokens or 0, into.audio_tokens or 0, into.image_tokens or 0
     spoken, drawn = out.audio_tokens or 0, out.image_tokens or 0
@@ -121,10 +162,13 @@ def _parted(
     if min(counts) < 0 or max(counts) > MOST_TOKENS:
         return None
 
-    # Reasoning beside the completion, not inside it: only then does the total come out.
-    if reasoning and total == prompt + completion + reasoning:
-        completion += reasoning
-    doubtful = total is not None and total != prompt + completion
+    # What stands beside its whole, not inside it: only then does the total come out.
+    more, kept = (total or 0) - prompt - completion, cached + written
+    if more > 0 and more != reasoning and more in {kept, kept + reasoning}:
+        prompt, more = prompt + kept, more - kept
+    doubtful = total is not None and more not in {0, reasoning}
+    if more == reasoning or (more > 0 and has_more):
+        completion, reasoning = completion + more, reasoning + more * (more != reasoning)
     if cached + written + heard > prompt or reasoning + spoken + drawn > completion:
         # A part cannot exceed its whole: what does is cut, in a fixed order, and the report is doubtful.
         doubtful = True

@@ -110,3 +110,23 @@ async def test_a_report_that_no_store_can_count_leaves_no_hold() -> None:
             (line,) = await check_books(found)
     assert (line.line, line.report.estimated, 0 < line.amount <= line.held) == ("resolution", True, True)
     assert (witness.alarms, line.held < MOST_NANO) == (["doubtful_usage"], True)
+
+
+@pytest.mark.anyio
+async def test_thoughts_that_only_the_total_of_googles_other_endpoint_has_are_charged() -> None:
+    """As it came of ``/v1beta/openai`` for 100 tokens at most: https://discuss.ai.google.dev/t/127400."""
+    chunks = [
+        {"choices": [{"delta": {"content": text}, "index": 0, "finish_reason": reason}], "usage": usage}
+        for text, reason, usage in (
+            ("1", None, {"completion_tokens": 1, "prompt_tokens": 9, "total_tokens": 103}),
+            (", ", None, {"completion_tokens": 3, "prompt_tokens": 9, "total_tokens": 105}),
+            ("", "length", {"completion_tokens": 3, "prompt_tokens": 9, "total_tokens": 105}),
+        )
+    ]
+    async with FakeUpstream() as upstream, gateway(upstream) as found:
+        upstream.next(Script(raw_body=sse(chunks) + b"data: [DONE]\n\n", content_type="text/event-stream"))
+        assert (await read_chat(found, stream=True, max_tokens=100))[0] == 200
+        (line,) = await check_books(found)
+    used = line.report.usage
+    assert (used.input, used.output, used.reasoning, line.report.estimated) == (9, 3, 93, True)
+    assert line.amount == 9 * 1_000 + 96 * 2_000

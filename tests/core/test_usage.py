@@ -91,6 +91,20 @@ CLEAN: list[tuple[str, dict[str, Any], Usage]] = [
         report(100, 50, total_tokens=450, completion_tokens_details={"reasoning_tokens": 300}),
         Usage(input=100, output=50, reasoning=300),
     ),
+    (
+        "a cache beside the prompt",
+        report(100, 50, total_tokens=1170, prompt_tokens_details={"cached_tokens": 1000, "cache_write_tokens": 20}),
+        Usage(input=100, cache_read=1000, cache_write=20, output=50),
+    ),
+    (
+        "and reasoning beside the completion",
+        report(
+            total_tokens=1180,
+            prompt_tokens_details={"cached_tokens": 1000},
+            completion_tokens_details={"reasoning_tokens": 30},
+        ),
+        Usage(input=100, cache_read=1000, output=50, reasoning=30),
+    ),
     ("reasoning at the top", report(total_tokens=150, reasoning_tokens=20), Usage(input=100, output=30, reasoning=20)),
     (
         "xAI, images",
@@ -113,7 +127,27 @@ def test_every_providers_report_comes_to_disjoint_buckets(raw: dict[str, Any], u
 
 
 DOUBTFUL: list[tuple[str, dict[str, Any], Usage]] = [
-    ("total is not the sum", report(total_tokens=151), Usage(input=100, output=50)),
+    ("total is below the sum", report(total_tokens=149), Usage(input=100, output=50)),
+    (
+        "Google behind OpenAI's API: its thoughts are in the total alone",
+        report(9, 3, total_tokens=105),
+        Usage(input=9, output=3, reasoning=93),
+    ),
+    (
+        "the same, and some of them told",
+        report(total_tokens=250, completion_tokens_details={"reasoning_tokens": 20}),
+        Usage(input=100, output=30, reasoning=120),
+    ),
+    (
+        "the same, of nothing but thoughts, where a count of 0 is left out",
+        {"prompt_tokens": 9, "total_tokens": 105, "prompt_tokens_details": {"cached_tokens": 4}},
+        Usage(input=5, cache_read=4, output=96),
+    ),
+    (
+        "Mistral: what the total has more is sound that was heard",
+        report(5, 24, total_tokens=404, prompt_audio_seconds=5),
+        Usage(input=5, output=24),
+    ),
     ("cached above prompt", report(prompt_tokens_details={"cached_tokens": 500}), Usage(cache_read=100, output=50)),
     (
         "cached and written above prompt",
@@ -152,6 +186,7 @@ def test_a_report_that_contradicts_itself_is_taken_in_doubt(raw: dict[str, Any],
         b"{",
         b'{"prompt_tokens": 1}',
         b'{"completion_tokens": 1}',
+        b'{"prompt_tokens": 9, "total_tokens": 9}',
         b'{"prompt_tokens": -1, "completion_tokens": 1}',
         b'{"prompt_tokens": 1.5, "completion_tokens": 1}',
         b'{"prompt_tokens": 1.0, "completion_tokens": 1}',
@@ -215,9 +250,14 @@ def test_buckets_are_disjoint_whole_and_sum_to_prompt_and_completion(raw: dict[s
     usage = found.usage
     parts = [getattr(usage, name) for name in usage.__struct_fields__]
     assert all(type(part) is int and part >= 0 for part in parts)
-    assert usage.prompt == raw["prompt_tokens"]
-    beside = usage.completion - raw["completion_tokens"]
-    assert beside == 0 or (beside == usage.reasoning and raw["total_tokens"] == usage.total)
+    completion = raw["completion_tokens"]
+    if completion is None:
+        assert (usage.total, found.doubtful) == (raw["total_tokens"], True)
+        return
+    beside, thought = usage.prompt - raw["prompt_tokens"], usage.completion - completion
+    assert beside in {0, usage.cache_read + usage.cache_write}
+    assert 0 <= thought <= usage.reasoning
+    assert (beside, thought) == (0, 0) or raw["total_tokens"] == usage.total
     assert usage.total == sum(parts)
     assert 0 <= pricing.cost(usage, PRICE) <= 1000 * usage.prompt * 1000 + 5000 * 1000 * usage.completion
 

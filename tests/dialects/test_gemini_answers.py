@@ -445,7 +445,8 @@ def test_thoughts_inside_the_candidates_are_taken_out_and_a_count_left_out_is_fo
 @pytest.mark.parametrize(
     ("counts", "usage"),
     [
-        ({"totalTokenCount": 99}, Usage(input=10, output=5)),
+        ({"totalTokenCount": 14}, Usage(input=10, output=5)),
+        ({"totalTokenCount": 99}, Usage(input=10, output=5, reasoning=84)),
         ({"cachedContentTokenCount": 11}, Usage(cache_read=10, output=5)),
         ({"promptTokensDetails": of(AUDIO=2), "cacheTokensDetails": of(AUDIO=3), "cachedContentTokenCount": 3},
          Usage(input=7, cache_read_audio=3, output=5)),

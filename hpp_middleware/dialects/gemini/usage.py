@@ -73,6 +73,7 @@ def reported(raw: Raw, *, whole: bool, drawn: bool = False, spoken: bool = False
     if 0 < thoughts <= candidates and total == prompt + tool + candidates:
         candidates -= thoughts
     doubtful = total is not None and total != prompt + tool + candidates + thoughts
+    thoughts = max(thoughts, (total or 0) - prompt - tool - candidates)  # what the total alone has was thought
     into, out = _by_kind(found.prompt_tokens_details), _by_kind(found.candidates_tokens_details)
     kept = _by_kind(found.cache_tokens_details)
     cached = found.cached_content_token_count or 0
