@@ -85,6 +85,14 @@ def test_a_large_body_is_bounded_as_a_small_one(filler: bytes) -> None:
     assert not passes(body, Limits(values=504))
 
 
+@pytest.mark.parametrize("apart", [1, bodies.NEAR - 1, bodies.NEAR, bodies.NEAR + 1, 20 * bodies.NEAR])
+def test_the_values_of_a_large_body_are_counted_however_far_apart_they_are(apart: int) -> None:
+    numbers = bodies.SMALL // apart + 2 * bodies.FEW
+    body = b'{"a":[' + b",".join([b"1".ljust(apart)] * numbers) + b"]}"
+    assert passes(body, Limits(values=numbers + 2))
+    assert not passes(body, Limits(values=numbers + 1))
+
+
 def test_brackets_that_do_not_match_are_no_json() -> None:
     for text in (b"]" + b"[" * 70, b"[" * 70 + b"}" * 70, b"[}" * 70, b'{"a":' + b"[" * 63 + b'\\"' + b"]" * 63 + b"}"):
         with pytest.raises(RequestError):
