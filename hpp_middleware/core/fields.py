@@ -1,14 +1,15 @@
 """Members of a request as values of a type, each error naming the field: what every client API's parsing shares."""
 
 from collections.abc import Collection, Mapping
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw
 
 from hpp_middleware.errors import RequestError
 
-__all__ = ["NULL", "bad", "choice", "decoded", "integer", "read"]
+__all__ = ["NULL", "bad", "choice", "decoded", "decoder", "integer", "read"]
 
 NULL = Raw(b"null")
 
@@ -41,6 +42,12 @@ def decoded(raw: Raw, kind: msgspec.json.Decoder[_T], where: str, expected: str)
         return kind.decode(raw)
     except (msgspec.DecodeError, RecursionError):  # ValidationError is one
         raise bad(where, f"must be {expected}") from None
+
+
+@cache  # to make one of a union takes longer than most values that it reads
+def decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    """What reads values of a type; of the few types that requests have."""
+    return msgspec.json.Decoder(kind)
 
 
 def integer(fields: Mapping[str, Raw], name: str, least: int, most: int) -> int | None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Raw, Struct
 
+from hpp_middleware.core.fields import decoder
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Request
 
@@ -376,7 +377,7 @@ def _value(fields: dict[str, Raw], name: str, kind: Any) -> Any:
     if raw is None or raw == _NULL:
         return None
     try:
-        return msgspec.json.decode(raw, type=kind)
+        return decoder(kind).decode(raw)
     except (msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
         problem, _, path = str(error).partition(" - at `$")
         raise RequestError(

@@ -16,6 +16,7 @@ from hpp_middleware.apis.messages import depth
 from hpp_middleware.apis.messages.nouns import NULL, Block, Source, Turn
 from hpp_middleware.core import parse, preferences
 from hpp_middleware.core.body import SMALL
+from hpp_middleware.core.fields import decoder
 from hpp_middleware.core.messages import UNTHREADED
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Images, Request
@@ -50,6 +51,9 @@ _ACTED_ON = frozenset(
 _IMAGE = re.compile(r"image/[a-z0-9.+-]{1,40}")
 _PLAIN = frozenset({"text", "thinking", "redacted_thinking", "tool_use"})
 """Blocks that can refer to nothing."""
+
+
+_CONTENT = str | list[Block]
 
 
 class _Tool(Struct):
@@ -130,7 +134,7 @@ def _images(fields: dict[str, Raw], turns: Sequence[Turn] | None, limits: Limits
         raise bad("messages", "is required" if turns is None else "must be an array that is not empty")
     if len(turns) > limits.messages:
         raise bad("messages", f"must not have more than {limits.messages} entries")
-    system: str | list[Block] | None = value(fields, "system", str | list[Block])
+    system: str | list[Block] | None = value(fields, "system", _CONTENT)
     for number, block in enumerate(system if isinstance(system, list) else ()):
         if block.type != "text" or block.text is None:
             raise bad(f"system[{number}].type", "must be text, with its text")
@@ -220,7 +224,7 @@ def blocks_of(content: Raw, where: str) -> list[Block]:
     """
     if not content or content == NULL:
         return []
-    found = decoded(content, str | list[Block], where)
+    found = decoded(content, _CONTENT, where)
     return [Block(type="text", text=found)] if isinstance(found, str) else found
 
 
@@ -243,7 +247,7 @@ def decoded(raw: Raw, kind: Any, where: str) -> Any:
         RequestError: 400: it is of another type; the place is named.
     """
     try:
-        return msgspec.json.decode(raw, type=kind)
+        return decoder(kind).decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         problem, _, path = str(error).partition(" - at `$")
         at = f"{where}{path.rstrip('`')}"

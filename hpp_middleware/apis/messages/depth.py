@@ -94,10 +94,9 @@ def _passed_over(
     blocks = [(_IN_SYSTEM, block) for block in system] if isinstance(system, list) else []
     blocks += [(_IN_TURN, block) for turn in found if isinstance(turn.content, list) for block in turn.content]
     for above, block in blocks:
-        yield above, block.input
-        yield above, block.content
-        yield above, block.citations
-        yield above, block.caller
+        for value in (block.input, block.content, block.citations, block.caller):
+            if value:
+                yield above, value
         if isinstance(block.source, Source):
             yield above + 1, block.source.content
     for tool in tools:

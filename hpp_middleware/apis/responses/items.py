@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from hpp_middleware.core.fields import decoder
 from hpp_middleware.core.parse import inline_bytes
 from hpp_middleware.errors import RequestError
 from hpp_middleware.types.completion import Images
@@ -121,7 +122,7 @@ def value(fields: dict[str, Raw], name: str, kind: Any) -> Any:
     if not given(fields, name):
         return None
     try:
-        return msgspec.json.decode(fields[name], type=kind)
+        return decoder(kind).decode(fields[name])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         problem, _, path = str(error).partition(" - at `$")
         raise bad(f"{name}{path.rstrip('`')}", f"is not valid: {problem}") from None
