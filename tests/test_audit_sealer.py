@@ -1,5 +1,6 @@
 """The sealer: once a line, never over an altered one, with keys that change, and by a gateway's timer."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ from hpp_middleware.types.operations import Grant, Renew, Sweep
 from hpp_middleware.types.quota import Entry, Seal
 
 pytestmark = pytest.mark.anyio
+
+_OLDER = {(account, "head") for account in ACCOUNTS}
 
 
 async def test_a_pass_seals_what_is_new_and_nothing_twice(tmp_path: Path) -> None:
@@ -174,6 +177,48 @@ async def test_a_gap_is_not_sealed(tmp_path: Path) -> None:
     async with opened(path, clock) as store:
         done = await sealed(store, sealing(tmp_path))
         assert (done.seals, [finding.kind for finding in done.findings]) == (1, ["missing"])
+
+
+async def test_a_running_sealer_tells_of_older_books_and_seals_nothing_over_them(tmp_path: Path) -> None:
+    path, old, clock, how = tmp_path / "hpp.db", tmp_path / "old.db", Clock(), sealing(tmp_path)
+    sealer: Any = None
+    async with opened(path, clock) as store:
+        sealer = Sealer(store, how)
+        await Busy(store, 1).begin()
+        await Busy(store, 1).run(10)
+        await sealer.seal()
+    shutil.copy(path, old)
+    async with opened(path, clock) as store:
+        sealer._store = store
+        await Busy(store, 2).run(10)
+        assert (await sealer.seal()).seals == 2
+    assert how.heads is not None
+    exported = how.heads.read_bytes()
+    shutil.copy(old, path)
+    async with opened(path, clock) as store:
+        sealer._store = store
+        for each in (sealer, Sealer(store, how)):  # one that runs on, and one that has just started
+            done = await each.seal()
+            assert (done.seals, {(found.account, found.kind) for found in done.findings}) == (0, _OLDER)
+        await Busy(store, 3).run(60)  # grown past what was lost, it is not taken for it
+        for each in (sealer, Sealer(store, how)):
+            done = await each.seal()
+            assert (done.seals, {(found.account, found.kind) for found in done.findings}) == (0, _OLDER)
+        assert how.heads.read_bytes() == exported
+        verified, _ = await checked(store, how, clock)
+        assert {(found.account, found.kind) for found in verified} == _OLDER
+        how.heads.rename(tmp_path / "heads-of-what-was-lost.jsonl")  # whoever has put it back begins a new file
+        assert await sealed(store, how) == (2, ())
+        assert await checked(store, how, clock) == ([], [])
+
+
+async def test_an_account_that_older_books_do_not_have_is_told_too(tmp_path: Path) -> None:
+    how = sealing(tmp_path)
+    store, empty = MemoryStore(clock=Clock()), MemoryStore(clock=Clock())
+    await Busy(store, 1).begin()
+    await Busy(store, 1).run(10)
+    assert (await sealed(store, how)).seals == 2
+    assert {(found.account, found.kind) for found in (await sealed(empty, how)).findings} == _OLDER
 
 
 async def test_a_seal_that_stands_there_already_keeps_nobody_elses_from_being_made(tmp_path: Path) -> None:

@@ -103,7 +103,8 @@ class Sealer:
                 alarm(Alarm(kind="seal_failed", request_id="", detail=ours))
                 continue
             for finding in done.findings:
-                alarm(Alarm(kind="ledger", request_id="", detail=f"{finding.kind}: {finding.detail}"))
+                told = f"{finding.account}: {finding.kind}: {finding.detail}"
+                alarm(Alarm(kind="ledger", request_id="", detail=told))
 
     async def seal(self, *, wait: bool = True) -> Sealed:
         """
@@ -129,11 +130,12 @@ class Sealer:
     async def _pass(self) -> Sealed:
         count, after = 0, ""
         findings: list[Finding] = []
+        exported = dict(self._heads.known.heads) if self._heads is not None else {}
         while accounts := await self._store.accounts(after):
             made: list[Seal] = []
             for account in accounts:
                 try:
-                    found = await self._sealed(account)
+                    found = await self._sealed(account, _furthest(exported.pop(account, {})))
                 except StoreError as error:
                     found = unreadable(account, error)
                 if isinstance(found, Finding):
@@ -144,14 +146,32 @@ class Sealer:
             count += added
             findings += refused
             after = accounts[-1]
+        gone = [(name, head) for name, heads in exported.items() if (head := _furthest(heads)) is not None]
+        findings += [_lost(name, 0, head) for name, head in gone]
         return Sealed(count, tuple(findings))
 
-    async def _sealed(self, account: str) -> Seal | Finding | None:
-        """The account's next seal; None where there are no new lines."""
-        last = self._last.get(account) or await self._latest(account)
+    async def _sealed(self, account: str, head: Seal | None = None) -> Seal | Finding | None:
+        """
+        The account's next seal; None where there are no new lines.
+
+        Args:
+            account: Whose lines.
+            head: The furthest that was exported of it.
+        """
+        mine = self._last.get(account)
+        last = mine or await self._latest(account)
+        after = last.seq if last is not None else 0
+        page = await self._store.lines(
+            account, max(after - 1, 0), 2
+        )  # the last that was sealed, and the first that is new
+        is_new = bool(page) and page[-1].seq > after
+        if mine is None or is_new or not page:
+            set_back = await self._set_back(account, last, mine or head)
+            if set_back is not None:
+                return set_back
         if last is not None:
             self._last[account] = last
-        if not await self._store.lines(account, last.seq if last is not None else 0, 1):
+        if not is_new:
             return None
         if last is None or last.key == self._id:
             begin = bytes.fromhex(last.mac) if last is not None else ledger.start(self._key, account)
@@ -174,6 +194,21 @@ class Sealer:
                     if seq == older.seq and check.hex() != older.mac:
                         return Finding(account, "seal", f"lines 1 to {seq} are not what was sealed at line {seq}")
         return Seal(account=account, seq=seq, mac=mac.hex(), key=self._id, created=self._clock())
+
+    async def _set_back(self, account: str, last: Seal | None, head: Seal | None) -> Finding | None:
+        """
+        That the ledger is an older copy than one that was here before; None where it is not.
+
+        To seal on would hide that: the new chain would soon be longer than the one that was exported.
+        """
+        if head is None:
+            return None
+        if last is None or last.seq < head.seq:
+            return _lost(account, last.seq if last is not None else 0, head)
+        found = await self._store.seals(account, head.seq - 1, 1)
+        if found and (found[0].seq, found[0].mac) == (head.seq, head.mac):
+            return None
+        return _lost(account, head.seq - 1, head)
 
     async def _latest(self, account: str) -> Seal | None:
         """The account's last seal, in steps that double and halve: there may be very many."""
@@ -224,6 +259,16 @@ def unreadable(account: str, error: StoreError) -> Finding:
     if not isinstance(error.__cause__, msgspec.DecodeError):
         raise error
     return Finding(account, "unreadable", "something in its lines or holds is none")
+
+
+def _furthest(heads: Mapping[str, Seal]) -> Seal | None:
+    """Of an account's exported heads, one for each key."""
+    return max(heads.values(), key=lambda head: head.seq, default=None)
+
+
+def _lost(account: str, seq: int, head: Seal) -> Finding:
+    lines = f"line {head.seq} was" if head.seq == seq + 1 else f"lines {seq + 1} to {head.seq} were"
+    return Finding(account, "head", f"{lines} sealed, and that seal is gone: these are older books; nothing is sealed")
 
 
 def _line(entry: Entry, account: str, due: int) -> bytes | Finding:
