@@ -8,7 +8,7 @@ from hpp_middleware.ports import Archive, Audit, Ledger, Store
 from hpp_middleware.stores.opening import opening
 from hpp_middleware.stores.redis import MovedLedger, Mover, RedisStore
 from hpp_middleware.stores.redis.link import OTHER_BOOKS
-from hpp_middleware.stores.redis.server import BEHIND
+from hpp_middleware.stores.redis.server import AHEAD, BEHIND
 from hpp_middleware.types.operations import Grant
 from hpp_middleware.types.quota import Account, Entry, Hold, Seal, Statement
 
@@ -63,7 +63,7 @@ class ArchivedLedger:
         Returns:
             How many lines and grants that were.
         Raises:
-            StoreError: One of them cannot be reached, or the store is behind its archive.
+            StoreError: One of them cannot be reached, or is behind the other.
         """
         before = self.store.server.moved
         await self.open()
@@ -90,7 +90,7 @@ class ArchivedLedger:
         try:
             await self.store.open()
         except StoreError as error:
-            if error.message not in {BEHIND, OTHER_BOOKS}:
+            if error.message not in {AHEAD, BEHIND, OTHER_BOOKS}:
                 with opening("store.url"):
                     raise
         else:

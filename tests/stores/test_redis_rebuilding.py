@@ -1,6 +1,7 @@
 """What a rebuild brings back from an archive, and what the archive is asked before anybody may go on."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import redis
 from databases import Server, running_valkey
 
 from hpp_middleware import SQLiteStore, StoreError
-from hpp_middleware.stores.archived import ArchivedLedger
+from hpp_middleware.stores.archived import ArchivedLedger, OpenedWhenUsed
 from hpp_middleware.stores.postgres import PostgresStore
 from hpp_middleware.stores.redis import Mover, RedisStore
 from hpp_middleware.testing.stores.bench import reserve, settle
@@ -218,3 +219,33 @@ async def test_what_is_charged_above_payers_comes_back_from_the_lines_that_name_
     assert (refused.status, refused.available) == ("refused", 270)
     await done(store, reserve("three", 270, "alice", "team", limits={day: 400}))
     await store.aclose()
+
+
+async def test_an_archive_that_is_older_than_what_was_moved_to_it_is_told_and_fences_nothing(
+    redis_url: str, tmp_path: Path
+) -> None:
+    archive, older = SQLiteStore(tmp_path / "archive.db"), SQLiteStore(tmp_path / "older.db")
+    store = RedisStore(redis_url, archive=OpenedWhenUsed(archive))
+    await store.open()
+    await done(store, *START, reserve("a", 100), settle("a", 40))
+    await Mover(store, archive, trim=True).empty()
+    await archive.aclose()
+    shutil.copy(tmp_path / "archive.db", tmp_path / "older.db")
+    await archive.open()
+    await done(store, Grant(id="more", account="alice", amount=7), reserve("b", 100), settle("b", 50))
+    await Mover(store, archive, trim=True).empty()
+    await store.aclose()
+    found = RedisStore(redis_url, archive=OpenedWhenUsed(older))
+    with pytest.raises(StoreError, match="The archive lacks what was moved to it"):
+        await found.open()
+    await found.aclose()
+    right = RedisStore(redis_url, archive=OpenedWhenUsed(archive))  # put back, and all goes on as it was
+    await right.open()
+    assert (await right.balance("alice")).used == 90
+    await right.aclose()
+    ledger = ArchivedLedger(RedisStore(redis_url, archive=OpenedWhenUsed(older)), older)
+    assert await ledger.rebuild() == 2, "where the newer one cannot be had, the older one may be made to count"
+    assert (await ledger.store.balance("alice")).used == 40
+    await ledger.store.aclose()
+    for each in (archive, older):
+        await each.aclose()

@@ -2,7 +2,8 @@
 When the server may have forgotten: its books are compared with the archive, fenced, and rebuilt from it.
 
 The archive is never ahead of a server that lost nothing. So where it is ahead, the server refuses everything, in every
-process, until somebody decides to rebuild it: the archive wins, and what it never got is lost.
+process, until somebody decides to rebuild it: the archive wins, and what it never got is lost. Where instead lines that
+were moved are not in the archive, that is the older one: nothing is fenced, and nobody goes on until it is put right.
 """
 
 import logging
@@ -10,13 +11,13 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from hpp_middleware.errors import ConfigurationError, StoreError
 from hpp_middleware.ports import Archive, Ledger
 from hpp_middleware.stores.redis import moving
 from hpp_middleware.stores.redis.keys import shard_of
-from hpp_middleware.stores.redis.server import BEHIND, Server
+from hpp_middleware.stores.redis.server import AHEAD, BEHIND, Server
 from hpp_middleware.types.quota import Entry
 
 __all__ = ["look_over", "rebuild"]
@@ -40,7 +41,7 @@ async def look_over(server: Server, archive: Archive | None) -> None:
     Compare every account with the archive; the server was opened, or is another one than before.
 
     Raises:
-        StoreError: The server is behind, and fenced now; or it cannot be known.
+        StoreError: The server is behind, and fenced now; or the archive is; or it cannot be known.
     """
     if archive is None:
         if server.known:
@@ -53,10 +54,15 @@ async def look_over(server: Server, archive: Archive | None) -> None:
         if await _has_forked(server, archive):
             await _fence(server)
         raise
+    is_ahead = False
     async with aclosing(_listed(archive)) as names:
         async for name in names:
-            if await _is_behind(server, archive, name):
+            stands = await _compared(server, archive, name)
+            if stands == "behind":
                 await _fence(server)
+            is_ahead |= stands == "ahead"
+    if is_ahead:
+        raise StoreError(AHEAD)
 
 
 async def rebuild(server: Server, archive: Archive, accounts: Sequence[str] | None) -> int:
@@ -136,14 +142,17 @@ async def _restore(server: Server, archive: Archive, name: str, share: int) -> N
     await server.one("restore", shard, name, *map(str, sums))
 
 
-async def _is_behind(server: Server, archive: Archive, name: str) -> bool:
+async def _compared(server: Server, archive: Archive, name: str) -> Literal["alike", "behind", "ahead"]:
+    """How an account of the server's stands beside the archive's."""
     before = await archive.totals(name)
     _, seq, quota, declared, pending = await server.one("standing", shard_of(name, server.shards), name)
     if int(seq) < before.seq:
-        return True
+        return "behind"
     # Where all was moved, and nothing was meanwhile, both have the same; that shows a grant that was lost, too.
     differs = (int(seq), int(quota) - int(declared)) != (before.seq, before.quota - before.declared)
-    return differs and pending == 0 and await archive.totals(name) == before
+    if not differs or pending or await archive.totals(name) != before:
+        return "alike"
+    return "ahead" if int(seq) > before.seq else "behind"
 
 
 async def _listed(archive: Archive) -> AsyncGenerator[str]:

@@ -21,11 +21,15 @@ from hpp_middleware.stores.redis import connect
 from hpp_middleware.stores.redis.keys import Key, keys
 from hpp_middleware.stores.redis.link import Call, Client, Link
 
-__all__ = ["BEHIND", "Server"]
+__all__ = ["AHEAD", "BEHIND", "Server"]
 
 T = TypeVar("T")
 
 BEHIND = "The store's server is behind its archive, and refuses until it is rebuilt (hpp-router ledger rebuild)."
+AHEAD = (
+    "The archive lacks what was moved to it: it is an older one, or another. Put the right one back; or, where that "
+    "cannot be, have this one count, and lose what it lacks (hpp-router ledger rebuild)."
+)
 VERSION = b"1"
 _TOGETHER = 1000
 _WITHOUT_EPOCH = {"open", "wipe", "take", "correct", "extend"}
