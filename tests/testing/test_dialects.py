@@ -159,6 +159,15 @@ class Impatient(Plain):
         return Reader(Chunks(event_bytes), request, target, cap=cap, **said)
 
 
+class Passing(Plain):
+    """Passes on whatever it is given, and asks nobody what that costs."""
+
+    def call(self, request: Any, target: Any, **named: Any) -> HTTPCall:
+        plain = {"model": request.fields["model"], "messages": msgspec.Raw(b'[{"role":"user","content":"Hi"}]')}
+        found = super().call(msgspec.structs.replace(request, fields=plain), target, **named)
+        return msgspec.structs.replace(found, body=msgspec.json.encode(request.fields))
+
+
 def each_twice(pieces: Iterable[Piece]) -> Iterator[Piece]:
     for piece in pieces:
         yield piece
@@ -200,6 +209,9 @@ BREACHES: dict[str, Callable[[], Any]] = {
                 name: value for name, value in request.fields.items() if name != "x_field_that_nobody_has"
             }), target, **named)}
     ),
+    "what_changes_the_cost_is_not_sent": Passing,
+    "what_lasts_an_hour_is_held_for": Passing,
+    "what_its_bytes_do_not_bound_is_held_for": Passing,
     "what_is_no_answer_is_refused": Gullible,
     "a_stream_says_what_the_model_said": saying(each_twice),
     "it_matters_not_where_a_stream_is_cut": Impatient,

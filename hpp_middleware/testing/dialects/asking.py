@@ -1,6 +1,8 @@
 """What a dialect promises of requests: they go where the operator says, say all that was said, and are bounded."""
 
 import json
+from base64 import b64encode
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from msgspec.structs import replace
@@ -14,6 +16,14 @@ __all__ = ["PROMISES"]
 
 OURS, CLIENTS = 31_415, 27_182
 STRANGE = "x_field_that_nobody_has"
+COSTLY: dict[str, Any] = {
+    "service_tier": "c-o-s-t-s",
+    "prediction": {"type": "content", "content": "c-o-s-t-s"},
+    "web_search_options": {"user_location": "c-o-s-t-s"},
+    "fallbacks": ["c-o-s-t-s"],
+    "tools": [{"type": "web_search", "name": "c-o-s-t-s"}],
+}
+"""Some of what is billed besides the tokens that a hold is for."""
 
 
 def _call(dialect: Dialect, sample: Sample, *, cap: int | None = OURS, **fields: object) -> HTTPCall:
@@ -112,6 +122,43 @@ def more_than_one_choice_is_held_for(dialect: Dialect, sample: Sample) -> None:
     assert b"13" in call.body, "n is sent as it is"
 
 
+def what_changes_the_cost_is_not_sent(dialect: Dialect, sample: Sample) -> None:
+    """What is billed in a way that no hold covers is refused by name, or left out and told as dropped."""
+    for name, value in COSTLY.items():
+        try:
+            call = _call(dialect, sample, **{name: value})
+        except RequestError as refused:
+            assert refused.status == 400, "what changes the cost is a 400"
+            continue
+        assert name in call.dropped, f"{name} changes the cost, and is refused, or told as dropped"
+        assert b"c-o-s-t-s" not in call.body, "and not sent"
+
+
+def what_lasts_an_hour_is_held_for(dialect: Dialect, sample: Sample) -> None:
+    """A cache that lasts an hour costs more to write: it is refused, left out, or held for."""
+    part = {"type": "text", "text": "Hello", "cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    call = _asked(dialect, sample, part)
+    assert call is None or call.long_cache or b'"1h"' not in call.body, "a cache that lasts an hour is held for"
+
+
+def what_its_bytes_do_not_bound_is_held_for(dialect: Dialect, sample: Sample) -> None:
+    """A document's pages are billed, of which its bytes say little: it is refused, left out, or held for."""
+    data = b64encode(b"%PDF-1.7 p-a-g-e-s").decode()
+    part = {"type": "file", "file": {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{data}"}}
+    call = _asked(dialect, sample, part)
+    if call is not None and data.encode() in call.body:
+        assert call.more_tokens > len(data), "a document is held for by more than its bytes"
+
+
+def _asked(dialect: Dialect, sample: Sample, part: dict[str, Any]) -> HTTPCall | None:
+    """The call for a question with this in it; None where it is refused."""
+    try:
+        return _call(dialect, sample, messages=[{"role": "user", "content": [part]}])
+    except RequestError as refused:
+        assert refused.status == 400, "what cannot be said is a 400"
+        return None
+
+
 def a_lower_cap_changes_nothing_else(dialect: Dialect, sample: Sample) -> None:
     """Said again with a lower cap, for a smaller hold, a request has the same bytes but for the cap."""
     higher, lower = _call(dialect, sample, cap=OURS), _call(dialect, sample, cap=CLIENTS)
@@ -137,5 +184,8 @@ PROMISES: tuple[DialectPromise, ...] = (
     all_that_was_said_is_sent,
     no_field_is_lost_in_silence,
     more_than_one_choice_is_held_for,
+    what_changes_the_cost_is_not_sent,
+    what_lasts_an_hour_is_held_for,
+    what_its_bytes_do_not_bound_is_held_for,
     a_lower_cap_changes_nothing_else,
 )
