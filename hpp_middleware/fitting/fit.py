@@ -12,9 +12,10 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
-from hpp_middleware.core.auto.features import FEATURES, KINDS, features, text_of
+from hpp_middleware.core.auto.features import FEATURES, KINDS, features
 from hpp_middleware.core.auto.filters import EXPECTED_OUTPUT
 from hpp_middleware.core.auto.learned import BUCKETS, LARGEST, LONGEST, Kind, Model, Scorer, packed, shipped
+from hpp_middleware.core.auto.question import text_of
 from hpp_middleware.core.auto.topics import Topics
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.fitting.curves import Array, ahead, left, recovered

@@ -7,16 +7,11 @@ model's format: a model file states the ones that it was fitted with.
 
 import math
 import re
-from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-__all__ = ["FEATURES", "KINDS", "Features", "features", "read", "text_of"]
+from hpp_middleware.core.auto.question import text_of
 
-HEAD = 4096
-"""Characters that are read from the beginning of a text."""
-
-TAIL = 1024
-"""Characters that are read from the end of a text that is longer than both together."""
+__all__ = ["FEATURES", "KINDS", "Features", "features", "read"]
 
 KINDS = ("choice", "choices", "code", "maths", "plain", "formulas")
 """
@@ -79,25 +74,6 @@ class Features(NamedTuple):
 def read(messages: object) -> Features:
     """What the scorer reads in chat messages or a text; what is read already stays as it is."""
     return messages if isinstance(messages, Features) else features(text_of(messages))
-
-
-def text_of(messages: object) -> str:
-    """
-    The text that the choice depends on: what the user wrote, all of it that the caps leave.
-
-    Args:
-        messages: A list of chat messages (``role`` and ``content``, which is text, parts, or None), or a text. What is
-            of another shape has no text: a gateway refuses bad requests elsewhere.
-    Returns:
-        The user's messages, or all messages where the user wrote none; the first 4,096 characters and the last 1,024.
-    """
-    if isinstance(messages, str):
-        return _capped([messages])
-    if not isinstance(messages, list | tuple):
-        return ""
-    said = [message for message in messages if isinstance(message, Mapping)]
-    users = [text for message in said if message.get("role") == "user" for text in _texts(message.get("content"))]
-    return _capped(users) or _capped([text for message in said for text in _texts(message.get("content"))])
 
 
 def features(text: str) -> Features:
@@ -171,20 +147,6 @@ def _asks_a_sum(lower: str, words: set[str]) -> bool:
     if not _ASKS_SUM.isdisjoint(words) or any(map(lower.__contains__, _HOW)):
         return True
     return "what" in words and not _AMOUNT.isdisjoint(words)
-
-
-def _texts(content: object) -> Iterable[str]:
-    if isinstance(content, str):
-        yield content
-    elif isinstance(content, list | tuple):
-        for part in content:
-            if isinstance(part, Mapping) and isinstance(text := part.get("text"), str):
-                yield text
-
-
-def _capped(texts: list[str]) -> str:
-    text = "\n".join(texts)
-    return text if len(text) <= HEAD + TAIL else text[:HEAD] + text[-TAIL:]
 
 
 def _has_digit(text: str) -> bool:

@@ -135,7 +135,7 @@ class Scorer:
         How much a request needs the stronger model.
 
         Args:
-            messages: Chat messages, or a text; see ``features.text_of``. Or what ``read`` has made of them, for whoever
+            messages: Chat messages, or a text; see ``question.text_of``. Or what ``read`` has made of them, for whoever
                 asks several things of one request.
         Returns:
             0 to 1; 0.5 for a prompt in the middle of those that the model was fitted on.

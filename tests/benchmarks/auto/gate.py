@@ -19,8 +19,8 @@ from pools import Array, Row, load
 from recipe import Knobs, Table
 from train import vectors
 
-from hpp_middleware.core.auto.features import text_of
 from hpp_middleware.core.auto.learned import Scorer, packed, shipped
+from hpp_middleware.core.auto.question import text_of
 from hpp_middleware.errors import ConfigurationError
 from hpp_middleware.fitting import FitReport, fit
 from hpp_middleware.fitting import Row as Outcome

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from hpp_middleware.core.auto.features import Features, features, text_of
+from hpp_middleware.core.auto.features import Features, features
+from hpp_middleware.core.auto.question import text_of
 
 GPT4, MIXTRAL = "gpt-4-1106-preview", "mistralai/Mixtral-8x7B-Instruct-v0.1"
 FILES = (
