@@ -58,22 +58,27 @@ def read_rows(lines: Iterable[bytes]) -> list[Row]:
     Outcomes from JSON lines; empty lines are passed over.
 
     Raises:
-        ConfigurationError: A line is no outcome; the message names it and what is wrong.
+        ConfigurationError: Some lines are no outcomes; the message names them, the first ten, and what is wrong.
     """
     decoder = msgspec.json.Decoder(Row)
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
+    rows, wrong = [], []
+    for number, raw in enumerate(lines, 1):
+        line = raw.removeprefix(b"\xef\xbb\xbf").strip()  # which some editors begin a file with
+        if not line:
             continue
         try:
             row = decoder.decode(line)
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"line {number}: {error}") from error
+            wrong.append(f"line {number}: {error}")
+            continue
         if not 0 <= row.quality <= 1:
-            raise ConfigurationError(f"line {number}: quality is to be from 0 to 1")
+            wrong.append(f"line {number}: quality is to be from 0 to 1")
         if row.tokens is not None and not 0 <= row.tokens <= LONGEST:
-            raise ConfigurationError(f"line {number}: tokens is to be from 0 to {LONGEST}")
+            wrong.append(f"line {number}: tokens is to be from 0 to {LONGEST}")
         rows.append(row)
+    if wrong:
+        more = [f"and {len(wrong) - MOST_NAMED} more"] if len(wrong) > MOST_NAMED else []
+        raise ConfigurationError("\n".join(wrong[:MOST_NAMED] + more))
     return rows
 
 

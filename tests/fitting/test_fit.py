@@ -224,6 +224,13 @@ def test_lines_are_read_or_named() -> None:
     for bad in (b"{", b'{"prompt": "a"}', b'{"prompt": "a", "model": "m", "quality": 2}', b"\xff", endless):
         with pytest.raises(ConfigurationError, match="line 2"):
             read_rows([good, bad])
+    assert read_rows([b"\xef\xbb\xbf" + good + b"\r\n"]) == [Row("a", "m", 1.0)]  # as some editors write a file
+    with pytest.raises(ConfigurationError) as caught:
+        read_rows([b"{", good, *[bad] * 12])
+    assert [line.partition(":")[0] for line in caught.value.message.split("\n")] == [
+        *(f"line {number}" for number in (1, *range(3, 12))),
+        "and 3 more",
+    ]
 
 
 def test_the_area_of_an_order() -> None:
