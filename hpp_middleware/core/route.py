@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 
 from hpp_middleware.core import auth
+from hpp_middleware.core.did_you_mean import did_you_mean
 from hpp_middleware.core.names import is_like
 from hpp_middleware.core.parse import is_model_id
 from hpp_middleware.errors import ConfigurationError, RequestError
@@ -87,8 +88,14 @@ class Catalog:
 
     def missing(self, model_id: str) -> str:
         """What is the matter with a model that is not found, for who configures it."""
+        meant = self.aliases.get(model_id)
+        if meant is not None:
+            return f"{model_id!r} is an alias: write {meant!r}"
+        provider, slash, _ = model_id.partition("/")
+        if slash and provider not in self.providers:
+            return f"{model_id!r}: there is no provider {provider!r}{did_you_mean(provider, self.providers)}"
         unlisted = " here, and there is no price list: hpp_middleware[prices] brings one" if self.prices is None else ""
-        return f"{model_id!r} is unknown or has no price{unlisted}"
+        return f"{model_id!r} is unknown or has no price{unlisted}{did_you_mean(model_id, self.models)}"
 
     def find(self, model_id: str) -> Target | None:
         """A model by its ``provider/model``; None where it is unknown, not let in, or has no price."""

@@ -279,7 +279,7 @@ async def test_what_a_host_must_not_decide_is_its_fault_and_costs_nothing(
 
 @pytest.mark.parametrize(
     ("policy", "named"),
-    [({"tool": ("fake/none",)}, "auto.tool"), ({"tiers": {"T2": Tier(models=("no/t1",))}}, "auto.tiers.T2.models")],
+    [({"tool": ("fake/none",)}, "auto.tool"), ({"tiers": {"T2": Tier(models=("fake/t9",))}}, "auto.tiers.T2.models")],
 )
 def test_a_model_that_there_is_not_is_refused_when_the_gateway_is_built(policy: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigurationError) as caught:

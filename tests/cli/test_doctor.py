@@ -99,7 +99,8 @@ def test_each_problem_of_a_file_is_told(tmp_path: Path) -> None:
 def test_what_shows_only_in_a_router_put_together_is_told_and_the_rest_is_looked_at(tmp_path: Path) -> None:
     written(tmp_path, "http://127.0.0.1:9", more='[fallbacks]\n"near/one" = ["near/none"]\n')
     found = findings(tmp_path, code=1)
-    assert found["configuration"] == ("wrong", "fallbacks.\"near/one\": 'near/none' is unknown or has no price")
+    problem = "fallbacks.\"near/one\": 'near/none' is unknown or has no price; did you mean near/one?"
+    assert found["configuration"] == ("wrong", problem)
     assert found["folders"][0] == "good"
     assert found["providers.near"][0] == "wrong"
 

@@ -92,6 +92,8 @@ def test_every_other_key_is_taken_over(tmp_path: Path) -> None:
         ('simple = ["local/small"]\nstreaming = "fallback"', "auto.streaming_fallback: is missing"),
         ('simple = ["local/small"]\npolicy = "learned"', "auto.learned: is missing"),
         ('simple_keywords = ["a"]', "auto: names no model"),
+        ('simple = ["local/small"]', "auto.simple: can never be chosen: set simple_keywords or simple_max_tokens"),
+        ('simple = ["local/small"]\nsimple_max_tokens = 9\ncascade = true', "auto.cascade: has nobody to ask next"),
         ('simple = ["local/small"]\nrules = { magic = "r" }', "auto.rules.magic: is no rule"),
         ("[auto.tiers]\nT4 = { models = [] }", "auto.tiers.T4: "),
         ("[auto.tiers]\nT1 = { models = [] }", "auto.tiers.T1.models: "),
@@ -111,18 +113,24 @@ def test_a_wrong_value_is_refused_by_its_key(tmp_path: Path, text: str, problem:
 
 
 @pytest.mark.parametrize(
-    ("text", "key"),
+    ("text", "key", "problem"),
     [
-        ('tool = ["local/none"]', "auto.tool"),
-        ('[auto.tiers]\nT2 = { models = ["nobody/t2"] }', "auto.tiers.T2.models"),
-        ('[auto.learned]\nstrong = "local/none"\nweak = "local/t1"', "auto.learned.strong"),
+        ('tool = ["local/none"]', "auto.tool", "'local/none' is unknown or has no price"),
+        ('tool = ["local/smal"]', "auto.tool", "did you mean local/small?"),
+        ('tool = ["swift"]', "auto.tool", "'swift' is an alias: write 'local/small'"),
+        ('[auto.tiers]\nT2 = { models = ["nobody/t2"] }', "auto.tiers.T2.models", "there is no provider 'nobody'"),
+        ('[auto.tiers]\nT2 = { models = ["locl/t2"] }', "auto.tiers.T2.models", "'locl'; did you mean local?"),
+        ('[auto.learned]\nstrong = "local/none"\nweak = "local/t1"', "auto.learned.strong", "is unknown"),
     ],
 )
-def test_a_model_that_there_is_not_is_refused_before_anything_is_served(tmp_path: Path, text: str, key: str) -> None:
-    settings = read(tmp_path, f"{LOCAL}{MODELS}[auto]\n{text}\n")
-    with pytest.raises(ConfigurationError, match="is unknown or has no price") as caught:
+def test_a_model_that_there_is_not_is_refused_before_anything_is_served(
+    tmp_path: Path, text: str, key: str, problem: str
+) -> None:
+    settings = read(tmp_path, f'{LOCAL}{MODELS}[aliases]\nswift = "local/small"\n[auto]\n{text}\n')
+    with pytest.raises(ConfigurationError) as caught:
         settings.gateway()
     assert caught.value.param == key
+    assert problem in caught.value.message
 
 
 def test_tags_of_models_and_what_consumers_require(tmp_path: Path) -> None:

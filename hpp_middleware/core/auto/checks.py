@@ -56,6 +56,15 @@ def check(policy: "AutoPolicy") -> None:
         raise _wrong("simple_keywords", "must be words that are not empty")
     _check_names(policy)
     _check_tiers(policy.tiers)
+    _check_used(policy)
+
+
+def _check_used(policy: "AutoPolicy") -> None:
+    """What can never come to anything was meant otherwise."""
+    if policy.simple and policy.simple_max_tokens is None and not policy.simple_keywords:
+        raise _wrong("simple", "can never be chosen: set simple_keywords or simple_max_tokens")
+    if policy.cascade and policy.learned is None and not policy.tiers:
+        raise _wrong("cascade", "has nobody to ask next: set tiers or learned")
 
 
 def _check_kinds(policy: "AutoPolicy") -> None:

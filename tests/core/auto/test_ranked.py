@@ -229,11 +229,11 @@ def test_what_comes_with_the_package_is_read_before_a_request_needs_it(monkeypat
     theirs = Learned(strong="fake/t3", weak="fake/small")
     for policy in (
         AutoPolicy(policy="learned", learned=own),
-        AutoPolicy(simple=("fake/small",), learned=theirs),
+        AutoPolicy(simple=("fake/small",), simple_max_tokens=60, learned=theirs),
     ):
         policy.load()
     assert asked == []
-    AutoPolicy(simple=("fake/small",), shadow="learned", learned=theirs).load()
+    AutoPolicy(simple=("fake/small",), simple_max_tokens=60, shadow="learned", learned=theirs).load()
     assert len(asked) == 1
 
 
